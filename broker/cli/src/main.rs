@@ -1,0 +1,3 @@
+//! The one binary of Spillway.
+
+fn main() {}

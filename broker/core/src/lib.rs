@@ -1,0 +1,1 @@
+//! The federation as one pure state machine.

@@ -1,0 +1,1 @@
+//! Holds, rating, double entry and budgets, as pure functions.

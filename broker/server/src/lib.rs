@@ -1,0 +1,1 @@
+//! The broker: HTTP routes, background tasks, tunnels and connectors, assembled.

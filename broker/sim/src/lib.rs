@@ -1,0 +1,1 @@
+//! The real core and planner under a virtual clock.

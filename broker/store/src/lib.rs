@@ -1,0 +1,1 @@
+//! Journal and state in SQLite or PostgreSQL, in one transaction.

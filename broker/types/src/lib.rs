@@ -1,0 +1,38 @@
+//! Vocabulary of Spillway: names, ids, money, time, resources, jobs, and the state machines.
+//!
+//! Everything here is a value: no clock, no randomness, no I/O. A value that exists is right; parsing is
+//! where wrong input is refused, with an error that names the value and the way out.
+
+pub mod duration;
+pub mod id;
+pub mod money;
+pub mod name;
+pub mod resources;
+
+pub mod attempt;
+pub mod instance;
+pub mod job;
+pub mod lease;
+pub mod node;
+pub mod ranges;
+pub mod site;
+pub mod task;
+
+mod transition;
+
+pub use attempt::{AttemptState, AttemptStep};
+pub use duration::{DurationMs, UnixMs};
+pub use id::{AttemptId, Fence, IdSource, InstanceId, JobId, JoinTokenId, NodeId, SequentialIds};
+pub use instance::{InstanceState, InstanceStep};
+pub use job::{ArrayRange, Checkpoint, JobSpec, JobSpecError, Placement, RetryPolicy, Spot};
+pub use money::{Currency, HourlyRate, Money};
+pub use name::{CloudName, GpuModel, GroupName, InstanceType, NameError, PoolName, SiteName, UserName};
+pub use node::{NodeState, NodeStep};
+pub use ranges::IndexRanges;
+pub use resources::{
+    Accelerator, AcceleratorShare, Allocation, Capabilities, FreeResources, GpuQuantity, GpuRequest,
+    GpuSelector, Inventory, InventorySource, NodeCapacity, Resources, Shortfall,
+};
+pub use site::{Role, SiteKind};
+pub use task::{FailureReason, Reason, TaskState, TaskStep};
+pub use transition::IllegalTransition;

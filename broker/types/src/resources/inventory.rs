@@ -1,0 +1,124 @@
+//! What a node has, and what an attempt was given of it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::GpuModel;
+
+/// Hundredths that one accelerator is split into.
+pub const BLOCKS_PER_GPU: u32 = 100;
+
+/// One accelerator of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accelerator {
+    /// The device's index on its node.
+    pub index: u32,
+    /// The device's UUID as the driver prints it, or a declared one.
+    pub uuid: String,
+    /// Its model.
+    pub model: GpuModel,
+    /// Its memory in MiB.
+    pub memory_mib: u64,
+    /// Its MIG slices; empty where it is whole.
+    #[serde(default)]
+    pub mig: Vec<MigSlice>,
+    /// Which accelerators it reaches over NVLink: the same name, the same domain.
+    #[serde(default)]
+    pub domain: Option<String>,
+}
+
+/// One MIG slice of an accelerator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MigSlice {
+    /// The slice's UUID.
+    pub uuid: String,
+    /// Its profile, for example `1g.10gb`.
+    pub profile: String,
+}
+
+/// Everything of a node that can be given to attempts.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct NodeCapacity {
+    /// Its accelerators, ordered by index.
+    pub accelerators: Vec<Accelerator>,
+    /// Thousandths of a CPU.
+    pub cpus_milli: u32,
+    /// Memory in MiB.
+    pub memory_mib: u64,
+}
+
+/// Where an inventory comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum InventorySource {
+    /// The driver said so, through NVML.
+    Nvml,
+    /// A person declared it in a file.
+    Declared,
+    /// Neither: the node has CPUs and memory only.
+    CpuOnly,
+}
+
+/// What the agent of a node can do for a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Capabilities {
+    /// Runs programs as processes.
+    #[serde(default)]
+    pub process: bool,
+    /// Runs container images.
+    #[serde(default)]
+    pub container: bool,
+    /// Gives out parts of one accelerator.
+    #[serde(default)]
+    pub fractions: bool,
+}
+
+/// What an agent reports of its node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inventory {
+    /// The machine's host name.
+    pub hostname: String,
+    /// What can be given to attempts.
+    pub capacity: NodeCapacity,
+    /// What the agent can do.
+    pub capabilities: Capabilities,
+    /// Where the accelerators' list comes from.
+    pub source: InventorySource,
+    /// The operator's labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// What an attempt has of one accelerator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct AcceleratorShare {
+    /// The accelerator's index on its node.
+    pub index: u32,
+    /// Hundredths of it: 1 to 100.
+    pub blocks: u32,
+}
+
+/// What an attempt has of one node.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Allocation {
+    /// Parts of accelerators, ordered by index.
+    #[serde(default)]
+    pub shares: Vec<AcceleratorShare>,
+    /// UUIDs of MIG slices.
+    #[serde(default)]
+    pub mig: Vec<String>,
+    /// Thousandths of a CPU.
+    pub cpus_milli: u32,
+    /// Memory in MiB.
+    pub memory_mib: u64,
+}
+
+impl Allocation {
+    /// Hundredths of accelerators in all; a MIG slice counts as 100.
+    #[must_use]
+    pub fn blocks(&self) -> u64 {
+        let shares: u64 = self.shares.iter().map(|share| u64::from(share.blocks)).sum();
+        shares + self.mig.len() as u64 * u64::from(BLOCKS_PER_GPU)
+    }
+}

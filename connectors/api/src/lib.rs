@@ -1,0 +1,1 @@
+//! The Connector trait, its typed errors and its conformance suite.

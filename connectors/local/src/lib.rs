@@ -1,0 +1,1 @@
+//! A cloud on this machine: instances are child processes that run agents.

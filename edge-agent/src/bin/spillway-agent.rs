@@ -1,0 +1,3 @@
+//! The thin agent binary for nodes.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The agent of one node: joins, runs leased attempts, reports.

@@ -1,0 +1,1 @@
+//! The planner: a pure function from a snapshot to a plan.

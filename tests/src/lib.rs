@@ -1,0 +1,1 @@
+//! Harness, end-to-end tests, architecture rules and benches.

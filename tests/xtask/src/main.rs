@@ -1,0 +1,3 @@
+//! The project's own commands: ci, test, demo, bench.
+
+fn main() {}

@@ -1,1 +1,31 @@
 //! Holds, rating, double entry and budgets, as pure functions.
+//!
+//! The way of the money of one attempt: [`Hold::place`] reserves it, [`SliceBook::accept`] turns usage reports
+//! into slices that tile the run, [`Hold::charge`] moves reserved money to spend slice by slice, and
+//! [`Hold::settle`] gives the rest back. Each step makes [`Entry`]s, which sum to zero or do not exist;
+//! [`Book::apply`] posts them and keeps what every group has spent and holds, for itself and all below it.
+//!
+//! Invariants: the book's imbalance is 0; the entries of a settled attempt leave `held` and `committed` as they
+//! found them; without an overrun spent + held stays within the limit of every ancestor.
+//!
+//! Left out on purpose: windows of time, accelerator weights, reversals and closed periods, currencies (one
+//! per deployment), and remembering which entries were posted: that an entry's key is posted once is the
+//! store's unique index.
+
+mod account;
+mod entry;
+mod hold;
+mod tiling;
+
+mod book;
+mod refusal;
+
+#[cfg(test)]
+mod properties;
+
+pub use account::{Account, AccountError, Payee};
+pub use book::{Book, GroupError, Limit};
+pub use entry::{Entry, EntryKind, Posting, Subject, Unbalanced, overhead_entry};
+pub use hold::{Hold, HoldState, Slice};
+pub use refusal::{BudgetRefusal, RefusalKind};
+pub use tiling::{Accepted, SliceBook, TilingError};

@@ -14,6 +14,7 @@ pub mod instance;
 pub mod job;
 pub mod lease;
 pub mod node;
+pub mod part;
 pub mod ranges;
 pub mod site;
 pub mod task;
@@ -28,11 +29,12 @@ pub use job::{ArrayRange, Checkpoint, JobSpec, JobSpecError, Placement, RetryPol
 pub use money::{Currency, HourlyRate, Money};
 pub use name::{CloudName, GpuModel, GroupName, InstanceType, NameError, PoolName, SiteName, UserName};
 pub use node::{NodeState, NodeStep};
+pub use part::{PartEnd, PartPhase, WantedPhase};
 pub use ranges::IndexRanges;
 pub use resources::{
     Accelerator, AcceleratorShare, Allocation, Capabilities, FreeResources, GpuQuantity, GpuRequest,
     GpuSelector, Inventory, InventorySource, NodeCapacity, Resources, Shortfall,
 };
-pub use site::{Role, SiteKind};
+pub use site::{Role, SiteKind, Tariff, instance_share};
 pub use task::{FailureReason, Reason, TaskState, TaskStep};
 pub use transition::IllegalTransition;

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use spillway_types::{Allocation, AttemptId, Checkpoint, DurationMs, Inventory, JobId, NodeId};
+pub use spillway_types::{PartEnd, PartPhase, WantedPhase};
 
 /// Lowest and highest protocol version that this build speaks.
 pub const PROTOCOL: ProtocolRange = ProtocolRange { min: 1, max: 1 };
@@ -28,6 +29,16 @@ pub struct ProtocolRange {
     pub max: u16,
 }
 
+impl ProtocolRange {
+    /// The highest version that both ranges have; none where they do not meet.
+    #[must_use]
+    pub const fn common(self, other: Self) -> Option<u16> {
+        let max = if self.max < other.max { self.max } else { other.max };
+        let min = if self.min > other.min { self.min } else { other.min };
+        if min <= max { Some(max) } else { None }
+    }
+}
+
 /// The newest state of a broker that an agent has seen. A broker that is behind it was started from an old
 /// copy of its database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
@@ -38,6 +49,10 @@ pub struct HighWater {
     /// The newest entry of the broker's journal.
     #[serde(default)]
     pub journal: u64,
+    /// The broker's mark over both: only it can make one, so that an agent cannot claim to have seen what
+    /// never was.
+    #[serde(default)]
+    pub proof: u64,
 }
 
 /// What the agent sends first.
@@ -76,18 +91,6 @@ pub struct ObservedPart {
     pub rank: u32,
     /// How far it is.
     pub phase: PartPhase,
-}
-
-/// How far an attempt part is on its node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PartPhase {
-    /// Its folder is made; it waits for the word to start.
-    Prepared,
-    /// Its program runs.
-    Running,
-    /// It ended; its end may not have been acknowledged yet.
-    Ended,
 }
 
 /// The broker's yes.
@@ -194,18 +197,6 @@ pub struct Lease {
     pub hosts: Vec<String>,
 }
 
-/// How far a part should be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum WantedPhase {
-    /// Make ready and say so: the gang is not whole yet.
-    Prepared,
-    /// Run.
-    Running,
-    /// Stop: signal, grace, kill. Ended parts stay listed until the broker has settled them.
-    Stopped,
-}
-
 /// Everything that should be true at a node.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Desired {
@@ -292,35 +283,6 @@ impl AgentEvent {
             | Self::Ended { attempt, .. } => *attempt,
         }
     }
-}
-
-/// How a part ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "how")]
-pub enum PartEnd {
-    /// The program ended by itself with this code.
-    Exited {
-        /// The code.
-        code: i32,
-    },
-    /// A signal that Spillway did not send ended it.
-    Signalled {
-        /// The signal's number.
-        signal: i32,
-    },
-    /// It was stopped because the broker wanted it stopped, or did not list it any more.
-    Stopped,
-    /// It was stopped because its time limit ran out.
-    TimeLimit,
-    /// It was stopped because its lease ran out.
-    LeaseExpired,
-    /// It could not be started.
-    NotStarted {
-        /// Why, for people.
-        message: String,
-    },
-    /// Its supervisor vanished without a record: the machine went down, or somebody killed it.
-    Vanished,
 }
 
 /// From agent to broker.
@@ -429,7 +391,10 @@ pub struct EnrolRequest {
 
 impl std::fmt::Debug for EnrolRequest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EnrolRequest").field("token", &"<redacted>").field("hostname", &self.hostname).finish_non_exhaustive()
+        f.debug_struct("EnrolRequest")
+            .field("token", &"<redacted>")
+            .field("hostname", &self.hostname)
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,5 +1,7 @@
-//! The protocol, pure: messages, framing and limits. Knows no sockets.
+//! The protocol, pure: messages, framing, limits and the delay before a reconnect. Knows no sockets.
 
+pub mod backoff;
+pub mod frame;
 pub mod message;
 
 pub use message::*;

@@ -85,6 +85,18 @@ impl FreeResources {
         self.blocks.values().filter(|blocks| **blocks == BLOCKS_PER_GPU).count()
     }
 
+    /// Free hundredths of the accelerator with this index; 0 where there is none or it is cut into slices.
+    #[must_use]
+    pub fn blocks_of(&self, index: u32) -> u32 {
+        self.blocks.get(&index).copied().unwrap_or(0)
+    }
+
+    /// Whether this MIG slice is free.
+    #[must_use]
+    pub fn has_slice(&self, uuid: &str) -> bool {
+        self.mig.contains(uuid)
+    }
+
     /// Chooses what to give for `wanted`: lowest indexes first; a fraction goes to the accelerator with the
     /// least room that still fits. Takes nothing.
     ///
@@ -257,6 +269,7 @@ mod tests {
         let mut free = FreeResources::all_of(&capacity);
         let half = free.find(&capacity, &ask("0.60")).unwrap();
         free.take(&half).unwrap();
+        assert_eq!([free.blocks_of(0), free.blocks_of(1), free.blocks_of(9)], [40, 100, 0]);
         assert_eq!(
             free.find(&capacity, &ask("0.40")).unwrap().shares,
             [AcceleratorShare { index: 0, blocks: 40 }]
@@ -279,6 +292,7 @@ mod tests {
         assert!(free.find(&capacity, &ask("H100:1")).is_err());
         let slice = free.find(&capacity, &ask("mig-1g.10gb:1")).unwrap();
         free.take(&slice).unwrap();
+        assert!(!free.has_slice("MIG-a") && free.has_slice("MIG-b"));
         assert!(free.take(&slice).is_err());
         assert!(free.find(&capacity, &ask("mig-1g.10gb:1")).is_err());
         free.give_back(&capacity, &slice);

@@ -1,0 +1,397 @@
+//! The typed client of the API.
+//!
+//! It does not retry: a submission carries an idempotency key, so that its caller can.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use spillway_types::{GroupName, JobId, Money, NodeId, UserName};
+
+use crate::error::ErrorEnvelope;
+use crate::v1::{
+    BudgetRequest, CloudView, GroupRequest, GroupView, HealthView, JobFile, JobSummary, JobView, JobsQuery,
+    JoinLine, JoinTokenRequest, LogQuery, MAX_WAIT_MS, NodeAction, NodeView, OfferView, OffersQuery, Page,
+    PlanView, SiteView, SpendQuery, SpendReport, TaskView, TasksQuery, TokenRequest, TokenView, UserRequest,
+    UserView, WaitFor, WaitQuery,
+};
+use crate::{ApiError, ErrorCode, Secret, route};
+
+/// How long a connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an answer may take that does not wait for anything.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Largest answer that is read: the largest page with room to spare.
+const MAX_ANSWER: usize = 64 << 20;
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The URL cannot be used.
+    #[error("`{url}` is not the URL of a broker: write it like http://127.0.0.1:7878")]
+    Url {
+        /// What was given.
+        url: String,
+    },
+    /// The HTTP client could not be made.
+    #[error("the HTTP client cannot start")]
+    Setup(#[source] reqwest::Error),
+    /// Nobody answers there.
+    #[error(
+        "cannot reach the broker at {url}: is `spillway broker` running? --server or SPILLWAY_SERVER names another address"
+    )]
+    Unreachable {
+        /// Where the broker was looked for.
+        url: String,
+        /// What the network said.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// The broker did not answer in time.
+    #[error("the broker at {url} did not answer in time")]
+    Timeout {
+        /// Where the broker is.
+        url: String,
+    },
+    /// The answer broke off or cannot be read.
+    #[error("the answer of the broker at {url} cannot be read: {problem}")]
+    Answer {
+        /// Where the broker is.
+        url: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The broker said no.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+}
+
+/// A broker as one user sees it.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base: Url,
+    token: Option<Secret>,
+}
+
+impl Client {
+    /// A client of the broker at `base`, for example `http://127.0.0.1:7878`.
+    ///
+    /// # Errors
+    /// [`ClientError::Url`] where `base` is not an `http` or `https` URL, [`ClientError::Setup`] where TLS
+    /// cannot be set up.
+    pub fn new(base: &str, token: Option<Secret>) -> Result<Self, ClientError> {
+        let refused = || ClientError::Url { url: base.to_owned() };
+        let url = Url::parse(base).map_err(|_| refused())?;
+        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+            return Err(refused());
+        }
+        let http = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("spillway/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(ClientError::Setup)?;
+        Ok(Self { http, base: url, token })
+    }
+
+    /// Where the broker is.
+    #[must_use]
+    pub fn base(&self) -> &str {
+        self.base.as_str().trim_end_matches('/')
+    }
+
+    /// Submits a job. The same key with the same job gives the same job again.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn submit(&self, job: &JobFile, idempotency_key: &str) -> Result<JobSummary, ClientError> {
+        let request = self.request(Method::POST, route::JOBS).header(route::IDEMPOTENCY_KEY, idempotency_key);
+        self.answer(request.json(job), ANSWER_TIMEOUT).await
+    }
+
+    /// Says what would be done with a job.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn plan(&self, job: &JobFile) -> Result<PlanView, ClientError> {
+        self.send(Method::POST, route::PLAN, job).await
+    }
+
+    /// One page of jobs, newest first.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn jobs(&self, query: &JobsQuery) -> Result<Page<JobSummary>, ClientError> {
+        self.read(route::JOBS, query).await
+    }
+
+    /// One job.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn job(&self, id: JobId) -> Result<JobView, ClientError> {
+        self.read(&route::job(id), &WaitQuery::default()).await
+    }
+
+    /// One job, when it has reached a final state or after `timeout` (at most [`MAX_WAIT_MS`]).
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn wait_for_job(&self, id: JobId, timeout: Duration) -> Result<JobView, ClientError> {
+        let wait_ms = u64::try_from(timeout.as_millis()).unwrap_or(MAX_WAIT_MS).min(MAX_WAIT_MS);
+        let query = WaitQuery { wait_for: Some(WaitFor::Final), timeout_ms: Some(wait_ms) };
+        let request = self.request(Method::GET, &route::job(id)).query(&query);
+        self.answer(request, ANSWER_TIMEOUT + Duration::from_millis(wait_ms)).await
+    }
+
+    /// Cancels a job. Cancelling an ended job changes nothing.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn cancel(&self, id: JobId) -> Result<JobSummary, ClientError> {
+        self.answer(self.request(Method::POST, &route::job_cancel(id)), ANSWER_TIMEOUT).await
+    }
+
+    /// One page of a job's tasks.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn tasks(&self, id: JobId, query: &TasksQuery) -> Result<Page<TaskView>, ClientError> {
+        self.read(&route::job_tasks(id), query).await
+    }
+
+    /// What a job's program wrote, piece by piece. With `follow` it goes on until the task ends.
+    ///
+    /// # Errors
+    /// [`ClientError`]; each piece can fail too.
+    pub async fn logs(
+        &self,
+        id: JobId,
+        query: &LogQuery,
+    ) -> Result<impl Stream<Item = Result<Bytes, ClientError>> + Send + use<>, ClientError> {
+        let response = self.begin(self.request(Method::GET, &route::job_logs(id)).query(query)).await?;
+        let url = self.base().to_owned();
+        Ok(response.bytes_stream().map(move |piece| {
+            piece.map_err(|error| ClientError::Answer {
+                url: url.clone(),
+                problem: format!("it broke off: {error}"),
+            })
+        }))
+    }
+
+    /// The sites.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn sites(&self) -> Result<Page<SiteView>, ClientError> {
+        self.read(route::SITES, &()).await
+    }
+
+    /// The nodes.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn nodes(&self) -> Result<Page<NodeView>, ClientError> {
+        self.read(route::NODES, &()).await
+    }
+
+    /// Changes a node.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn change_node(&self, id: NodeId, action: NodeAction) -> Result<NodeView, ClientError> {
+        self.answer(self.request(Method::POST, &route::node_action(id, action)), ANSWER_TIMEOUT).await
+    }
+
+    /// The groups that the user may see.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn groups(&self) -> Result<Page<GroupView>, ClientError> {
+        self.read(route::GROUPS, &()).await
+    }
+
+    /// Makes a group.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn create_group(&self, group: &GroupRequest) -> Result<GroupView, ClientError> {
+        self.send(Method::POST, route::GROUPS, group).await
+    }
+
+    /// Sets a group's budget; none takes the limit away.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn set_budget(
+        &self,
+        group: &GroupName,
+        budget: Option<Money>,
+    ) -> Result<GroupView, ClientError> {
+        self.send(Method::PUT, &route::group_budget(group), &BudgetRequest { budget }).await
+    }
+
+    /// The users that the user may see.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn users(&self) -> Result<Page<UserView>, ClientError> {
+        self.read(route::USERS, &()).await
+    }
+
+    /// Makes a user.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn create_user(&self, user: &UserRequest) -> Result<UserView, ClientError> {
+        self.send(Method::POST, route::USERS, user).await
+    }
+
+    /// Makes a token of a user.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn create_token(
+        &self,
+        user: &UserName,
+        token: &TokenRequest,
+    ) -> Result<TokenView, ClientError> {
+        self.send(Method::POST, &route::user_tokens(user), token).await
+    }
+
+    /// What was spent.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn spend(&self, query: &SpendQuery) -> Result<SpendReport, ClientError> {
+        self.read(route::SPEND, query).await
+    }
+
+    /// The clouds with their instances.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn clouds(&self) -> Result<Page<CloudView>, ClientError> {
+        self.read(route::CLOUDS, &()).await
+    }
+
+    /// What clouds would launch.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn offers(&self, query: &OffersQuery) -> Result<Page<OfferView>, ClientError> {
+        self.read(route::OFFERS, query).await
+    }
+
+    /// Makes a join token.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn create_join_token(&self, request: &JoinTokenRequest) -> Result<JoinLine, ClientError> {
+        self.send(Method::POST, route::JOIN_TOKENS, request).await
+    }
+
+    /// The broker's health.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn health(&self) -> Result<HealthView, ClientError> {
+        self.read(route::HEALTH, &()).await
+    }
+
+    async fn read<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &(impl Serialize + Sync),
+    ) -> Result<T, ClientError> {
+        self.answer(self.request(Method::GET, path).query(query), ANSWER_TIMEOUT).await
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: &(impl Serialize + Sync),
+    ) -> Result<T, ClientError> {
+        self.answer(self.request(method, path).json(body), ANSWER_TIMEOUT).await
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.http.request(method, format!("{}{path}", self.base()));
+        match &self.token {
+            Some(token) => request.bearer_auth(token.expose()),
+            None => request,
+        }
+    }
+
+    async fn answer<T: DeserializeOwned>(
+        &self,
+        request: RequestBuilder,
+        timeout: Duration,
+    ) -> Result<T, ClientError> {
+        let response = self.begin(request.timeout(timeout)).await?;
+        let body = self.body(response).await?;
+        serde_json::from_slice(&body).map_err(|error| self.unreadable(&error))
+    }
+
+    /// Sends a request; an answer that is an error becomes one.
+    async fn begin(&self, request: RequestBuilder) -> Result<Response, ClientError> {
+        let response = request.send().await.map_err(|error| self.failed(error))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let body = self.body(response).await?;
+        Err(ClientError::Api(match serde_json::from_slice::<ErrorEnvelope>(&body) {
+            Ok(envelope) => envelope.error,
+            Err(_) => bare_error(status),
+        }))
+    }
+
+    async fn body(&self, response: Response) -> Result<Vec<u8>, ClientError> {
+        let mut pieces = response.bytes_stream();
+        let mut body = Vec::new();
+        while let Some(piece) = pieces.next().await {
+            body.extend_from_slice(&piece.map_err(|error| self.failed(error))?);
+            if body.len() > MAX_ANSWER {
+                return Err(self.unreadable(&"it is over 64 MiB"));
+            }
+        }
+        Ok(body)
+    }
+
+    fn failed(&self, error: reqwest::Error) -> ClientError {
+        let url = self.base().to_owned();
+        if error.is_connect() {
+            ClientError::Unreachable { url, source: error.without_url() }
+        } else if error.is_timeout() {
+            ClientError::Timeout { url }
+        } else {
+            let error = error.without_url();
+            let cause =
+                std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+            ClientError::Answer { url, problem: format!("{error}{cause}") }
+        }
+    }
+
+    fn unreadable(&self, problem: &dyn std::fmt::Display) -> ClientError {
+        ClientError::Answer { url: self.base().to_owned(), problem: problem.to_string() }
+    }
+}
+
+/// The error of an answer without an envelope: something between us and the broker wrote it.
+fn bare_error(status: StatusCode) -> ApiError {
+    ApiError::new(
+        ErrorCode::from_status(status.as_u16()),
+        format!("the server answered {status} and said no more"),
+    )
+    .hint("check that the address is a Spillway broker's")
+}
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

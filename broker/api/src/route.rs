@@ -1,0 +1,110 @@
+//! Paths of the API, shared by the server and the client. `PATH` constants are in the router's syntax; the
+//! functions fill in the ids.
+
+use spillway_types::{GroupName, JobId, NodeId, UserName};
+
+use crate::v1::NodeAction;
+
+/// `POST` submits a job, `GET` lists jobs.
+pub const JOBS: &str = "/v1/jobs";
+/// `GET` one job; waits with `wait_for` and `timeout_ms`.
+pub const JOB: &str = "/v1/jobs/{id}";
+/// `POST` cancels a job.
+pub const JOB_CANCEL: &str = "/v1/jobs/{id}/cancel";
+/// `GET` what a job's program wrote, as raw bytes.
+pub const JOB_LOGS: &str = "/v1/jobs/{id}/logs";
+/// `GET` a job's tasks.
+pub const JOB_TASKS: &str = "/v1/jobs/{id}/tasks";
+/// `POST` says what would be done with a job.
+pub const PLAN: &str = "/v1/plan";
+/// `GET` the sites.
+pub const SITES: &str = "/v1/sites";
+/// `GET` the nodes.
+pub const NODES: &str = "/v1/nodes";
+/// `POST` changes a node: `cordon`, `uncordon`, `drain` or `revoke`.
+pub const NODE_ACTION: &str = "/v1/nodes/{id}/{action}";
+/// `GET` the groups, `POST` makes one.
+pub const GROUPS: &str = "/v1/groups";
+/// `PUT` sets a group's budget.
+pub const GROUP_BUDGET: &str = "/v1/groups/{group}/budget";
+/// `GET` the users, `POST` makes one.
+pub const USERS: &str = "/v1/users";
+/// `POST` makes a token of a user.
+pub const USER_TOKENS: &str = "/v1/users/{user}/tokens";
+/// `GET` what was spent.
+pub const SPEND: &str = "/v1/spend";
+/// `GET` the clouds with their instances.
+pub const CLOUDS: &str = "/v1/clouds";
+/// `GET` what clouds would launch.
+pub const OFFERS: &str = "/v1/offers";
+/// `POST` makes a join token.
+pub const JOIN_TOKENS: &str = "/v1/join-tokens";
+/// `GET` the broker's health. Needs no token.
+pub const HEALTH: &str = "/v1/health";
+
+/// The header that makes a submission repeatable: the same key and body give the same job.
+pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// Longest idempotency key, in bytes.
+pub const MAX_IDEMPOTENCY_KEY: usize = 128;
+
+/// Where one job is.
+#[must_use]
+pub fn job(id: JobId) -> String {
+    JOB.replace("{id}", &id.to_string())
+}
+
+/// Where a job is cancelled.
+#[must_use]
+pub fn job_cancel(id: JobId) -> String {
+    JOB_CANCEL.replace("{id}", &id.to_string())
+}
+
+/// Where a job's output is.
+#[must_use]
+pub fn job_logs(id: JobId) -> String {
+    JOB_LOGS.replace("{id}", &id.to_string())
+}
+
+/// Where a job's tasks are.
+#[must_use]
+pub fn job_tasks(id: JobId) -> String {
+    JOB_TASKS.replace("{id}", &id.to_string())
+}
+
+/// Where a node is changed.
+#[must_use]
+pub fn node_action(id: NodeId, action: NodeAction) -> String {
+    NODE_ACTION.replace("{id}", &id.to_string()).replace("{action}", action.as_str())
+}
+
+/// Where a group's budget is set.
+#[must_use]
+pub fn group_budget(group: &GroupName) -> String {
+    GROUP_BUDGET.replace("{group}", group.as_str())
+}
+
+/// Where a user's tokens are made.
+#[must_use]
+pub fn user_tokens(user: &UserName) -> String {
+    USER_TOKENS.replace("{user}", user.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use spillway_types::SequentialIds;
+
+    #[test]
+    fn paths_are_filled_in() {
+        let mut ids = SequentialIds::new(1);
+        let id = JobId::generate(&mut ids);
+        assert_eq!(job_logs(id), format!("/v1/jobs/{id}/logs"));
+        let node = NodeId::generate(&mut ids);
+        assert_eq!(node_action(node, NodeAction::Drain), format!("/v1/nodes/{node}/drain"));
+        let user: UserName = "ada".parse().expect("name");
+        assert_eq!(user_tokens(&user), "/v1/users/ada/tokens");
+        for filled in [job(id), job_cancel(id), job_tasks(id), group_budget(&"a".parse().expect("name"))] {
+            assert!(!filled.contains('{'), "{filled}");
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! Wire types of version 1.
+//!
+//! Units are in the names or in the types: `Money` is micros with a currency, `HourlyRate` an integer of
+//! micros per hour, `UnixMs` and `DurationMs` integers of milliseconds, `blocks` hundredths of an accelerator.
+
+mod account;
+mod fleet;
+mod job;
+mod job_file;
+mod query;
+mod scalar;
+mod spec;
+
+pub use account::{
+    BudgetRequest, GroupRequest, GroupView, JoinLine, JoinTokenRequest, SpendKey, SpendReport, SpendRow,
+    TokenRequest, TokenView, UserRequest, UserView, parse_spend_by,
+};
+pub use fleet::{
+    BrokerMode, CloudView, GpuSummary, HealthView, InstanceView, NodeAction, NodeView, OfferView, PoolView,
+    SiteView,
+};
+pub use job::{
+    AttemptNode, AttemptView, CandidateView, ExplanationView, JobState, JobSummary, JobView, PlanView,
+    TaskCounts, TaskView,
+};
+pub use job_file::{
+    CheckpointFile, JobFile, JobFileError, MAX_JOB_FILE, ResourcesFile, RetryFile, Run, WhereFile,
+};
+pub use query::{
+    DEFAULT_PAGE, JobsQuery, LogQuery, MAX_PAGE, MAX_WAIT_MS, OffersQuery, Page, SpendQuery, TasksQuery,
+    WaitFor, WaitQuery,
+};
+pub use scalar::Scalar;
+pub use spec::JobDefaults;

@@ -1,0 +1,265 @@
+//! Groups, users, tokens, budgets and what was spent.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use spillway_types::{DurationMs, GroupName, JoinTokenId, Money, PoolName, Role, SiteName, UnixMs, UserName};
+
+use crate::parse::nearest;
+use crate::{ApiError, Secret};
+
+/// A tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupView {
+    /// Its name.
+    pub name: GroupName,
+    /// The group above it.
+    #[serde(default)]
+    pub parent: Option<GroupName>,
+    /// Share among groups of one priority.
+    pub weight: u32,
+    /// Higher goes first.
+    pub priority: i32,
+    /// What it may spend; none means no limit of its own.
+    #[serde(default)]
+    pub budget: Option<Money>,
+    /// What was charged to it and all below it.
+    pub spent: Money,
+    /// What is held for attempts of it and all below it.
+    pub held: Money,
+    /// What may still be held, over all groups above it; none means no limit.
+    #[serde(default)]
+    pub left: Option<Money>,
+    /// Its users.
+    #[serde(default)]
+    pub members: Vec<UserName>,
+}
+
+/// Makes a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupRequest {
+    /// Its name.
+    pub name: GroupName,
+    /// The group above it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<GroupName>,
+    /// Share among groups of one priority; 1 where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
+    /// Higher goes first; 0 where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i32>,
+    /// What it may spend; no limit where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Money>,
+}
+
+/// Sets a group's budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BudgetRequest {
+    /// What it may spend; null means no limit of its own.
+    pub budget: Option<Money>,
+}
+
+/// Makes a user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserRequest {
+    /// The name.
+    pub name: UserName,
+    /// The group.
+    pub group: GroupName,
+    /// What the user may do; `member` where absent.
+    #[serde(default = "member")]
+    pub role: Role,
+}
+
+const fn member() -> Role {
+    Role::Member
+}
+
+/// A person or a service with tokens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserView {
+    /// The name.
+    pub name: UserName,
+    /// The group.
+    pub group: GroupName,
+    /// What the user may do.
+    pub role: Role,
+}
+
+/// Makes a token of a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenRequest {
+    /// How long it is good for; for ever where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<DurationMs>,
+}
+
+/// A new token. It is shown this once; the broker keeps only its hash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenView {
+    /// Whose.
+    pub user: UserName,
+    /// The token.
+    pub token: Secret,
+    /// When it ends.
+    #[serde(default)]
+    pub expires: Option<UnixMs>,
+}
+
+/// Makes a join token.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JoinTokenRequest {
+    /// The site that the machine joins; the broker's default where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub site: Option<SiteName>,
+    /// The pool that the machine joins; the site's only one where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<PoolName>,
+    /// How long the token is good for; the broker's default where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<DurationMs>,
+}
+
+/// What a machine needs to join. Shown this once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinLine {
+    /// The token's public handle.
+    pub id: JoinTokenId,
+    /// The token.
+    pub token: Secret,
+    /// The one line to run on the machine. Contains the token.
+    pub command: Secret,
+    /// When the token ends.
+    pub expires: UnixMs,
+    /// SHA-256 of the deployment's CA certificate, in hexadecimal.
+    pub ca_fingerprint: String,
+    /// Where the agent dials, as `HOST:PORT`.
+    pub broker_addr: String,
+}
+
+/// By what spend can be broken down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SpendKey {
+    /// Who pays.
+    Group,
+    /// Where it ran.
+    Site,
+    /// On-prem, cloud or personal.
+    Kind,
+    /// The cloud, or `on-prem`.
+    Provider,
+    /// The month, as `2026-01`, in UTC.
+    Month,
+    /// Who submitted.
+    User,
+    /// The job.
+    Job,
+}
+
+impl SpendKey {
+    /// Every key.
+    pub const ALL: [Self; 7] =
+        [Self::Group, Self::Site, Self::Kind, Self::Provider, Self::Month, Self::User, Self::Job];
+
+    /// The key as it stands in a query and in a row.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Group => "group",
+            Self::Site => "site",
+            Self::Kind => "kind",
+            Self::Provider => "provider",
+            Self::Month => "month",
+            Self::User => "user",
+            Self::Job => "job",
+        }
+    }
+}
+
+/// Parses `group,site`; an empty text means by group.
+///
+/// # Errors
+/// [`ApiError`] for the field `by` where a word is no key, or comes twice.
+pub fn parse_spend_by(text: &str) -> Result<Vec<SpendKey>, ApiError> {
+    let mut keys = Vec::new();
+    for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+        let names = SpendKey::ALL.map(SpendKey::as_str);
+        let Some(key) = SpendKey::ALL.into_iter().find(|key| key.as_str() == word) else {
+            let hint = nearest(word, names).map_or_else(
+                || format!("keys are: {}", names.join(", ")),
+                |near| format!("did you mean `{near}`?"),
+            );
+            return Err(ApiError::invalid("spend cannot be broken down by this")
+                .field("by")
+                .value(word)
+                .hint(hint));
+        };
+        if keys.contains(&key) {
+            return Err(ApiError::invalid("a key is named twice").field("by").value(text));
+        }
+        keys.push(key);
+    }
+    if keys.is_empty() {
+        keys.push(SpendKey::Group);
+    }
+    Ok(keys)
+}
+
+/// What was spent for one combination of keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpendRow {
+    /// The combination: each key that was asked for, with its value.
+    pub keys: BTreeMap<String, String>,
+    /// What was charged.
+    pub amount: Money,
+    /// Milliseconds of whole accelerators that were used.
+    pub gpu_ms: u64,
+}
+
+/// What was spent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpendReport {
+    /// By which keys, in order.
+    pub by: Vec<SpendKey>,
+    /// Row by row.
+    pub rows: Vec<SpendRow>,
+    /// The sum of the rows.
+    pub total: Money,
+    /// What the ledger says the same is, counted another way.
+    pub ledger_total: Money,
+    /// What the ledger's accounts sum to, in micros: always 0.
+    #[serde(default)]
+    pub imbalance_micros: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spend_keys_parse_in_order() {
+        assert_eq!(parse_spend_by("site, group"), Ok(vec![SpendKey::Site, SpendKey::Group]));
+        assert_eq!(parse_spend_by(""), Ok(vec![SpendKey::Group]));
+        let error = parse_spend_by("group,sight").expect_err("no such key");
+        assert_eq!(error.value.as_deref(), Some("sight"));
+        assert!(error.hint.expect("hint").contains("site"));
+        assert!(parse_spend_by("site,site").is_err());
+    }
+
+    #[test]
+    fn a_join_line_hides_its_token_in_logs() {
+        let text = r#"{"id":"join_00000000000000010000000000000001","token":"sp-secret",
+            "command":"spillway agent --token sp-secret","expires":1,"ca_fingerprint":"ab","broker_addr":"h:1"}"#;
+        let line: JoinLine = serde_json::from_str(text).expect("json");
+        assert!(!format!("{line:?}").contains("secret"));
+        assert_eq!(line.token.expose(), "sp-secret");
+    }
+}

@@ -1,0 +1,430 @@
+//! The command line: every command and flag, with help that shows by example.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use spillway_types::{DurationMs, GroupName, JobId, Money, PoolName, Role, SiteName, UserName};
+
+use crate::commands::demo::DemoArgs;
+use crate::job_args::JobArgs;
+
+/// The help of `spillway` itself: clap has no groups of subcommands.
+const HELP: &str = "\
+{about}
+
+{usage-heading} {usage}
+
+Jobs:
+  run        Run a program: flags say what a job file says
+  submit     Submit a job file
+  plan       Say where a job file would run, what it would cost, and why
+  jobs       List jobs
+  job        Show a job: its attempts, and why it is where it is
+  logs       Print what a job wrote
+  cancel     Cancel a job
+
+Machines:
+  sites      List sites
+  nodes      List nodes
+  join       Make the one line that joins a machine
+  cordon     Give a node no more work
+  uncordon   Give a node work again
+  drain      Give a node no more work, and let it leave when it is empty
+  revoke     Refuse a node from now on
+  clouds     List clouds and their instances
+  offers     List what clouds would launch
+
+Money and people:
+  groups     List or create groups
+  users      List or create users, and make their tokens
+  budget     Show or set a group's budget
+  spend      Show what was spent
+
+Services:
+  demo       See all of it work on this machine, in half a minute
+  broker     Run the broker
+  agent      Run the agent of this machine
+  health     Show how the broker is
+
+Options:
+{options}{after-help}";
+
+const EXAMPLES: &str = "
+Examples:
+  spillway run --gpus H100:8 --wait -- python train.py
+  spillway plan job.yaml
+  spillway jobs --state running
+  spillway spend --by group,site
+
+Data goes to standard output, everything else to standard error.
+Exit codes: 0 done, 1 error, 2 wrong usage, 3 timeout; `run --wait` and `logs -f` return
+the job's own.";
+
+/// One queue, one quota and one account for GPUs on-prem, in clouds and on desks.
+#[derive(Debug, Parser)]
+#[command(name = "spillway", version, help_template = HELP, after_help = EXAMPLES, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub global: GlobalArgs,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags of every command that talks to a broker.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct GlobalArgs {
+    /// The broker's address
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "SPILLWAY_SERVER",
+        default_value = "http://127.0.0.1:7878"
+    )]
+    pub server: String,
+    /// A file with the API token [default: SPILLWAY_TOKEN, else admin.token in the data directory of a broker here]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// How data is printed
+    #[arg(short, long, global = true, value_name = "FORMAT", value_enum, default_value = "table")]
+    pub output: Format,
+}
+
+/// How data is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// A table
+    Table,
+    /// A table with every column
+    Wide,
+    /// JSON, as the API gives it
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a program: flags say what a job file says
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(Box<RunArgs>),
+    /// Submit a job file
+    #[command(
+        after_help = "Examples:\n  spillway submit job.yaml\n  generate-job | spillway submit - --wait"
+    )]
+    Submit(SubmitArgs),
+    /// Say where a job file would run, what it would cost, and why
+    Plan(FileArgs),
+    /// List jobs, newest first
+    #[command(after_help = "Examples:\n  spillway jobs\n  spillway jobs --state running --group vision")]
+    Jobs(JobsArgs),
+    /// Show a job: its attempts, and why it is where it is
+    Job(JobIdArgs),
+    /// Print what a job wrote
+    #[command(after_help = "Examples:\n  spillway logs JOB\n  spillway logs -f JOB --task 7")]
+    Logs(LogsArgs),
+    /// Cancel a job
+    Cancel(JobIdArgs),
+    /// List sites
+    Sites,
+    /// List nodes
+    Nodes,
+    /// Make the one line that joins a machine
+    Join(JoinArgs),
+    /// Give a node no more work
+    Cordon(NodeArgs),
+    /// Give a node work again
+    Uncordon(NodeArgs),
+    /// Give a node no more work, and let it leave when it is empty
+    Drain(NodeArgs),
+    /// Refuse a node from now on
+    Revoke(NodeArgs),
+    /// List clouds and their instances
+    Clouds,
+    /// List what clouds would launch
+    Offers(OffersArgs),
+    /// List or create groups
+    Groups(GroupsArgs),
+    /// List or create users, and make their tokens
+    Users(UsersArgs),
+    /// Show or set a group's budget
+    #[command(
+        after_help = "Examples:\n  spillway budget vision\n  spillway budget vision 5000\n  spillway budget vision none"
+    )]
+    Budget(BudgetArgs),
+    /// Show what was spent
+    Spend(SpendArgs),
+    /// Show how the broker is; the exit code is 1 where something is wrong
+    Health,
+    /// See all of it work on this machine, in half a minute
+    #[command(
+        after_help = "Examples:\n  spillway demo\n  spillway demo --exit\n  spillway demo --exit -o json"
+    )]
+    Demo(DemoArgs),
+    /// Run the broker
+    #[command(after_help = BROKER_EXAMPLES)]
+    Broker(Box<BrokerArgs>),
+    /// Run the agent of this machine
+    Agent(Box<spillway_agent::agent::AgentArgs>),
+}
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  spillway run -- python train.py
+  spillway run --gpus H100:8 --time-limit 12h --wait -- python train.py
+  spillway run --gpus A100:0.25 --follow -- ./notebook-test
+  spillway run --array 1-10000 --cpus 2 -- sh -c './simulate $SPILLWAY_TASK_INDEX'
+  spillway run --gpus 80GB+:8 --nodes 2 --residency eu --max-price 60 -- torchrun train.py
+
+With --wait or --follow the exit code is the job's own: 128 + N where signal N ended it,
+124 where its time limit did, 1 where it had none. Interrupting does not cancel the job.";
+
+const BROKER_EXAMPLES: &str = "\
+Examples:
+  spillway broker
+  spillway broker --config /etc/spillway/broker.toml
+  spillway broker --config broker.toml --check-config
+
+Flags win over the settings file.";
+
+#[derive(Debug, Args)]
+pub(crate) struct BrokerArgs {
+    /// The settings file, in TOML
+    #[arg(long, value_name = "FILE", env = "SPILLWAY_CONFIG", hide_env_values = true)]
+    pub config: Option<PathBuf>,
+    /// Where database, keys and outputs are [default: /var/lib/spillway for root, else ~/.local/share/spillway]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// The database: sqlite:PATH or postgres://... [default: a SQLite file in the data directory]
+    #[arg(long, value_name = "URL", env = "SPILLWAY_DATABASE", hide_env_values = true)]
+    pub database: Option<String>,
+    /// Address of the HTTP API [default: 127.0.0.1:7878]
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+    /// Address of the tunnel, UDP [default: 0.0.0.0:7879]
+    #[arg(long, value_name = "ADDRESS")]
+    pub tunnel: Option<SocketAddr>,
+    /// What agents are told to dial [default: this machine's name and the tunnel's port]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub advertise: Option<String>,
+    /// What is logged: a level, or `tracing` filter directives
+    #[arg(long, value_name = "FILTER", default_value = "info", env = "SPILLWAY_LOG", hide_env_values = true)]
+    pub log: String,
+    /// Read the settings, say whether they are right, and end
+    #[arg(long)]
+    pub check_config: bool,
+}
+
+/// Whether to stay until the job has ended.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct WaitArgs {
+    /// Wait until the job has ended, and return its exit code
+    #[arg(long)]
+    pub wait: bool,
+    /// Print what the job writes until it has ended, and return its exit code
+    #[arg(long, short = 'f')]
+    pub follow: bool,
+    /// Give up waiting after this long, with exit code 3; the job goes on
+    #[arg(long, value_name = "TIME")]
+    pub wait_timeout: Option<DurationMs>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub job: JobArgs,
+    #[command(flatten)]
+    pub wait: WaitArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SubmitArgs {
+    #[command(flatten)]
+    pub file: FileArgs,
+    #[command(flatten)]
+    pub wait: WaitArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FileArgs {
+    /// The job file, in YAML; `-` reads standard input
+    pub file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JobsArgs {
+    /// Only jobs in this state: queued, placing, provisioning, staging, running, finishing, succeeded, failed, cancelled
+    #[arg(long, hide_possible_values = true)]
+    pub state: Option<String>,
+    /// Only jobs of this group and the groups below it
+    #[arg(long)]
+    pub group: Option<GroupName>,
+    /// At most this many
+    #[arg(long, default_value_t = 50)]
+    pub limit: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JobIdArgs {
+    /// The job, as `job_` and 32 digits
+    pub id: JobId,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogsArgs {
+    /// The job, as `job_` and 32 digits
+    pub id: JobId,
+    /// Go on until the job has ended, and return its exit code
+    #[arg(long, short)]
+    pub follow: bool,
+    /// The task of an array [default: its first]
+    #[arg(long)]
+    pub task: Option<u32>,
+    /// The part of a job on several nodes [default: 0]
+    #[arg(long)]
+    pub rank: Option<u32>,
+    /// The attempt, from 1 [default: the newest]
+    #[arg(long)]
+    pub attempt: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodeArgs {
+    /// The node's id, or its host name
+    pub node: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JoinArgs {
+    /// The site that the machine joins [default: the broker's]
+    #[arg(long)]
+    pub site: Option<SiteName>,
+    /// The pool that the machine joins [default: the site's only one]
+    #[arg(long)]
+    pub pool: Option<PoolName>,
+    /// How long the line can be used [default: the broker's]
+    #[arg(long, value_name = "TIME")]
+    pub ttl: Option<DurationMs>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OffersArgs {
+    /// Only those that can give this, for example `H100:8`
+    #[arg(long)]
+    pub gpus: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GroupsArgs {
+    #[command(subcommand)]
+    pub command: Option<GroupsCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum GroupsCommand {
+    /// Create a group
+    Create {
+        /// Its name
+        name: GroupName,
+        /// The group above it
+        #[arg(long)]
+        parent: Option<GroupName>,
+        /// Its share among groups of one priority
+        #[arg(long)]
+        weight: Option<u32>,
+        /// Higher goes first
+        #[arg(long, allow_negative_numbers = true)]
+        priority: Option<i32>,
+        /// What it may spend, for example `5000` or `5000 EUR`
+        #[arg(long)]
+        budget: Option<Money>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UsersArgs {
+    #[command(subcommand)]
+    pub command: Option<UsersCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum UsersCommand {
+    /// Create a user
+    Create {
+        /// The name
+        name: UserName,
+        /// The group
+        #[arg(long)]
+        group: GroupName,
+        /// What the user may do: member or admin
+        #[arg(long, default_value = "member", value_parser = parse_role)]
+        role: Role,
+    },
+    /// Make a token; it is shown this once
+    Token {
+        /// Whose
+        name: UserName,
+        /// How long it is good for [default: for ever]
+        #[arg(long, value_name = "TIME")]
+        ttl: Option<DurationMs>,
+    },
+}
+
+fn parse_role(text: &str) -> Result<Role, String> {
+    match text {
+        "member" => Ok(Role::Member),
+        "admin" => Ok(Role::Admin),
+        other => Err(format!("`{other}` is not a role: write member or admin")),
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BudgetArgs {
+    /// The group
+    pub group: GroupName,
+    /// What it may spend, for example `5000`; `none` takes the limit away; absent shows it
+    pub amount: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SpendArgs {
+    /// By what, with commas between: group, site, kind, provider, month, user, job
+    #[arg(long, default_value = "group")]
+    pub by: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_is_in_the_help() {
+        for command in Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
+            let line = format!("\n  {:10} ", command.get_name());
+            assert!(HELP.contains(&line), "{} is not in the help", command.get_name());
+        }
+    }
+
+    #[test]
+    fn help_reads_well() {
+        let mut command = Cli::command().term_width(100);
+        command.build();
+        insta::assert_snapshot!("help", command.render_help());
+        let run = command.find_subcommand_mut("run").expect("run");
+        insta::assert_snapshot!("help_run", run.render_help());
+    }
+
+    #[test]
+    fn a_command_after_dashes_keeps_its_own_flags() {
+        let cli =
+            Cli::try_parse_from(["spillway", "run", "--gpus", "H100:8", "--", "train", "--wait", "-o", "x"]);
+        let Command::Run(run) = cli.expect("parses").command else { panic!("not run") };
+        assert_eq!(run.job.command, ["train", "--wait", "-o", "x"]);
+        assert!(!run.wait.wait);
+    }
+}

@@ -1,0 +1,201 @@
+//! The binary itself: streams, exit codes, and a job's own code, against answers written by hand.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Output, Stdio};
+use std::thread::JoinHandle;
+
+/// Runs the binary with an environment of its own.
+fn spillway(server: &str, words: &[&str]) -> Output {
+    command(server, words).output().expect("the binary runs")
+}
+
+fn command(server: &str, words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_spillway"));
+    command.args(words).env_clear().env("SPILLWAY_SERVER", server).env("SPILLWAY_TOKEN", "tok-secret");
+    command
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("text")
+}
+
+/// An address where nobody listens.
+fn nobody() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    format!("http://{}", listener.local_addr().expect("an address"))
+}
+
+/// Answers each request with the next of these bodies, and gives back what was asked.
+fn broker(answers: Vec<(u16, String)>) -> (String, JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let served = std::thread::spawn(move || {
+        let mut asked = Vec::new();
+        for (status, body) in answers {
+            let (socket, _) = listener.accept().expect("a connection");
+            asked.push(answer(socket, status, &body));
+        }
+        asked
+    });
+    (url, served)
+}
+
+/// Reads one request and answers it; gives back its line, its headers and its body.
+fn answer(socket: TcpStream, status: u16, body: &str) -> String {
+    let mut reader = BufReader::new(socket);
+    let mut head = String::new();
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).expect("a line");
+        if line.trim().is_empty() {
+            break;
+        }
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().expect("a length");
+        }
+        head.push_str(&line);
+    }
+    let mut sent = vec![0; length];
+    reader.read_exact(&mut sent).expect("a body");
+    let answer =
+        format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
+    reader.into_inner().write_all(answer.as_bytes()).expect("an answer");
+    format!("{head}\n{}", text(&sent))
+}
+
+const ID: &str = "job_00000000000000010000000000000007";
+
+fn summary(state: &str, tasks: &str) -> String {
+    format!(
+        r#"{{"id":"{ID}","name":"a","group":"vision","user":"ada","state":"{state}","tasks":{{{tasks}}},"submitted":0,
+        "cost":{{"micros":0,"currency":"USD"}}}}"#
+    )
+}
+
+fn view(state: &str, tasks: &str, failure: &str) -> String {
+    format!(
+        r#"{{"summary":{},"failure":{failure},"spec":{{"name":"a","group":"vision","command":["a"],"env":{{}},"image":null,
+        "resources":{{"gpus":null,"cpus_milli":1000,"memory_mib":1024}},"nodes":1,"array":null,"time_limit":1,"expected":null,
+        "placement":{{"allow":[],"prefer":[],"residency":[],"max_price":null,"max_wait":null,"spot":"never"}},
+        "checkpoint":{{"signal":15,"grace":1}},"retry":{{"max_attempts":1,"on_loss":true,"on_failure":false}},"lease":60000}}}}"#,
+        summary(state, tasks)
+    )
+}
+
+#[test]
+fn an_unreachable_broker_is_an_error_on_standard_error() {
+    let server = nobody();
+    let ended = spillway(&server, &["jobs"]);
+    assert_eq!(ended.status.code(), Some(1));
+    assert_eq!(text(&ended.stdout), "");
+    let said = text(&ended.stderr);
+    assert!(said.starts_with(&format!("error: cannot reach the broker at {server}")), "{said}");
+    assert!(said.contains("refused"), "{said}");
+    assert!(!said.contains('\u{1b}'), "{said}");
+}
+
+#[test]
+fn wrong_usage_is_code_2_before_anybody_is_asked() {
+    let server = nobody();
+    for (words, says) in [
+        (vec!["jbos"], "jbos"),
+        (vec!["run", "--gpus", "0", "--", "true"], "resources.gpus"),
+        (vec!["run", "--time-limit", "-5m", "--", "true"], "negative"),
+        (vec!["run"], "COMMAND"),
+        (vec!["job", "att_1"], "is not a job id"),
+        (vec!["spend", "--by", "gruop"], "did you mean `group`?"),
+    ] {
+        let ended = spillway(&server, &words);
+        let said = text(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(2), "{words:?}: {said}");
+        assert!(said.contains(says), "{words:?}: {said}");
+        assert!(!said.contains('\u{1b}'), "{said}");
+    }
+}
+
+#[test]
+fn a_waiting_run_returns_the_jobs_own_code() {
+    let (server, served) = broker(vec![
+        (200, summary("queued", r#""queued":1"#)),
+        (200, view("running", r#""running":1"#, "null")),
+        (200, view("failed", r#""failed":1"#, r#"{"kind":"exit-code","code":7}"#)),
+    ]);
+    let ended = spillway(&server, &["run", "--gpus", "H100:8", "--wait", "--", "train", "-o", "x"]);
+    assert_eq!(ended.status.code(), Some(7), "{}", text(&ended.stderr));
+    assert_eq!(text(&ended.stdout), format!("{ID}\n"));
+    assert!(text(&ended.stderr).contains("exit code 7"), "{}", text(&ended.stderr));
+    let asked = served.join().expect("served");
+    assert!(asked[0].starts_with("POST /v1/jobs "), "{}", asked[0]);
+    assert!(asked[0].contains("authorization: Bearer tok-secret"), "{}", asked[0]);
+    assert!(asked[0].contains("idempotency-key: "), "{}", asked[0]);
+    assert!(
+        asked[0].ends_with(r#"{"run":["train","-o","x"],"resources":{"gpus":"H100:8"}}"#),
+        "{}",
+        asked[0]
+    );
+    assert!(asked[1].contains("wait_for=final"), "{}", asked[1]);
+}
+
+#[test]
+fn a_followed_run_gives_the_jobs_output_and_nothing_else() {
+    let (server, served) = broker(vec![
+        (200, summary("queued", r#""queued":1"#)),
+        (200, "one\ntwo\n".to_owned()),
+        (200, view("succeeded", r#""succeeded":1"#, "null")),
+    ]);
+    let ended = spillway(&server, &["run", "-f", "--", "a"]);
+    assert_eq!(ended.status.code(), Some(0), "{}", text(&ended.stderr));
+    assert_eq!(text(&ended.stdout), "one\ntwo\n");
+    assert!(text(&ended.stderr).contains(ID));
+    served.join().expect("served");
+}
+
+#[test]
+fn a_wait_that_takes_too_long_is_code_3() {
+    let (server, served) = broker(vec![(200, summary("queued", r#""queued":1"#))]);
+    let ended = spillway(&server, &["run", "--wait", "--wait-timeout", "0s", "--", "a"]);
+    assert_eq!(ended.status.code(), Some(3));
+    assert!(text(&ended.stderr).contains("it goes on"), "{}", text(&ended.stderr));
+    served.join().expect("served");
+}
+
+#[test]
+fn a_job_file_comes_from_standard_input_and_a_refusal_reads_well() {
+    let refusal = r#"{"error":{"code":"unknown_model","message":"no site has this GPU","field":"resources.gpus","value":"X:1","hint":"known models: H100"}}"#;
+    let (server, served) = broker(vec![(422, refusal.to_owned())]);
+    let mut child = command(&server, &["submit", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    let job = b"run: a\nresources: {gpus: 'X:1'}\n";
+    child.stdin.take().expect("a pipe").write_all(job).expect("a job file");
+    let ended = child.wait_with_output().expect("the binary ends");
+    assert_eq!(ended.status.code(), Some(1));
+    assert_eq!(
+        text(&ended.stderr),
+        "error: no site has this GPU\n  field: resources.gpus\n  value: X:1\n  hint: known models: H100\n"
+    );
+    served.join().expect("served");
+}
+
+#[test]
+fn json_is_the_apis_own_and_health_tells_by_its_code() {
+    let health = |violations: u32| {
+        format!(
+            r#"{{"version":"1","deployment":"d","incarnation":1,"mode":"normal","invariant_violations":{violations}}}"#
+        )
+    };
+    let (server, served) = broker(vec![(200, health(0)), (200, health(1))]);
+    let ended = spillway(&server, &["health", "-o", "json"]);
+    assert_eq!(ended.status.code(), Some(0));
+    let json: serde_json::Value = serde_json::from_slice(&ended.stdout).expect("json");
+    assert_eq!(json["mode"], "normal");
+    let ended = spillway(&server, &["health"]);
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(text(&ended.stdout).contains("invariants broken: 1"), "{}", text(&ended.stdout));
+    served.join().expect("served");
+}

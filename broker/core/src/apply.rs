@@ -1,0 +1,136 @@
+//! Events give state. Every change of the state is here and nowhere else.
+//!
+//! Applying never asks whether something may happen: the handlers did. What does not fit is a defect, which
+//! is reported; the state stays as consistent as it was.
+
+mod attempts;
+mod instances;
+mod jobs;
+mod nodes;
+
+use spillway_ledger::{Entry, EntryKind};
+use spillway_types::{IllegalTransition, UnixMs};
+
+use crate::{Event, Key, State};
+
+/// An event did not fit the state: a defect of a handler, or a journal that is not ours.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    /// A step that a state machine does not allow.
+    #[error(transparent)]
+    Illegal(#[from] IllegalTransition),
+    /// The event is about something that is not there.
+    #[error("no {0}")]
+    Missing(String),
+    /// The ledger refused an entry.
+    #[error("ledger: {0}")]
+    Ledger(String),
+}
+
+impl ApplyError {
+    pub(crate) fn describe(&self, event: &Event) -> String {
+        format!("{self} while applying {event:?}")
+    }
+
+    pub(crate) fn missing(what: impl std::fmt::Display) -> Self {
+        Self::Missing(what.to_string())
+    }
+}
+
+impl State {
+    /// Applies one journal entry: its events in order.
+    ///
+    /// # Errors
+    /// [`ApplyError`] where the journal does not continue this state.
+    pub fn replay(&mut self, journal: u64, at: UnixMs, events: &[Event]) -> Result<(), ApplyError> {
+        self.journal = journal;
+        events.iter().try_for_each(|event| self.apply(at, event))
+    }
+
+    /// Applies one event that happened at `at`.
+    ///
+    /// # Errors
+    /// [`ApplyError`] where the event does not fit.
+    pub(crate) fn apply(&mut self, at: UnixMs, event: &Event) -> Result<(), ApplyError> {
+        match event {
+            Event::BrokerStarted { incarnation, deployment } => {
+                self.incarnation = *incarnation;
+                self.deployment.clone_from(deployment);
+                self.touch(Key::Meta);
+                Ok(())
+            }
+            Event::SiteDeclared(site) => {
+                self.touch(Key::Site(site.name.clone()));
+                self.sites.insert(site.name.clone(), site.clone());
+                Ok(())
+            }
+            Event::PoolDeclared(pool) => {
+                self.touch(Key::Pool(pool.name.clone()));
+                self.pools.insert(pool.name.clone(), pool.clone());
+                Ok(())
+            }
+            Event::GroupDeclared(group) => self.apply_group(group),
+            Event::UserDeclared(user) => {
+                self.touch(Key::User(user.name.clone()));
+                self.users.insert(user.name.clone(), user.clone());
+                Ok(())
+            }
+            Event::TokenIssued(token) => {
+                self.touch(Key::Token(token.hash.clone()));
+                self.tokens.insert(token.hash.clone(), token.clone());
+                Ok(())
+            }
+            Event::JoinTokenIssued(token) => {
+                self.touch(Key::JoinToken(token.hash.clone()));
+                self.join_tokens.insert(token.hash.clone(), token.clone());
+                Ok(())
+            }
+            Event::NodeEnrolled { .. }
+            | Event::NodeConnected { .. }
+            | Event::NodeStepped { .. }
+            | Event::SpoolAcked { .. } => self.apply_to_node(at, event),
+            Event::JobSubmitted { .. } | Event::JobCancelled { .. } | Event::SubmissionsForgotten { .. } => {
+                self.apply_to_job(at, event)
+            }
+            Event::AttemptPlaced(_)
+            | Event::AttemptLeased { .. }
+            | Event::PartPrepared { .. }
+            | Event::PartStarted { .. }
+            | Event::AttemptActivated { .. }
+            | Event::UsageCharged { .. }
+            | Event::PartEnded { .. }
+            | Event::PartSilent { .. }
+            | Event::AttemptStopped { .. }
+            | Event::AttemptFinishing { .. }
+            | Event::AttemptEnded { .. }
+            | Event::AttemptSettled { .. } => self.apply_to_attempt(at, event),
+            Event::InstanceIntended(_) | Event::InstanceStepped { .. } | Event::InstanceGone { .. } => {
+                self.apply_to_instance(at, event)
+            }
+        }
+    }
+
+    fn apply_group(&mut self, group: &crate::entity::Group) -> Result<(), ApplyError> {
+        self.book
+            .set_group(group.name.clone(), group.parent.clone(), group.budget_micros)
+            .map_err(|error| ApplyError::Ledger(error.to_string()))?;
+        self.touch(Key::Group(group.name.clone()));
+        self.groups.insert(group.name.clone(), group.clone());
+        Ok(())
+    }
+
+    pub(crate) fn touch(&mut self, key: Key) {
+        self.changes.touched.insert(key);
+    }
+
+    pub(crate) fn post(&mut self, entry: Entry) {
+        self.book.apply(&entry);
+        if matches!(entry.kind(), EntryKind::Overrun | EntryKind::Overhead) {
+            let group = entry.subject().group.clone();
+            let beyond = self.overshoot_micros.entry(group.clone()).or_default();
+            *beyond = beyond.saturating_add(entry.spend_micros().max(0));
+            self.touch(Key::Group(group));
+        }
+        self.changes.entries.push((self.journal, entry));
+    }
+}

@@ -1,0 +1,269 @@
+//! Attempts: from the hold to the settlement.
+
+use spillway_ledger::{Accepted, Hold, Payee, Slice, SliceBook, Subject};
+use spillway_types::{
+    Allocation, AttemptId, AttemptState, AttemptStep, HourlyRate, InstanceId, NodeId, TaskStep, UnixMs,
+};
+
+use super::ApplyError;
+use crate::entity::{Attempt, Part, PartState};
+use crate::event::{Placed, PlacedParts, TaskOutcome};
+use crate::{Event, Key, State};
+
+impl State {
+    pub(super) fn apply_to_attempt(&mut self, at: UnixMs, event: &Event) -> Result<(), ApplyError> {
+        if let Event::AttemptPlaced(placed) = event {
+            self.place(placed, at)
+        } else if let Event::AttemptLeased { attempt } = event {
+            self.lease(*attempt, at)
+        } else if let Event::PartPrepared { attempt, rank } = event {
+            self.part_mut(*attempt, *rank)?.state = PartState::Prepared;
+            Ok(())
+        } else if let Event::PartStarted { attempt, rank } = event {
+            let part = self.part_mut(*attempt, *rank)?;
+            part.state = PartState::Running;
+            part.started = Some(at);
+            Ok(())
+        } else if let Event::AttemptActivated { attempt } = event {
+            self.activate(*attempt, at)
+        } else if let Event::UsageCharged { attempt, rank, from_ms, to_ms } = event {
+            self.charge(*attempt, *rank, *from_ms, *to_ms)
+        } else if let Event::PartEnded { attempt, rank, end, ran_ms } = event {
+            self.part_mut(*attempt, *rank)?.state = PartState::Ended { end: end.clone(), ran_ms: *ran_ms };
+            Ok(())
+        } else if let Event::PartSilent { attempt, rank } = event {
+            self.part_mut(*attempt, *rank)?.state = PartState::Silent;
+            Ok(())
+        } else if let Event::AttemptStopped { attempt, cause } = event {
+            self.attempt_mut(*attempt)?.stop.get_or_insert(*cause);
+            self.finishing(*attempt)
+        } else if let Event::AttemptFinishing { attempt } = event {
+            self.finishing(*attempt)
+        } else if let Event::AttemptEnded { attempt, outcome } = event {
+            self.end_attempt(*attempt, outcome, at)
+        } else if let Event::AttemptSettled { attempt } = event {
+            self.settle(*attempt, at)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn place(&mut self, placed: &Placed, at: UnixMs) -> Result<(), ApplyError> {
+        let provision = matches!(placed.parts, PlacedParts::Instances { .. });
+        self.step_task(placed.job, placed.task, TaskStep::Place { attempt: placed.attempt })?;
+        if provision {
+            self.step_task(placed.job, placed.task, TaskStep::Provision)?;
+        }
+        let job = self.job_mut(placed.job)?;
+        job.unsettled += 1;
+        job.tries.entry(placed.task).or_default().made = placed.number;
+        let (spec, user) = (job.spec.clone(), job.user.clone());
+        let payee = match &placed.cloud {
+            Some(cloud) => Payee::Cloud { cloud: cloud.clone(), site: placed.site.clone() },
+            None => Payee::Site(placed.site.clone()),
+        };
+        let parts = new_parts(&placed.parts);
+        let subject = Subject {
+            group: spec.group.clone(),
+            user: user.clone(),
+            site: placed.site.clone(),
+            job: placed.job,
+            attempt: placed.attempt,
+            instance: parts.first().and_then(|part| part.instance),
+        };
+        let (hold, entry) = Hold::place(&subject, placed.hold_micros);
+        let attempt = Attempt {
+            id: placed.attempt,
+            job: placed.job,
+            task: placed.task,
+            number: placed.number,
+            state: AttemptState::Proposed.after(AttemptStep::Hold)?,
+            group: spec.group.clone(),
+            user,
+            site: placed.site.clone(),
+            kind: placed.kind,
+            payee,
+            because: placed.because.clone(),
+            parts,
+            hold,
+            slices: SliceBook::new(),
+            lease: spec.lease,
+            grace: spec.checkpoint.grace,
+            stop: None,
+            placed: at,
+            leased: None,
+            active: None,
+            ended: None,
+            cost_micros: 0,
+            gpu_ms: 0,
+        };
+        self.post(entry);
+        for part in &attempt.parts {
+            self.occupy(placed.attempt, part)?;
+        }
+        self.touch(Key::Attempt(placed.attempt));
+        self.attempts.insert(placed.attempt, attempt);
+        Ok(())
+    }
+
+    fn occupy(&mut self, attempt: AttemptId, part: &Part) -> Result<(), ApplyError> {
+        let Some(id) = part.node else { return Ok(()) };
+        let node = self.node_mut(id)?;
+        node.parts.insert(attempt, part.allocation.clone());
+        if let Some(instance) = node.instance {
+            self.instance_mut(instance)?.idle_since = None;
+        }
+        Ok(())
+    }
+
+    /// Binds the parts that wait for an instance to the node it has become.
+    pub(super) fn bind(
+        &mut self,
+        id: AttemptId,
+        instance: InstanceId,
+        node: NodeId,
+    ) -> Result<(), ApplyError> {
+        let waits = |part: &&mut Part| part.instance == Some(instance);
+        let mut bound = vec![];
+        for part in self.attempt_mut(id)?.parts.iter_mut().filter(waits) {
+            part.node = Some(node);
+            bound.push(part.clone());
+        }
+        bound.iter().try_for_each(|part| self.occupy(id, part))
+    }
+
+    /// Gives every node its lease.
+    fn lease(&mut self, id: AttemptId, at: UnixMs) -> Result<(), ApplyError> {
+        let attempt = self.attempt_mut(id)?;
+        attempt.state = attempt.state.after(AttemptStep::Lease)?;
+        attempt.leased = Some(at);
+        attempt.parts.iter_mut().for_each(|part| part.state = PartState::Leased);
+        let (job, task) = (attempt.job, attempt.task);
+        self.step_task(job, task, TaskStep::Stage)
+    }
+
+    fn activate(&mut self, id: AttemptId, at: UnixMs) -> Result<(), ApplyError> {
+        let attempt = self.attempt_mut(id)?;
+        attempt.state = attempt.state.after(AttemptStep::Activate)?;
+        attempt.active = Some(at);
+        let (job, task) = (attempt.job, attempt.task);
+        self.job_mut(job)?.started.get_or_insert(at);
+        self.step_task(job, task, TaskStep::Run)
+    }
+
+    fn finishing(&mut self, id: AttemptId) -> Result<(), ApplyError> {
+        let attempt = self.attempt_mut(id)?;
+        if attempt.state.occupies_nodes() {
+            attempt.state = attempt.state.after(AttemptStep::Drain)?;
+        }
+        let (job, task) = (attempt.job, attempt.task);
+        self.step_task(job, task, TaskStep::Finish)
+    }
+
+    fn charge(&mut self, id: AttemptId, rank: u32, from_ms: u64, to_ms: u64) -> Result<(), ApplyError> {
+        let attempt = self.attempt_mut(id)?;
+        let accepted = attempt.slices.accept(rank, from_ms, to_ms, to_ms);
+        let accepted = accepted.map_err(|error| ApplyError::Ledger(error.to_string()))?;
+        let Accepted::Slice { from_ms, to_ms } = accepted else { return Ok(()) };
+        let part = usize::try_from(rank).ok().and_then(|rank| attempt.parts.get(rank));
+        let part = part.ok_or_else(|| ApplyError::missing(format_args!("part {rank} of {id}")))?;
+        let slice = Slice { rank, from_ms, to_ms, rate: part.rate, gpu_blocks: part.allocation.blocks() };
+        let node = part.node;
+        let (subject, payee) = (attempt.subject(), attempt.payee.clone());
+        let entries = attempt.hold.charge(&subject, &payee, &slice);
+        let (cost, gpu_ms) = (slice.cost_micros(), slice.gpu_ms());
+        attempt.cost_micros = attempt.cost_micros.saturating_add(cost);
+        attempt.gpu_ms = attempt.gpu_ms.saturating_add(gpu_ms);
+        let job = attempt.job;
+        for entry in entries {
+            self.post(entry);
+        }
+        let job = self.job_mut(job)?;
+        job.cost_micros = job.cost_micros.saturating_add(cost);
+        job.gpu_ms = job.gpu_ms.saturating_add(gpu_ms);
+        self.charge_instance(node, cost);
+        Ok(())
+    }
+
+    fn charge_instance(&mut self, node: Option<NodeId>, cost: i64) {
+        let instance = node.and_then(|node| self.nodes.get(&node)).and_then(|node| node.instance);
+        if let Some(instance) = instance.and_then(|id| self.instance_mut(id).ok()) {
+            instance.charged_micros = instance.charged_micros.saturating_add(cost);
+        }
+    }
+
+    fn end_attempt(&mut self, id: AttemptId, outcome: &TaskOutcome, at: UnixMs) -> Result<(), ApplyError> {
+        let attempt = self.attempt_mut(id)?;
+        attempt.state = attempt.state.after(AttemptStep::End)?;
+        attempt.ended = Some(at);
+        let (job, task) = (attempt.job, attempt.task);
+        let nodes: Vec<NodeId> = attempt.parts.iter().filter_map(|part| part.node).collect();
+        for node in nodes {
+            self.vacate(id, node, at);
+        }
+        self.finish_task(job, task, outcome, at)?;
+        self.retire_job(job, at);
+        Ok(())
+    }
+
+    fn vacate(&mut self, attempt: AttemptId, node: NodeId, at: UnixMs) {
+        let Some(entry) = self.nodes.get_mut(&node) else { return };
+        entry.parts.remove(&attempt);
+        let idle = entry.parts.is_empty();
+        self.changes.touched.insert(Key::Node(node));
+        if let Some(instance) = entry.instance.filter(|_| idle).and_then(|id| self.instance_mut(id).ok()) {
+            instance.idle_since = Some(at);
+        }
+    }
+
+    fn settle(&mut self, id: AttemptId, at: UnixMs) -> Result<(), ApplyError> {
+        let attempt = self.attempt_mut(id)?;
+        attempt.state = attempt.state.after(AttemptStep::Settle)?;
+        let subject = attempt.subject();
+        let release = attempt.hold.settle(&subject);
+        let job = attempt.job;
+        if let Some(entry) = release {
+            self.post(entry);
+        }
+        self.job_mut(job)?.unsettled -= 1;
+        if let Some(attempt) = self.attempts.remove(&id) {
+            self.changes.ended_attempts.push(attempt);
+        }
+        self.retire_job(job, at);
+        Ok(())
+    }
+
+    pub(super) fn attempt_mut(&mut self, id: AttemptId) -> Result<&mut Attempt, ApplyError> {
+        self.changes.touched.insert(Key::Attempt(id));
+        self.attempts.get_mut(&id).ok_or_else(|| ApplyError::missing(id))
+    }
+
+    fn part_mut(&mut self, id: AttemptId, rank: u32) -> Result<&mut Part, ApplyError> {
+        let attempt = self.attempt_mut(id)?;
+        let part = usize::try_from(rank).ok().and_then(|rank| attempt.parts.get_mut(rank));
+        part.ok_or_else(|| ApplyError::missing(format_args!("part {rank} of {id}")))
+    }
+}
+
+fn new_parts(placed: &PlacedParts) -> Vec<Part> {
+    let part = |node: Option<NodeId>,
+                instance: Option<InstanceId>,
+                allocation: &Allocation,
+                rate: HourlyRate| Part {
+        node,
+        instance,
+        allocation: allocation.clone(),
+        rate,
+        state: PartState::Waiting,
+        missing: false,
+        started: None,
+    };
+    match placed {
+        PlacedParts::Nodes { parts } => {
+            parts.iter().map(|p| part(Some(p.node), None, &p.allocation, p.rate)).collect()
+        }
+        PlacedParts::Instances { instances, allocation, rate } => {
+            instances.iter().map(|instance| part(None, Some(*instance), allocation, *rate)).collect()
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Instances: from the intent to the last charge.
+
+use spillway_ledger::overhead_entry;
+use spillway_types::{InstanceId, InstanceState, InstanceStep, UnixMs};
+
+use super::ApplyError;
+use crate::entity::{GoneReason, Instance};
+use crate::event::Intended;
+use crate::{Event, Key, State};
+
+impl State {
+    pub(super) fn apply_to_instance(&mut self, at: UnixMs, event: &Event) -> Result<(), ApplyError> {
+        if let Event::InstanceIntended(intended) = event {
+            self.touch(Key::Instance(intended.instance));
+            self.instances.insert(intended.instance, new_instance(intended, self.journal, at));
+            Ok(())
+        } else if let Event::InstanceStepped { instance, step, observed } = event {
+            let entry = self.instance_mut(*instance)?;
+            entry.state = entry.state.after(*step)?;
+            if let Some((provider_id, launched)) = observed {
+                entry.provider_id = Some(provider_id.clone());
+                entry.launched.get_or_insert(*launched);
+            }
+            Ok(())
+        } else if let Event::InstanceGone { instance, why } = event {
+            self.end_instance(*instance, why, at)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn end_instance(&mut self, id: InstanceId, why: &GoneReason, at: UnixMs) -> Result<(), ApplyError> {
+        let entry = self.instance_mut(id)?;
+        entry.state = entry.state.after(InstanceStep::Vanish)?;
+        entry.gone = Some((at, why.clone()));
+        if let Some(gone) = self.instances.remove(&id) {
+            if let Some(entry) = overhead_entry(&gone.subject(), &gone.payee(), gone.overhead_micros(at)) {
+                self.post(entry);
+            }
+            self.changes.ended_instances.push(gone);
+        }
+        Ok(())
+    }
+
+    pub(super) fn instance_mut(&mut self, id: InstanceId) -> Result<&mut Instance, ApplyError> {
+        self.changes.touched.insert(Key::Instance(id));
+        self.instances.get_mut(&id).ok_or_else(|| ApplyError::missing(id))
+    }
+}
+
+fn new_instance(intended: &Intended, journal: u64, at: UnixMs) -> Instance {
+    Instance {
+        id: intended.instance,
+        state: InstanceState::Intended,
+        cloud: intended.cloud.clone(),
+        site: intended.site.clone(),
+        instance_type: intended.instance_type.clone(),
+        capacity: intended.capacity.clone(),
+        price: intended.price,
+        job: intended.job,
+        attempt: intended.attempt,
+        group: intended.group.clone(),
+        user: intended.user.clone(),
+        broker_addr: intended.broker_addr.clone(),
+        ca_fingerprint: intended.ca_fingerprint.clone(),
+        journal,
+        created: at,
+        provider_id: None,
+        launched: None,
+        ready: None,
+        idle_since: None,
+        gone: None,
+        node: None,
+        charged_micros: 0,
+    }
+}

@@ -1,0 +1,108 @@
+//! Nodes: enrolment, sessions, and where they stand.
+
+use spillway_types::{
+    AttemptId, AttemptState, InstanceId, InstanceStep, NodeId, NodeState, NodeStep, UnixMs,
+};
+
+use super::ApplyError;
+use crate::entity::Node;
+use crate::{Event, Key, State};
+
+impl State {
+    pub(super) fn apply_to_node(&mut self, at: UnixMs, event: &Event) -> Result<(), ApplyError> {
+        if let Event::NodeEnrolled { .. } = event {
+            self.enrol(at, event)
+        } else if let Event::NodeConnected { node, epoch, boot_nonce, inventory, missing } = event {
+            let entry = self.node_mut(*node)?;
+            entry.state = entry.state.after(NodeStep::Connect)?;
+            entry.epoch = *epoch;
+            entry.boot_nonce = *boot_nonce;
+            entry.hostname.clone_from(&inventory.hostname);
+            entry.inventory = Some(inventory.as_ref().clone());
+            entry.since = at;
+            let instance = entry.instance;
+            for attempt in missing {
+                self.mark_missing(*attempt, *node)?;
+            }
+            instance.map_or(Ok(()), |instance| self.join_instance(instance, *node, at))
+        } else if let Event::NodeStepped { node, step } = event {
+            let entry = self.node_mut(*node)?;
+            entry.state = entry.state.after(*step)?;
+            entry.since = at;
+            if entry.state == NodeState::Gone
+                && let Some(gone) = self.nodes.remove(node)
+            {
+                self.changes.ended_nodes.push(gone);
+            }
+            Ok(())
+        } else if let Event::SpoolAcked { node, through } = event {
+            self.node_mut(*node)?.acked = *through;
+            Ok(())
+        } else {
+            Ok(())
+        }
+    }
+
+    fn enrol(&mut self, at: UnixMs, event: &Event) -> Result<(), ApplyError> {
+        let Event::NodeEnrolled { node, pool, instance, join_token, key_hash, hostname } = event else {
+            return Ok(());
+        };
+        let site = self.pools.get(pool).ok_or_else(|| ApplyError::missing(pool))?.site.clone();
+        if let Some(hash) = join_token {
+            self.touch(Key::JoinToken(hash.clone()));
+            let token = self.join_tokens.get_mut(hash).ok_or_else(|| ApplyError::missing("join token"))?;
+            token.redeemed = Some((*node, key_hash.clone()));
+        }
+        if let Some(id) = instance {
+            self.instance_mut(*id)?.node = Some(*node);
+        }
+        self.touch(Key::Node(*node));
+        let entry = Node {
+            id: *node,
+            state: NodeState::Joining,
+            site,
+            pool: pool.clone(),
+            instance: *instance,
+            key_hash: key_hash.clone(),
+            hostname: hostname.clone(),
+            epoch: 0,
+            boot_nonce: 0,
+            inventory: None,
+            acked: 0,
+            parts: std::collections::BTreeMap::new(),
+            since: at,
+        };
+        self.nodes.insert(*node, entry);
+        Ok(())
+    }
+
+    /// The instance is a node now: what waits for it has its share of it from here on, so that nobody else gets
+    /// it while the rest of a gang is awaited.
+    fn join_instance(&mut self, id: InstanceId, node: NodeId, at: UnixMs) -> Result<(), ApplyError> {
+        let instance = self.instance_mut(id)?;
+        instance.state = instance.state.after(InstanceStep::Join)?;
+        instance.ready.get_or_insert(at);
+        instance.node = Some(node);
+        let attempt = instance.attempt;
+        if self.nodes.get(&node).is_some_and(|node| node.parts.is_empty()) {
+            self.instance_mut(id)?.idle_since.get_or_insert(at);
+        }
+        if self.attempts.get(&attempt).is_some_and(|attempt| attempt.state == AttemptState::Held) {
+            self.bind(attempt, id, node)?;
+        }
+        Ok(())
+    }
+
+    fn mark_missing(&mut self, attempt: AttemptId, node: NodeId) -> Result<(), ApplyError> {
+        let attempt = self.attempt_mut(attempt)?;
+        for part in attempt.parts.iter_mut().filter(|part| part.node == Some(node)) {
+            part.missing = true;
+        }
+        Ok(())
+    }
+
+    pub(super) fn node_mut(&mut self, id: NodeId) -> Result<&mut Node, ApplyError> {
+        self.changes.touched.insert(Key::Node(id));
+        self.nodes.get_mut(&id).ok_or_else(|| ApplyError::missing(id))
+    }
+}

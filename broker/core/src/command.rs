@@ -1,0 +1,285 @@
+//! What can be asked of the federation.
+
+use std::collections::BTreeSet;
+
+use spillway_policies::Decision;
+use spillway_types::{
+    AttemptId, DurationMs, GroupName, InstanceId, Inventory, JobId, JobSpec, JoinTokenId, NodeId, NodeStep,
+    PartEnd, PoolName, Role, UnixMs, UserName,
+};
+
+use crate::entity::{GoneReason, Group, Pool, Site};
+
+/// One command. Each is checked against the state; a refused one changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// A broker starts on this database.
+    StartBroker {
+        /// The deployment's id, for the first start; later ones keep the first.
+        deployment: String,
+    },
+    /// Declares or changes a site.
+    DeclareSite(Site),
+    /// Declares or changes a pool.
+    DeclarePool(Pool),
+    /// Declares or changes a group, its budget included.
+    DeclareGroup(Group),
+    /// Sets a group's budget.
+    SetBudget {
+        /// The group.
+        group: GroupName,
+        /// In micros; none means no limit.
+        limit_micros: Option<i64>,
+    },
+    /// Declares or changes a user.
+    DeclareUser {
+        /// The user.
+        user: UserName,
+        /// What the user may do.
+        role: Role,
+        /// Groups the user may submit for.
+        groups: BTreeSet<GroupName>,
+    },
+    /// Records a token that was made for a user.
+    IssueToken {
+        /// The user.
+        user: UserName,
+        /// SHA-256 of the token, in hexadecimal.
+        hash: String,
+    },
+    /// Records a join token.
+    IssueJoinToken {
+        /// SHA-256 of the token, in hexadecimal.
+        hash: String,
+        /// The pool it opens.
+        pool: PoolName,
+        /// How long it is good.
+        lifetime: DurationMs,
+        /// Who asked for it.
+        issuer: UserName,
+    },
+    /// A machine redeems a token.
+    Enrol {
+        /// What it shows.
+        proof: JoinProof,
+        /// SHA-256 of its public key.
+        key_hash: String,
+        /// Its host name.
+        hostname: String,
+    },
+    /// A node's agent says hello.
+    Connect {
+        /// The node.
+        node: NodeId,
+        /// Its boot nonce.
+        boot_nonce: u64,
+        /// What it has.
+        inventory: Box<Inventory>,
+        /// Attempts that it has parts of on its disk.
+        observed: BTreeSet<AttemptId>,
+    },
+    /// A node's session ended.
+    Disconnect {
+        /// The node.
+        node: NodeId,
+        /// The session's epoch; an older one changes nothing.
+        epoch: u64,
+    },
+    /// A person does something to a node.
+    StepNode {
+        /// The node.
+        node: NodeId,
+        /// What.
+        step: NodeStep,
+    },
+    /// A node reports.
+    Report {
+        /// The node.
+        node: NodeId,
+        /// The session's epoch.
+        epoch: u64,
+        /// Number of the first report.
+        first: u64,
+        /// In order, without a gap.
+        reports: Vec<PartReport>,
+    },
+    /// A node was silent past lease, grace and margin of this part.
+    DeclareSilent {
+        /// The attempt.
+        attempt: AttemptId,
+        /// The part.
+        rank: u32,
+    },
+    /// A node's machine will be taken away.
+    Interrupt {
+        /// The node.
+        node: NodeId,
+    },
+    /// Submits a job.
+    Submit {
+        /// What is asked.
+        spec: Box<JobSpec>,
+        /// Who asks.
+        user: UserName,
+        /// Idempotency key and digest of the content.
+        key: Option<(String, String)>,
+    },
+    /// Cancels a job.
+    Cancel {
+        /// The job.
+        job: JobId,
+        /// Who asks.
+        user: UserName,
+    },
+    /// Carries out what a plan decided, as far as it still holds.
+    Place {
+        /// The starts, in order.
+        decisions: Vec<Decision>,
+        /// Where agents of new instances dial.
+        endpoint: Endpoint,
+    },
+    /// Something happened at a provider.
+    StepInstance {
+        /// The instance.
+        instance: InstanceId,
+        /// What.
+        what: InstanceNews,
+    },
+    /// Time passed: ends idle instances, settles what nobody will report.
+    Tick {
+        /// The limits.
+        limits: TickLimits,
+    },
+    /// Forgets idempotency keys that are a day old. Looks at all of them: not for every tick.
+    ForgetOldKeys,
+}
+
+/// Where agents of new instances dial.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Endpoint {
+    /// `host:port` of the tunnel.
+    pub broker_addr: String,
+    /// SHA-256 of the CA certificate.
+    pub ca_fingerprint: String,
+}
+
+/// Bounds that [`Command::Tick`] enforces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TickLimits {
+    /// How long an idle instance is kept.
+    pub warm: DurationMs,
+    /// How long an instance may take from launch to a node.
+    pub boot: DurationMs,
+    /// How long usage of a silent part is waited for.
+    pub settle: DurationMs,
+}
+
+impl Default for TickLimits {
+    fn default() -> Self {
+        Self {
+            warm: DurationMs::from_secs(300),
+            boot: DurationMs::from_secs(900),
+            settle: DurationMs::from_secs(900),
+        }
+    }
+}
+
+/// What a machine shows to become a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JoinProof {
+    /// A join token, by its hash.
+    Token {
+        /// SHA-256 of the token, in hexadecimal.
+        hash: String,
+    },
+    /// The token of an instance, checked by the caller.
+    Instance {
+        /// The instance.
+        instance: InstanceId,
+    },
+}
+
+/// What a node says about one part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartReport {
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// The part.
+    pub rank: u32,
+    /// What.
+    pub news: PartNews,
+}
+
+/// What happened to a part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PartNews {
+    /// Ready to start.
+    Prepared,
+    /// Its program runs.
+    Started,
+    /// It ran from `from_ms` to `to_ms`, counted from its start.
+    Usage {
+        /// Begin.
+        from_ms: u64,
+        /// End, exclusive.
+        to_ms: u64,
+    },
+    /// It wrote output, which the caller has stored.
+    Output,
+    /// It ended.
+    Ended {
+        /// How.
+        end: PartEnd,
+        /// How long it ran.
+        ran_ms: u64,
+    },
+}
+
+/// What happened to an instance at its provider.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InstanceNews {
+    /// The provider is about to be asked.
+    Asking,
+    /// It exists there.
+    Exists {
+        /// The provider's id.
+        provider_id: String,
+        /// When it began to run.
+        launched: UnixMs,
+    },
+    /// The answer could mean either.
+    Doubt,
+    /// It is not there, or no more.
+    Gone(GoneReason),
+    /// End it.
+    Terminate,
+}
+
+/// What a command gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// Done.
+    Done,
+    /// The job that was made, or the one that the same key had made before.
+    Job(JobId),
+    /// The node that a machine became.
+    Node(NodeId),
+    /// A session was opened.
+    Session {
+        /// Its epoch.
+        epoch: u64,
+        /// The newest event of the node's spool that is here.
+        acked: u64,
+    },
+    /// Everything up to this number is here.
+    Acked(u64),
+    /// How many decisions of a plan were carried out, and how many no longer held.
+    Placed {
+        /// Carried out.
+        started: usize,
+        /// No longer held.
+        stale: usize,
+    },
+    /// A join token's handle.
+    JoinToken(JoinTokenId),
+}

@@ -1,0 +1,13 @@
+//! The things that the state consists of. Each is one row of the store.
+
+mod attempt;
+mod instance;
+mod job;
+mod node;
+mod tenant;
+
+pub use attempt::{Attempt, Part, PartState, StopCause};
+pub use instance::{GoneReason, Instance};
+pub use job::{Job, Tries};
+pub use node::{JoinScope, JoinToken, Node, Pool, Site};
+pub use tenant::{Group, Submission, Token, User};

@@ -1,0 +1,166 @@
+//! One try at running one task: its parts, its money, its end.
+
+use serde::{Deserialize, Serialize};
+use spillway_ledger::{Hold, Payee, SliceBook, Subject};
+use spillway_types::{
+    Allocation, AttemptId, AttemptState, DurationMs, GroupName, HourlyRate, InstanceId, JobId, NodeId,
+    PartEnd, SiteKind, SiteName, UnixMs, UserName,
+};
+
+/// How far the broker knows a part to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "phase")]
+pub enum PartState {
+    /// Its node, or another one of its gang, has to come first.
+    Waiting,
+    /// Its node may have the lease; nothing has been heard of it.
+    Leased,
+    /// Its node said that it is ready to start.
+    Prepared,
+    /// Its node said that the program runs.
+    Running,
+    /// Its node said how it ended.
+    Ended {
+        /// How.
+        end: PartEnd,
+        /// How long it ran, in milliseconds.
+        ran_ms: u64,
+    },
+    /// Its node was silent past lease, grace and margin, or the provider showed the machine gone: nothing of
+    /// it runs any more, and its usage may still be reported.
+    Silent,
+}
+
+impl PartState {
+    /// Whether nothing of the part can run any more.
+    #[must_use]
+    pub const fn is_over(&self) -> bool {
+        matches!(self, Self::Ended { .. } | Self::Silent)
+    }
+
+    /// Whether the program may have started.
+    #[must_use]
+    pub const fn may_have_run(&self) -> bool {
+        match self {
+            Self::Waiting | Self::Leased | Self::Prepared => false,
+            Self::Running | Self::Silent => true,
+            // What is stopped while it is prepared reports that it ran for 0 ms.
+            Self::Ended { end, ran_ms } => {
+                *ran_ms > 0 || !matches!(end, PartEnd::NotStarted { .. } | PartEnd::Stopped)
+            }
+        }
+    }
+}
+
+/// What one node runs of an attempt. Its rank is its place in the list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// The node; none until its instance has become one.
+    pub node: Option<NodeId>,
+    /// The instance it waits for, or runs on.
+    pub instance: Option<InstanceId>,
+    /// What it has of the node.
+    pub allocation: Allocation,
+    /// What it is charged per hour.
+    pub rate: HourlyRate,
+    /// How far it is.
+    pub state: PartState,
+    /// The node no longer knows of it although it may run: it is not offered again, and is over when its
+    /// lease is.
+    pub missing: bool,
+    /// When the broker heard that its program runs.
+    pub started: Option<UnixMs>,
+}
+
+/// Why an attempt was stopped before its own end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StopCause {
+    /// Somebody cancelled the job.
+    Cancelled,
+    /// Another part of its gang ended badly or never came.
+    GangBroken,
+    /// Its machine will be taken away.
+    Preempted,
+    /// Its instance could not be had.
+    NoInstance,
+}
+
+/// One try at running one task on given nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// Its id.
+    pub id: AttemptId,
+    /// The job.
+    pub job: JobId,
+    /// The task's index.
+    pub task: u32,
+    /// Its number at the task, from 1.
+    pub number: u32,
+    /// Where it stands.
+    pub state: AttemptState,
+    /// Who pays.
+    pub group: GroupName,
+    /// Who submitted.
+    pub user: UserName,
+    /// Where it runs.
+    pub site: SiteName,
+    /// That site's kind.
+    pub kind: SiteKind,
+    /// Who is paid.
+    pub payee: Payee,
+    /// Why there, in one sentence.
+    pub because: String,
+    /// Its parts by rank.
+    pub parts: Vec<Part>,
+    /// The reserved money.
+    pub hold: Hold,
+    /// What has been charged of each part.
+    pub slices: SliceBook,
+    /// How long a node may run it without word from the broker.
+    pub lease: DurationMs,
+    /// How long it has to stop.
+    pub grace: DurationMs,
+    /// Why it is being stopped.
+    pub stop: Option<StopCause>,
+    /// When it was placed.
+    pub placed: UnixMs,
+    /// When its nodes got their leases.
+    pub leased: Option<UnixMs>,
+    /// When every part had started.
+    pub active: Option<UnixMs>,
+    /// When the last part was over.
+    pub ended: Option<UnixMs>,
+    /// What it cost so far, in micros.
+    pub cost_micros: i64,
+    /// Accelerator time charged so far, in milliseconds of one whole accelerator.
+    pub gpu_ms: u64,
+}
+
+impl Attempt {
+    /// Whom and what the ledger's entries are about.
+    #[must_use]
+    pub fn subject(&self) -> Subject {
+        Subject {
+            group: self.group.clone(),
+            user: self.user.clone(),
+            site: self.site.clone(),
+            job: self.job,
+            attempt: self.id,
+            instance: self.parts.first().and_then(|part| part.instance),
+        }
+    }
+
+    /// The rank and part that `node` runs.
+    #[must_use]
+    pub fn part_on(&self, node: NodeId) -> Option<(usize, &Part)> {
+        self.parts.iter().enumerate().find(|(_, part)| part.node == Some(node))
+    }
+
+    /// Whether the program of any part may have started.
+    #[must_use]
+    pub fn may_have_run(&self) -> bool {
+        let may_have = |part: &Part| part.state.may_have_run() || part.started.is_some() || part.missing;
+        self.active.is_some() || self.parts.iter().any(may_have)
+    }
+}

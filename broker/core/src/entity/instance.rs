@@ -1,0 +1,111 @@
+//! A cloud machine that was launched for an attempt.
+
+use serde::{Deserialize, Serialize};
+use spillway_ledger::{Payee, Subject};
+use spillway_types::{
+    AttemptId, CloudName, GroupName, HourlyRate, InstanceId, InstanceState, InstanceType, JobId,
+    NodeCapacity, NodeId, SiteName, UnixMs, UserName,
+};
+
+/// Why an instance is gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "why")]
+pub enum GoneReason {
+    /// We ended it, and the provider shows it gone.
+    Terminated,
+    /// The provider had none; nothing was launched.
+    NoCapacity,
+    /// The provider refused; nothing was launched.
+    Refused {
+        /// What it said.
+        message: String,
+    },
+    /// It vanished at the provider without our doing: interrupted or failed.
+    Vanished,
+}
+
+/// A cloud machine, from the intent on. What the provider is asked is frozen here: a repeated call is the
+/// same, word for word.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    /// The intent's id: idempotency key and tag at the provider.
+    pub id: InstanceId,
+    /// Where it stands.
+    pub state: InstanceState,
+    /// The cloud.
+    pub cloud: CloudName,
+    /// The region.
+    pub site: SiteName,
+    /// The shape.
+    pub instance_type: InstanceType,
+    /// What its node will have.
+    pub capacity: NodeCapacity,
+    /// Its price, frozen at the intent.
+    pub price: HourlyRate,
+    /// The job it is launched for.
+    pub job: JobId,
+    /// The attempt it is launched for.
+    pub attempt: AttemptId,
+    /// The group of that attempt: pays for boot, idle and unused shares.
+    pub group: GroupName,
+    /// Who submitted the job.
+    pub user: UserName,
+    /// Where its agent dials: `host:port`.
+    pub broker_addr: String,
+    /// The CA that its agent expects.
+    pub ca_fingerprint: String,
+    /// The journal's position of the intent; a tag at the provider.
+    pub journal: u64,
+    /// When the intent was written.
+    pub created: UnixMs,
+    /// The provider's id.
+    pub provider_id: Option<String>,
+    /// When the provider says it began to run.
+    pub launched: Option<UnixMs>,
+    /// When its agent first dialled in.
+    pub ready: Option<UnixMs>,
+    /// Since when nothing runs there.
+    pub idle_since: Option<UnixMs>,
+    /// When it was seen gone.
+    pub gone: Option<(UnixMs, GoneReason)>,
+    /// Its node.
+    pub node: Option<NodeId>,
+    /// What slices of attempts there have charged, in micros.
+    pub charged_micros: i64,
+}
+
+impl Instance {
+    /// What it has cost by `at` at its price, in micros: from the moment the provider ran it to its end. Where
+    /// the provider's answer was never heard, it counts from when its agent dialled in.
+    #[must_use]
+    pub fn cost_micros(&self, at: UnixMs) -> i64 {
+        let until = self.gone.as_ref().map_or(at, |(gone, _)| *gone);
+        let since = self.launched.or(self.ready);
+        since.map_or(0, |since| self.price.cost_micros(1, 1, 0, until.since(since).0))
+    }
+
+    /// What of that no attempt has been charged: boot, idle time and unused shares.
+    #[must_use]
+    pub fn overhead_micros(&self, at: UnixMs) -> i64 {
+        self.cost_micros(at) - self.charged_micros
+    }
+
+    /// Whom and what the ledger's entry on its overhead is about.
+    #[must_use]
+    pub fn subject(&self) -> Subject {
+        Subject {
+            group: self.group.clone(),
+            user: self.user.clone(),
+            site: self.site.clone(),
+            job: self.job,
+            attempt: self.attempt,
+            instance: Some(self.id),
+        }
+    }
+
+    /// Who is paid for it.
+    #[must_use]
+    pub fn payee(&self) -> Payee {
+        Payee::Cloud { cloud: self.cloud.clone(), site: self.site.clone() }
+    }
+}

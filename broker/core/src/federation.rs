@@ -1,0 +1,167 @@
+//! The machine: a command in, a reply and events out.
+
+use spillway_policies::CloudOffer;
+use spillway_types::{IdSource, UnixMs};
+
+use crate::apply::ApplyError;
+use crate::handle::{self, Known};
+use crate::{Command, Event, Refusal, Reply, State, invariants};
+
+/// The state with what is needed to judge commands.
+#[derive(Debug, Clone, Default)]
+pub struct Federation {
+    state: State,
+    offers: Vec<CloudOffer>,
+    known: Known,
+    violations: Vec<String>,
+    violation_count: u64,
+}
+
+/// What a command gave: a reply, and the events that were applied for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// For the caller.
+    pub reply: Reply,
+    /// To be written down before the reply is given, as one journal entry; empty where nothing changed.
+    pub events: Vec<Event>,
+    /// The number of that journal entry.
+    pub journal: u64,
+}
+
+impl Federation {
+    /// Goes on from `state`.
+    #[must_use]
+    pub fn new(state: State) -> Self {
+        Self { state, ..Self::default() }
+    }
+
+    /// Goes back to what was last written, after a write failed. What clouds would launch stays known.
+    pub fn reset(&mut self, state: State) {
+        self.state = state;
+        self.known.forget();
+    }
+
+    /// What is true now.
+    #[must_use]
+    pub const fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Takes out what changed since the last write.
+    pub fn take_changes(&mut self) -> crate::Changes {
+        self.state.take_changes()
+    }
+
+    /// Tells what clouds would launch now.
+    pub fn set_offers(&mut self, offers: Vec<CloudOffer>) {
+        self.offers = offers;
+        self.known.forget();
+    }
+
+    /// What clouds would launch now.
+    #[must_use]
+    pub fn offers(&self) -> &[CloudOffer] {
+        &self.offers
+    }
+
+    /// The newest invariants that were found broken. Always empty unless there is a defect here.
+    #[must_use]
+    pub fn violations(&self) -> &[String] {
+        &self.violations
+    }
+
+    /// How many invariants were found broken since the start.
+    #[must_use]
+    pub const fn violation_count(&self) -> u64 {
+        self.violation_count
+    }
+
+    /// Checks `command` and applies what it gives.
+    ///
+    /// # Errors
+    /// [`Refusal`] where the state does not allow it; nothing changed then.
+    pub fn handle(
+        &mut self,
+        command: Command,
+        now: UnixMs,
+        ids: &mut dyn IdSource,
+    ) -> Result<Outcome, Refusal> {
+        let before = self.state.changes.touched.len();
+        let mut turn = Turn {
+            state: &mut self.state,
+            offers: &self.offers,
+            known: &mut self.known,
+            now,
+            ids,
+            events: vec![],
+            defects: vec![],
+        };
+        let reply = handle::handle(&mut turn, command);
+        let (events, defects) = (turn.events, turn.defects);
+        if !defects.is_empty() {
+            self.report(defects);
+        }
+        let reply = match reply {
+            Ok(reply) => reply,
+            Err(refusal) => {
+                debug_assert!(
+                    events.is_empty() && before == self.state.changes.touched.len(),
+                    "{refusal}: {events:?}"
+                );
+                return Err(refusal);
+            }
+        };
+        Ok(Outcome { reply, events, journal: self.state.journal })
+    }
+
+    /// Evaluates the invariants on all that changed since the last write. Panics in debug builds where one is
+    /// broken, and counts in release builds.
+    pub fn check(&mut self) {
+        let broken = invariants::check_changed(&self.state);
+        self.report(broken);
+    }
+
+    fn report(&mut self, broken: Vec<String>) {
+        debug_assert!(broken.is_empty(), "invariants broken: {broken:#?}");
+        self.violation_count += broken.len() as u64;
+        // The newest hundred are kept for people; more would only grow.
+        self.violations.extend(broken);
+        let excess = self.violations.len().saturating_sub(100);
+        self.violations.drain(..excess);
+    }
+}
+
+/// One command being handled.
+pub(crate) struct Turn<'a> {
+    pub(crate) state: &'a mut State,
+    pub(crate) offers: &'a [CloudOffer],
+    pub(crate) known: &'a mut Known,
+    pub(crate) now: UnixMs,
+    pub(crate) ids: &'a mut dyn IdSource,
+    events: Vec<Event>,
+    defects: Vec<String>,
+}
+
+impl Turn<'_> {
+    /// Applies `event` and keeps it. All checks come before the first emit.
+    pub(crate) fn emit(&mut self, event: Event) {
+        if self.events.is_empty() {
+            self.state.journal += 1;
+        }
+        if let Err(error) = self.state.apply(self.now, &event) {
+            self.defects.push(ApplyError::describe(&error, &event));
+        }
+        let changes_what_could_run = matches!(
+            event,
+            Event::NodeConnected { .. }
+                | Event::NodeStepped { .. }
+                | Event::SiteDeclared(_)
+                | Event::PoolDeclared(_)
+                | Event::GroupDeclared(_)
+        );
+        if changes_what_could_run {
+            self.known.forget();
+        }
+        self.events.push(event);
+    }
+}

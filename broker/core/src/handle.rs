@@ -1,0 +1,68 @@
+//! Commands give events. Each handler checks everything first and emits only then, so that a refused command
+//! changes nothing.
+
+mod admin;
+mod instances;
+mod outcome;
+mod place;
+mod report;
+mod session;
+mod submit;
+mod tick;
+
+use spillway_policies::Snapshot;
+use spillway_types::UnixMs;
+
+use crate::federation::Turn;
+use crate::{Command, Refusal, Reply, State};
+
+/// What could run here if everything were free: made when it is first needed, forgotten when nodes change.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Known {
+    empty: Option<Box<Snapshot>>,
+}
+
+impl Known {
+    pub(crate) fn forget(&mut self) {
+        self.empty = None;
+    }
+
+    fn snapshot(
+        &mut self,
+        state: &State,
+        offers: &[spillway_policies::CloudOffer],
+        now: UnixMs,
+    ) -> &Snapshot {
+        self.empty.get_or_insert_with(|| Box::new(crate::snapshot::when_empty(state, offers, now)))
+    }
+}
+
+pub(crate) fn handle(turn: &mut Turn<'_>, command: Command) -> Result<Reply, Refusal> {
+    match command {
+        Command::StartBroker { deployment } => Ok(session::start_broker(turn, deployment)),
+        Command::DeclareSite(site) => Ok(admin::declare_site(turn, site)),
+        Command::DeclarePool(pool) => admin::declare_pool(turn, pool),
+        Command::DeclareGroup(group) => admin::declare_group(turn, group),
+        Command::SetBudget { group, limit_micros } => admin::set_budget(turn, &group, limit_micros),
+        Command::DeclareUser { user, role, groups } => admin::declare_user(turn, user, role, groups),
+        Command::IssueToken { user, hash } => admin::issue_token(turn, user, hash),
+        Command::IssueJoinToken { hash, pool, lifetime, issuer } => {
+            admin::issue_join_token(turn, hash, pool, lifetime, &issuer)
+        }
+        Command::Enrol { proof, key_hash, hostname } => session::enrol(turn, &proof, key_hash, hostname),
+        Command::Connect { node, boot_nonce, inventory, observed } => {
+            session::connect(turn, node, boot_nonce, inventory, &observed)
+        }
+        Command::Disconnect { node, epoch } => session::disconnect(turn, node, epoch),
+        Command::StepNode { node, step } => session::step_node(turn, node, step),
+        Command::Report { node, epoch, first, reports } => report::report(turn, node, epoch, first, reports),
+        Command::DeclareSilent { attempt, rank } => Ok(outcome::declare_silent(turn, attempt, rank)),
+        Command::Interrupt { node } => session::interrupt(turn, node),
+        Command::Submit { spec, user, key } => submit::submit(turn, spec, &user, key),
+        Command::Cancel { job, user } => submit::cancel(turn, job, &user),
+        Command::Place { decisions, endpoint } => Ok(place::place(turn, decisions, &endpoint)),
+        Command::StepInstance { instance, what } => instances::step(turn, instance, what),
+        Command::Tick { limits } => Ok(tick::tick(turn, limits)),
+        Command::ForgetOldKeys => Ok(tick::forget_old_keys(turn)),
+    }
+}

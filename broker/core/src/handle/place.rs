@@ -1,0 +1,120 @@
+//! Carries out what a plan decided, decision by decision, as far as the state has not moved under it.
+
+use spillway_policies::{Decision, PartPlacement, Target};
+use spillway_types::{AttemptId, InstanceId, SiteKind, SiteName};
+
+use crate::command::Endpoint;
+use crate::event::{Intended, Placed, PlacedParts};
+use crate::federation::Turn;
+use crate::{Event, Reply};
+
+pub(super) fn place(turn: &mut Turn<'_>, decisions: Vec<Decision>, endpoint: &Endpoint) -> Reply {
+    let (mut started, mut stale) = (0, 0);
+    for decision in decisions {
+        if place_one(turn, decision, endpoint).is_some() {
+            started += 1;
+        } else {
+            stale += 1;
+        }
+    }
+    Reply::Placed { started, stale }
+}
+
+/// None where the decision no longer holds; nothing changed then.
+fn place_one(turn: &mut Turn<'_>, decision: Decision, endpoint: &Endpoint) -> Option<()> {
+    let job = turn.state.jobs.get(&decision.job).filter(|job| !job.cancel_requested)?;
+    if !job.queued.contains(decision.task) || decision.hold_micros < 0 {
+        return None;
+    }
+    let number = job.tries.get(&decision.task).map_or(0, |tries| tries.made) + 1;
+    let (nodes, group, user) = (job.spec.nodes as usize, job.spec.group.clone(), job.user.clone());
+    turn.state.book.can_hold(&group, decision.hold_micros).ok()?;
+    match decision.target {
+        Target::Nodes { parts } => {
+            let (site, kind) = check_nodes(turn, &parts, nodes, &group)?;
+            let cloud = turn.state.sites.get(&site)?.cloud.clone();
+            let attempt = AttemptId::generate(turn.ids);
+            turn.emit(Event::AttemptPlaced(Box::new(Placed {
+                attempt,
+                job: decision.job,
+                task: decision.task,
+                number,
+                site,
+                kind,
+                cloud,
+                parts: PlacedParts::Nodes { parts },
+                hold_micros: decision.hold_micros,
+                because: decision.because,
+            })));
+            turn.emit(Event::AttemptLeased { attempt });
+        }
+        Target::Launch { cloud, site, instance_type, price, allocation, rate } => {
+            let offers = turn.offers.iter();
+            let mut offers = offers.filter(|offer| offer.cloud == cloud && offer.site == site);
+            let offer =
+                offers.find(|offer| offer.instance_type == instance_type && offer.price == price)?.clone();
+            let attempt = AttemptId::generate(turn.ids);
+            let instances: Vec<InstanceId> = (0..nodes).map(|_| InstanceId::generate(turn.ids)).collect();
+            turn.emit(Event::AttemptPlaced(Box::new(Placed {
+                attempt,
+                job: decision.job,
+                task: decision.task,
+                number,
+                site: site.clone(),
+                kind: SiteKind::Cloud,
+                cloud: Some(cloud.clone()),
+                parts: PlacedParts::Instances { instances: instances.clone(), allocation, rate },
+                hold_micros: decision.hold_micros,
+                because: decision.because,
+            })));
+            for instance in instances {
+                turn.emit(Event::InstanceIntended(Box::new(Intended {
+                    instance,
+                    job: decision.job,
+                    attempt,
+                    group: group.clone(),
+                    user: user.clone(),
+                    cloud: cloud.clone(),
+                    site: site.clone(),
+                    instance_type: instance_type.clone(),
+                    capacity: offer.capacity.clone(),
+                    price,
+                    broker_addr: endpoint.broker_addr.clone(),
+                    ca_fingerprint: endpoint.ca_fingerprint.clone(),
+                })));
+            }
+        }
+    }
+    Some(())
+}
+
+/// Every part still fits its node, the nodes are distinct, of one site, and open to the group.
+fn check_nodes(
+    turn: &Turn<'_>,
+    parts: &[PartPlacement],
+    wanted: usize,
+    group: &spillway_types::GroupName,
+) -> Option<(SiteName, SiteKind)> {
+    let first = turn.state.nodes.get(&parts.first()?.node)?;
+    if parts.len() != wanted {
+        return None;
+    }
+    for (rank, part) in parts.iter().enumerate() {
+        let node = turn.state.nodes.get(&part.node)?;
+        let repeated = parts.iter().take(rank).any(|other| other.node == part.node);
+        if repeated || !node.state.takes_work() || node.site != first.site {
+            return None;
+        }
+        let instance = node.instance.map(|id| turn.state.instances.get(&id));
+        if instance.is_some_and(|instance| instance.is_none_or(|instance| instance.state.as_str() != "ready"))
+        {
+            return None;
+        }
+        let allowed = turn.state.pools.get(&node.pool)?.groups.as_ref();
+        if allowed.is_some_and(|groups| !groups.iter().any(|own| turn.state.is_within(group, own))) {
+            return None;
+        }
+        node.free()?.take(&part.allocation).ok()?;
+    }
+    Some((first.site.clone(), turn.state.sites.get(&first.site)?.kind))
+}

@@ -1,0 +1,99 @@
+//! Jobs come in, and are cancelled.
+
+use spillway_policies::{Unsatisfiable, cheapest_hold, could_ever_run};
+use spillway_types::{AttemptId, JobId, JobSpec, Role, UserName};
+
+use super::outcome;
+use crate::entity::StopCause;
+use crate::federation::Turn;
+use crate::{Event, Refusal, Reply};
+
+pub(super) fn submit(
+    turn: &mut Turn<'_>,
+    spec: Box<JobSpec>,
+    user: &UserName,
+    key: Option<(String, String)>,
+) -> Result<Reply, Refusal> {
+    let who = turn.state.users.get(user);
+    let who = who.ok_or_else(|| Refusal::NotFound { kind: "user", id: user.to_string() })?;
+    if !turn.state.groups.contains_key(&spec.group) || !turn.state.may_see(who, &spec.group) {
+        let own: Vec<&str> = who.groups.iter().map(spillway_types::GroupName::as_str).collect();
+        let own = if own.is_empty() { "none yet".to_owned() } else { own.join(", ") };
+        let problem = format!("is not a group that {user} may submit for; yours: {own}");
+        return Err(Refusal::Invalid { field: "group", value: spec.group.to_string(), problem });
+    }
+    let key = key.map(|(key, digest)| (format!("{user}/{key}"), digest));
+    if let Some((key, digest)) = &key
+        && let Some(known) = turn.state.submissions.get(key)
+    {
+        if known.digest == *digest {
+            return Ok(Reply::Job(known.job));
+        }
+        return Err(Refusal::KeyReused { key: key.clone(), job: known.job });
+    }
+    check_sites(turn, &spec)?;
+    check_possible(turn, &spec)?;
+    let job = JobId::generate(turn.ids);
+    turn.emit(Event::JobSubmitted { job, spec, user: user.clone(), key });
+    Ok(Reply::Job(job))
+}
+
+fn check_sites(turn: &Turn<'_>, spec: &JobSpec) -> Result<(), Refusal> {
+    let named = spec.placement.allow.iter().map(|site| ("where.allow", site));
+    let mut named = named.chain(spec.placement.prefer.iter().map(|site| ("where.prefer", site)));
+    match named.find(|(_, site)| !turn.state.sites.contains_key(*site)) {
+        None => Ok(()),
+        Some((field, site)) => {
+            let known: Vec<&str> = turn.state.sites.keys().map(spillway_types::SiteName::as_str).collect();
+            let problem = format!("is not a site here; known sites: {}", known.join(", "));
+            Err(Refusal::Invalid { field, value: site.to_string(), problem })
+        }
+    }
+}
+
+/// Refuses what nothing known here could ever run, and what its budget could never pay. A job without GPUs is
+/// taken in any case: machines for it are bound to come.
+fn check_possible(turn: &mut Turn<'_>, spec: &JobSpec) -> Result<(), Refusal> {
+    let limited = turn.state.book.left(&spec.group).is_some();
+    if spec.resources.gpus.is_none() && !limited {
+        return Ok(());
+    }
+    let queued = crate::snapshot::queued(JobId::from_uuid(uuid::Uuid::nil()), spec, turn.now);
+    let known = turn.known.snapshot(turn.state, turn.offers, turn.now);
+    if let Some(gpus) = &spec.resources.gpus {
+        could_ever_run(known, &queued).map_err(|why: Unsatisfiable| Refusal::Unsatisfiable {
+            field: "resources.gpus",
+            value: gpus.to_string(),
+            problem: why.to_string(),
+        })?;
+    }
+    let Some(hold) = cheapest_hold(known, &queued) else { return Ok(()) };
+    match turn.state.book.can_hold(&spec.group, hold) {
+        Err(refusal) if refusal.kind == spillway_ledger::RefusalKind::NeverFits => Err(refusal.into()),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+pub(super) fn cancel(turn: &mut Turn<'_>, id: JobId, user: &UserName) -> Result<Reply, Refusal> {
+    let not_found = || Refusal::NotFound { kind: "job", id: id.to_string() };
+    let job = turn.state.jobs.get(&id).ok_or_else(not_found)?;
+    let who = turn.state.users.get(user).ok_or_else(not_found)?;
+    if !turn.state.may_see(who, &job.spec.group) {
+        return Err(not_found());
+    }
+    if who.role == Role::Member && !who.groups.iter().any(|own| turn.state.is_within(&job.spec.group, own)) {
+        return Err(not_found());
+    }
+    if job.is_final() {
+        return Err(Refusal::AlreadyEnded { job: id, state: job.rolled_up() });
+    }
+    let attempts: Vec<AttemptId> =
+        job.active.values().filter_map(spillway_types::TaskState::attempt).collect();
+    if !job.cancel_requested {
+        turn.emit(Event::JobCancelled { job: id });
+    }
+    for attempt in attempts {
+        outcome::stop(turn, attempt, StopCause::Cancelled);
+    }
+    Ok(Reply::Done)
+}

@@ -1,0 +1,136 @@
+//! Everything that is alive: what the store loads at a start, and what changes since the last write.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use spillway_ledger::{Book, Entry};
+use spillway_types::{AttemptId, GroupName, InstanceId, JobId, NodeId, PoolName, SiteName, UserName};
+
+use crate::entity::{Attempt, Group, Instance, Job, JoinToken, Node, Pool, Site, Submission, Token, User};
+
+/// The federation: groups, sites, nodes, and every job, attempt and instance that is not over.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct State {
+    /// The deployment's id; empty before the first start.
+    pub deployment: String,
+    /// Grows with every start of a broker.
+    pub incarnation: u64,
+    /// Number of the newest journal entry.
+    pub journal: u64,
+    /// Sites by name.
+    pub sites: BTreeMap<SiteName, Site>,
+    /// Pools by name.
+    pub pools: BTreeMap<PoolName, Pool>,
+    /// Groups by name.
+    pub groups: BTreeMap<GroupName, Group>,
+    /// Users by name.
+    pub users: BTreeMap<UserName, User>,
+    /// Tokens by hash.
+    pub tokens: BTreeMap<String, Token>,
+    /// Join tokens by hash.
+    pub join_tokens: BTreeMap<String, JoinToken>,
+    /// Nodes that are not gone.
+    pub nodes: BTreeMap<NodeId, Node>,
+    /// Instances that are not gone.
+    pub instances: BTreeMap<InstanceId, Instance>,
+    /// Jobs that are not final, or have attempts that are not settled.
+    pub jobs: BTreeMap<JobId, Job>,
+    /// Attempts that are not settled.
+    pub attempts: BTreeMap<AttemptId, Attempt>,
+    /// Submissions of the last day that carried a key.
+    pub submissions: BTreeMap<String, Submission>,
+    /// Balances and limits.
+    pub book: Book,
+    /// What each group was charged beyond its holds: overruns, and what instances cost that no attempt used.
+    /// Credits do not lower it: what they gave back may have been held again since.
+    pub overshoot_micros: BTreeMap<GroupName, i64>,
+    /// What changed since the last write. Not part of the state.
+    #[serde(skip)]
+    pub changes: Changes,
+}
+
+/// Names one row.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    /// Deployment and incarnation.
+    Meta,
+    /// A site.
+    Site(SiteName),
+    /// A pool.
+    Pool(PoolName),
+    /// A group.
+    Group(GroupName),
+    /// A user.
+    User(UserName),
+    /// A token.
+    Token(String),
+    /// A join token.
+    JoinToken(String),
+    /// A node.
+    Node(NodeId),
+    /// An instance.
+    Instance(InstanceId),
+    /// A job.
+    Job(JobId),
+    /// An attempt.
+    Attempt(AttemptId),
+    /// A submission.
+    Submission(String),
+}
+
+/// What changed since the last write: rows to write, rows that ended, entries to append.
+#[derive(Debug, Clone, Default)]
+pub struct Changes {
+    /// Rows that were touched; those not in the state any more are in `ended` or were forgotten.
+    pub touched: BTreeSet<Key>,
+    /// Jobs that left memory, as they were.
+    pub ended_jobs: Vec<Job>,
+    /// Attempts that left memory, as they were.
+    pub ended_attempts: Vec<Attempt>,
+    /// Instances that left memory, as they were.
+    pub ended_instances: Vec<Instance>,
+    /// Nodes that left memory, as they were.
+    pub ended_nodes: Vec<Node>,
+    /// Ledger entries, each with the number of the journal entry that made it.
+    pub entries: Vec<(u64, Entry)>,
+}
+
+// What changed is a matter of writing, not of what is true: two states are equal without it.
+impl PartialEq for Changes {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Changes {}
+
+impl State {
+    /// Takes out what changed since the last call.
+    pub fn take_changes(&mut self) -> Changes {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Whether `group` is `ancestor` or lies below it.
+    #[must_use]
+    pub fn is_within(&self, group: &GroupName, ancestor: &GroupName) -> bool {
+        let mut at = Some(group);
+        // A tree is never deeper than it has groups: a bound, should a cycle ever get in.
+        for _ in 0..=self.groups.len() {
+            match at {
+                Some(name) if name == ancestor => return true,
+                Some(name) => at = self.groups.get(name).and_then(|group| group.parent.as_ref()),
+                None => return false,
+            }
+        }
+        false
+    }
+
+    /// Whether `user` may see things of `group`: an admin all, a member the subtrees of the own groups.
+    #[must_use]
+    pub fn may_see(&self, user: &User, group: &GroupName) -> bool {
+        match user.role {
+            spillway_types::Role::Admin => true,
+            spillway_types::Role::Member => user.groups.iter().any(|own| self.is_within(group, own)),
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! The money reserved for one attempt, and what its slices of use take from it.
+//!
+//! Metering is never refused: what costs more than the hold is charged as an overrun. Late use of a settled
+//! attempt finds nothing left and is an overrun as a whole. A hold is released once.
+
+use serde::{Deserialize, Serialize};
+use spillway_types::HourlyRate;
+
+use crate::entry::Transfer;
+use crate::{Account, Entry, EntryKind, Payee, Subject};
+
+/// Blocks of one accelerator, the unit of a slice's share.
+const BLOCKS_PER_GPU: u128 = 100;
+
+/// Whether a hold still reserves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HoldState {
+    /// What is not charged is reserved.
+    Held,
+    /// The rest was released. Final.
+    Settled,
+}
+
+/// The money reserved for one attempt, in micros.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    amount_micros: i64,
+    charged_micros: i64,
+    overrun_micros: i64,
+    state: HoldState,
+}
+
+/// One slice of one part's use, at one rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slice {
+    /// The part.
+    pub rank: u32,
+    /// Begin, in milliseconds from the start of the part.
+    pub from_ms: u64,
+    /// End, exclusive.
+    pub to_ms: u64,
+    /// What the whole part costs an hour: all its accelerators, or its share of the instance. Below 0 is taken as 0.
+    pub rate: HourlyRate,
+    /// Hundredths of an accelerator: 4 GPUs are 400.
+    pub gpu_blocks: u64,
+}
+
+impl Slice {
+    /// What it costs, in micros. Telescoping: any way of cutting an interval costs the same.
+    #[must_use]
+    pub fn cost_micros(&self) -> i64 {
+        self.rate.cost_micros(1, 1, self.from_ms, self.to_ms).max(0)
+    }
+
+    /// GPU time in milliseconds, telescoping like the cost.
+    #[must_use]
+    pub fn gpu_ms(&self) -> u64 {
+        let until = |ms: u64| u128::from(self.gpu_blocks) * u128::from(ms) / BLOCKS_PER_GPU;
+        let span = until(self.to_ms.max(self.from_ms)) - until(self.from_ms);
+        u64::try_from(span).unwrap_or(u64::MAX)
+    }
+}
+
+impl Hold {
+    /// Reserves `amount_micros` (below 0 is taken as 0) for the attempt of `subject`. Whether the budgets allow
+    /// it is asked of [`crate::Book::can_hold`] first.
+    #[must_use]
+    pub fn place(subject: &Subject, amount_micros: i64) -> (Self, Entry) {
+        let amount_micros = amount_micros.max(0);
+        let hold = Self { amount_micros, charged_micros: 0, overrun_micros: 0, state: HoldState::Held };
+        let key = format!("{}/hold", subject.attempt);
+        let reserve = Transfer {
+            debit: Account::Held(subject.group.clone()),
+            credit: Account::Committed,
+            micros: amount_micros,
+        };
+        (hold, Entry::of_transfers(key, EntryKind::Hold, subject, 0, [reserve]))
+    }
+
+    /// Charges one slice: always an [`EntryKind::Charge`] with its GPU time and what the hold covers, and after it
+    /// an [`EntryKind::Overrun`] where the hold does not cover all. That a slice is charged once is for
+    /// [`crate::SliceBook`] to see to.
+    #[must_use]
+    pub fn charge(&mut self, subject: &Subject, payee: &Payee, slice: &Slice) -> Vec<Entry> {
+        let cost = slice.cost_micros();
+        let within = cost.min(self.left_micros());
+        let beyond = cost - within;
+        self.charged_micros += within;
+        self.overrun_micros = self.overrun_micros.saturating_add(beyond);
+        let key =
+            |what| format!("{}/{}/{what}/{}-{}", subject.attempt, slice.rank, slice.from_ms, slice.to_ms);
+        let spend = |micros| Transfer {
+            debit: Account::Spend(subject.group.clone()),
+            credit: payee.account(),
+            micros,
+        };
+        let transfers = [spend(within), unreserve(subject, within)];
+        let charge = Entry::of_transfers(key("usage"), EntryKind::Charge, subject, slice.gpu_ms(), transfers);
+        let overrun = (beyond > 0)
+            .then(|| Entry::of_transfers(key("overrun"), EntryKind::Overrun, subject, 0, [spend(beyond)]));
+        std::iter::once(charge).chain(overrun).collect()
+    }
+
+    /// Ends the hold and releases what it did not need. `None` where nothing was left, and always the second time.
+    #[must_use]
+    pub fn settle(&mut self, subject: &Subject) -> Option<Entry> {
+        let rest = self.left_micros();
+        self.state = HoldState::Settled;
+        let key = format!("{}/release", subject.attempt);
+        (rest > 0)
+            .then(|| Entry::of_transfers(key, EntryKind::Release, subject, 0, [unreserve(subject, rest)]))
+    }
+
+    /// What was reserved.
+    #[must_use]
+    pub const fn amount_micros(&self) -> i64 {
+        self.amount_micros
+    }
+
+    /// What was charged within the hold. The attempt's whole cost is this and the overrun.
+    #[must_use]
+    pub const fn charged_micros(&self) -> i64 {
+        self.charged_micros
+    }
+
+    /// What was charged above the hold.
+    #[must_use]
+    pub const fn overrun_micros(&self) -> i64 {
+        self.overrun_micros
+    }
+
+    /// Whether it still reserves.
+    #[must_use]
+    pub const fn state(&self) -> HoldState {
+        self.state
+    }
+
+    /// What it still reserves: 0 once settled.
+    #[must_use]
+    pub const fn left_micros(&self) -> i64 {
+        match self.state {
+            HoldState::Held => self.amount_micros - self.charged_micros,
+            HoldState::Settled => 0,
+        }
+    }
+}
+
+/// Takes `micros` out of what the group holds.
+fn unreserve(subject: &Subject, micros: i64) -> Transfer {
+    Transfer { debit: Account::Committed, credit: Account::Held(subject.group.clone()), micros }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::properties::{payee, subject};
+
+    const HOUR: u64 = 3_600_000;
+    const DAY: u64 = 24 * HOUR;
+
+    fn slice(from_ms: u64, to_ms: u64, rate: i64, gpu_blocks: u64) -> Slice {
+        Slice { rank: 0, from_ms, to_ms, rate: HourlyRate(rate), gpu_blocks }
+    }
+
+    #[test]
+    fn four_gpus_for_a_day_are_345_600_gpu_seconds() {
+        assert_eq!(slice(0, DAY, 0, 400).gpu_ms(), 345_600_000);
+        let cut: u64 =
+            (0..DAY / 7777 + 1).map(|i| slice(i * 7777, ((i + 1) * 7777).min(DAY), 0, 33).gpu_ms()).sum();
+        assert_eq!(cut, slice(0, DAY, 0, 33).gpu_ms());
+        assert_eq!(slice(5, 3, 1, 400).gpu_ms(), 0);
+        assert_eq!(slice(0, u64::MAX, 1, u64::MAX).gpu_ms(), u64::MAX);
+    }
+
+    #[test]
+    fn a_day_at_2_49_in_slices_of_five_seconds_costs_59_76() {
+        let subject = subject("vision", 1);
+        let (mut hold, _) = Hold::place(&subject, 59_760_000);
+        for i in 0..DAY / 5000 {
+            let entries = hold.charge(&subject, &payee(), &slice(i * 5000, (i + 1) * 5000, 2_490_000, 100));
+            assert_eq!(entries.len(), 1, "no overrun");
+        }
+        assert_eq!((hold.charged_micros(), hold.overrun_micros(), hold.left_micros()), (59_760_000, 0, 0));
+        assert_eq!(hold.settle(&subject), None);
+        assert_eq!(hold.state(), HoldState::Settled);
+    }
+
+    #[test]
+    fn spot_segments_are_each_charged_at_their_own_price() {
+        let cost = slice(0, 8 * HOUR, 4 * 200_000, 400).cost_micros()
+            + slice(8 * HOUR, 10 * HOUR, 4 * 370_000, 400).cost_micros();
+        assert_eq!(cost, 9_360_000);
+        let cost = slice(0, 3 * HOUR, 96_000, 100).cost_micros()
+            + slice(3 * HOUR, 6 * HOUR, 384_000, 100).cost_micros();
+        assert_eq!(cost, 1_440_000);
+        assert_eq!(slice(0, HOUR, -5, 100).cost_micros(), 0);
+    }
+
+    #[test]
+    fn what_the_hold_does_not_cover_is_an_overrun() {
+        let subject = subject("vision", 1);
+        let (mut hold, placed) = Hold::place(&subject, 1_500_000);
+        assert_eq!(placed.key(), format!("{}/hold", subject.attempt));
+        let first = hold.charge(&subject, &payee(), &slice(0, HOUR, 1_000_000, 100));
+        assert_eq!(first.iter().map(Entry::kind).collect::<Vec<_>>(), [EntryKind::Charge]);
+        let second = hold.charge(&subject, &payee(), &slice(HOUR, 2 * HOUR, 1_000_000, 100));
+        let described: Vec<_> = second.iter().map(|e| (e.kind(), e.spend_micros(), e.gpu_ms())).collect();
+        assert_eq!(described, [(EntryKind::Charge, 500_000, HOUR), (EntryKind::Overrun, 500_000, 0)]);
+        assert_eq!(second[1].key(), format!("{}/0/overrun/3600000-7200000", subject.attempt));
+        assert_eq!((hold.charged_micros(), hold.overrun_micros()), (1_500_000, 500_000));
+    }
+
+    #[test]
+    fn a_hold_is_released_once_and_late_use_is_an_overrun() {
+        let subject = subject("vision", 1);
+        let (mut hold, _) = Hold::place(&subject, 5_000_000);
+        let release = hold.settle(&subject).unwrap();
+        assert_eq!(release.kind(), EntryKind::Release);
+        assert_eq!(hold.settle(&subject), None);
+        let late = hold.charge(&subject, &payee(), &slice(0, HOUR, 1_000_000, 100));
+        assert_eq!(late[0].postings(), []);
+        assert_eq!((late[0].gpu_ms(), late[1].spend_micros()), (HOUR, 1_000_000));
+    }
+
+    #[test]
+    fn use_that_costs_nothing_is_still_in_the_journal() {
+        let subject = subject("vision", 1);
+        let (mut hold, placed) = Hold::place(&subject, -3);
+        assert_eq!((hold.amount_micros(), placed.postings()), (0, [].as_slice()));
+        let entries = hold.charge(&subject, &payee(), &slice(0, 1000, 0, 200));
+        assert_eq!((entries.len(), entries[0].gpu_ms(), entries[0].spend_micros()), (1, 2000, 0));
+    }
+}

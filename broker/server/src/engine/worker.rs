@@ -1,0 +1,170 @@
+//! The task behind the engine: takes what waits, applies it, writes it down, answers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use spillway_core::{Changes, Command, Federation, Key, Reply};
+use spillway_policies::{Explanation, Policy};
+use spillway_store::{Batch, JournalRow, Store};
+use spillway_types::{JobId, NodeId};
+use tokio::sync::{mpsc, watch};
+
+use super::{Answer, EngineError, Mode, NodeWakers, ReadFn, Request, View};
+use crate::clock::{Clock, RealIds};
+use crate::crash;
+
+/// Most requests that share one transaction: past it the wait for the others outweighs the saved syncs.
+const MAX_BATCH: usize = 512;
+/// How long to wait before the state is loaded again after the store failed twice.
+const RELOAD_PAUSE: std::time::Duration = std::time::Duration::from_millis(500);
+
+pub(super) struct Worker {
+    federation: Federation,
+    store: Store,
+    clock: Clock,
+    ids: RealIds,
+    policy: Policy,
+    explanations: BTreeMap<JobId, Explanation>,
+    revised: watch::Sender<u64>,
+    nodes: NodeWakers,
+    mode: Arc<watch::Sender<Mode>>,
+}
+
+/// Answers that wait for the commit.
+type Answers = Vec<(Answer, Result<Reply, EngineError>)>;
+
+impl Worker {
+    pub(super) fn new(
+        federation: Federation,
+        store: Store,
+        clock: Clock,
+        policy: Policy,
+        revised: watch::Sender<u64>,
+        shared: (NodeWakers, Arc<watch::Sender<Mode>>),
+    ) -> Self {
+        let (nodes, mode) = shared;
+        let ids = RealIds::new(clock);
+        Self { federation, store, clock, ids, policy, explanations: BTreeMap::new(), revised, nodes, mode }
+    }
+
+    pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Request>) {
+        let mut requests = Vec::with_capacity(MAX_BATCH);
+        while inbox.recv_many(&mut requests, MAX_BATCH).await > 0 {
+            let (mut answers, mut journal, mut reads) = (Answers::new(), vec![], vec![]);
+            for request in requests.drain(..) {
+                self.take(request, &mut answers, &mut journal, &mut reads);
+            }
+            if !journal.is_empty() {
+                self.commit(journal, &mut answers).await;
+            }
+            for (answer, result) in answers {
+                // Whoever asked may have gone away; what was done stays done.
+                answer.send(result).ok();
+            }
+            for read in reads {
+                read(&self.view());
+            }
+        }
+    }
+
+    fn take(
+        &mut self,
+        request: Request,
+        answers: &mut Answers,
+        journal: &mut Vec<JournalRow>,
+        reads: &mut Vec<ReadFn>,
+    ) {
+        match request {
+            Request::Command(command, answer) => {
+                let result = self.handle(*command, journal);
+                answers.push((answer, result));
+            }
+            Request::Read(read) => reads.push(read),
+            Request::Offers(offers) => self.federation.set_offers(offers),
+            Request::Explanations(explanations) => self.explanations = explanations,
+        }
+    }
+
+    fn handle(&mut self, command: Command, journal: &mut Vec<JournalRow>) -> Result<Reply, EngineError> {
+        if let Mode::Recovery { evidence } = &*self.mode.borrow() {
+            return Err(EngineError::Recovery(Mode::recovery_message(evidence)));
+        }
+        let at = self.clock.now();
+        let outcome = self.federation.handle(command, at, &mut self.ids)?;
+        if !outcome.events.is_empty() {
+            journal.push(JournalRow { seq: outcome.journal, at, events: outcome.events });
+        }
+        Ok(outcome.reply)
+    }
+
+    async fn commit(&mut self, journal: Vec<JournalRow>, answers: &mut Answers) {
+        self.federation.check();
+        let changes = self.federation.take_changes();
+        let (nodes, jobs) = (self.touched_nodes(&changes), ended_jobs(&changes));
+        let points: Vec<&str> = journal.iter().flat_map(|row| crash::points(&row.events)).collect();
+        let batch = Batch { state: self.federation.state(), changes, journal };
+        match self.store.commit(batch).await {
+            Ok(()) => {
+                points.into_iter().for_each(crash::point);
+                for job in jobs {
+                    self.explanations.remove(&job);
+                }
+                self.revised.send_modify(|revision| *revision += 1);
+                self.wake(&nodes);
+            }
+            Err(error) => {
+                tracing::error!(%error, commands = answers.len(), "nothing of this batch is written; the state is loaded again");
+                let error = Arc::new(error);
+                for (_, result) in answers.iter_mut() {
+                    *result = Err(EngineError::Store(Arc::clone(&error)));
+                }
+                self.reload().await;
+            }
+        }
+    }
+
+    async fn reload(&mut self) {
+        loop {
+            match self.store.load().await {
+                Ok(state) => return self.federation.reset(state),
+                Err(error) => tracing::error!(%error, "the state cannot be loaded; trying again"),
+            }
+            tokio::time::sleep(RELOAD_PAUSE).await;
+        }
+    }
+
+    fn view(&self) -> View<'_> {
+        View {
+            federation: &self.federation,
+            explanations: &self.explanations,
+            policy: &self.policy,
+            now: self.clock.now(),
+        }
+    }
+
+    /// Nodes where something else should be true now.
+    fn touched_nodes(&self, changes: &Changes) -> BTreeSet<NodeId> {
+        let state = self.federation.state();
+        let mut nodes = BTreeSet::new();
+        for key in &changes.touched {
+            if let Key::Node(id) = key {
+                nodes.insert(*id);
+            } else if let Key::Attempt(id) = key {
+                let parts = state.attempts.get(id).into_iter().flat_map(|attempt| &attempt.parts);
+                nodes.extend(parts.filter_map(|part| part.node));
+            }
+        }
+        nodes
+    }
+
+    fn wake(&self, touched: &BTreeSet<NodeId>) {
+        let nodes = self.nodes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for waker in touched.iter().filter_map(|node| nodes.get(node)) {
+            waker.notify_one();
+        }
+    }
+}
+
+fn ended_jobs(changes: &Changes) -> Vec<JobId> {
+    changes.ended_jobs.iter().map(|job| job.id).collect()
+}

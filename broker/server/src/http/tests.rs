@@ -1,0 +1,8 @@
+//! The API over a real socket, with a real engine on a SQLite file.
+
+mod accounts;
+mod doors;
+mod fleet;
+mod jobs;
+mod logs;
+mod world;

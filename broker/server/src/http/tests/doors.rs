@@ -1,0 +1,159 @@
+//! Who gets in, and what is said to whoever does not: tokens, roles, paths, methods, sizes, panics, shutdown.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::Method;
+use axum::middleware::from_fn_with_state;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use spillway_api::ErrorCode;
+use spillway_api::error::ErrorEnvelope;
+use tokio_util::sync::CancellationToken;
+
+use super::super::{Access, build, guard, routes};
+use super::world::{World, job, refused, submit};
+
+fn code(body: &str) -> ErrorCode {
+    serde_json::from_str::<ErrorEnvelope>(body).unwrap_or_else(|error| panic!("{error}: {body}")).error.code
+}
+
+/// A path of the table with something in its places.
+fn filled(path: &str) -> String {
+    path.replace("{id}", "x").replace("{action}", "drain").replace("{group}", "lab").replace("{user}", "ada")
+}
+
+#[tokio::test]
+async fn every_route_wants_a_token_and_health_does_not() {
+    let world = World::start().await;
+    let mut refused = 0;
+    for line in routes() {
+        for headers in ["", "authorization: Bearer wrong\r\n", "authorization: Basic token-ada\r\n"] {
+            let (status, body) = world.raw(line.method.as_str(), &filled(line.path), headers, b"").await;
+            if line.access == Access::Anyone {
+                assert_eq!((status, line.path), (200, "/v1/health"), "{body}");
+            } else {
+                assert_eq!(
+                    (status, code(&body)),
+                    (401, ErrorCode::Unauthenticated),
+                    "{} {}",
+                    line.method,
+                    line.path
+                );
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!(refused, 3 * (routes().len() - 1));
+}
+
+#[tokio::test]
+async fn members_may_not_do_what_admins_do() {
+    let world = World::start().await;
+    let token = "authorization: Bearer token-ada\r\n";
+    let admins: Vec<_> = routes().into_iter().filter(|line| line.access == Access::Admin).collect();
+    for line in &admins {
+        let (status, body) = world.raw(line.method.as_str(), &filled(line.path), token, b"{}").await;
+        assert_eq!((status, code(&body)), (403, ErrorCode::Forbidden), "{} {}", line.method, line.path);
+    }
+    // Whatever changes something and is not about the user's own jobs is among them.
+    let open = |path: &str| path.starts_with("/v1/jobs") || path == "/v1/plan";
+    let writes = routes().into_iter().filter(|line| line.method != Method::GET && !open(line.path)).count();
+    assert_eq!(admins.len(), writes);
+}
+
+#[tokio::test]
+async fn unknown_paths_and_wrong_methods_get_envelopes() {
+    let world = World::start().await;
+    let token = "authorization: Bearer token-ada\r\n";
+    for (method, path, wanted) in [
+        ("GET", "/", (404, ErrorCode::NotFound)),
+        ("GET", "/v1/nonsense", (404, ErrorCode::NotFound)),
+        ("DELETE", "/v1/jobs", (405, ErrorCode::MethodNotAllowed)),
+        ("GET", "/v1/plan", (405, ErrorCode::MethodNotAllowed)),
+        ("GET", "/v1/jobs/nonsense", (400, ErrorCode::Invalid)),
+        ("GET", "/v1/jobs?limit=0", (400, ErrorCode::Invalid)),
+        ("GET", "/v1/jobs?limit=many", (400, ErrorCode::Invalid)),
+        ("GET", "/v1/jobs?stat=running", (400, ErrorCode::Invalid)),
+        ("POST", "/v1/jobs", (400, ErrorCode::Invalid)),
+    ] {
+        let (status, body) = world.raw(method, path, token, b"").await;
+        assert_eq!((status, code(&body)), wanted, "{method} {path}: {body}");
+    }
+    let (_, body) = world.raw("GET", "/v1/jobs?stat=running", token, b"").await;
+    let error = serde_json::from_str::<ErrorEnvelope>(&body).unwrap().error;
+    assert_eq!(error.field.as_deref(), Some("stat"), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_refused_with_its_size() {
+    let world = World::start().await;
+    let mut large = job("run: x");
+    large.env.insert("DATA".into(), "x".repeat(10 << 20));
+    let error = refused(world.client("ada").submit(&large, "k").await);
+    assert_eq!(error.code, ErrorCode::TooLarge);
+    assert!(error.message.contains("1048576") && error.message.contains("1048"), "{}", error.message);
+    let group = spillway_api::v1::GroupRequest {
+        name: "x".parse().unwrap(),
+        parent: None,
+        weight: None,
+        priority: None,
+        budget: None,
+    };
+    let mut body = serde_json::to_vec(&group).unwrap();
+    body.resize(64 << 10, b' ');
+    let token = "authorization: Bearer token-root\r\n";
+    assert_eq!(world.raw("POST", "/v1/groups", token, &body).await.0, 201, "at the limit");
+    body.push(b' ');
+    assert_eq!(world.raw("POST", "/v1/groups", token, &body).await.0, 413, "over it");
+}
+
+#[tokio::test]
+async fn a_panic_becomes_an_envelope() {
+    let world = World::start().await;
+    let api = super::super::share(world.app.clone(), CancellationToken::new());
+    let gate = guard::Gate {
+        api,
+        method: Method::GET,
+        path: "/",
+        access: Access::Anyone,
+        pace: guard::Pace::Prompt,
+    };
+    async fn broken() -> &'static str {
+        panic!("a defect")
+    }
+    let mut router: axum::Router =
+        axum::Router::new().route("/", get(broken).route_layer(from_fn_with_state(gate, guard::guard)));
+    let request = Request::new(Body::empty());
+    let response = tower_call(&mut router, request).await;
+    assert_eq!(response.status(), 500);
+    let body = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
+    assert_eq!(code(std::str::from_utf8(&body).unwrap()), ErrorCode::Internal);
+}
+
+async fn tower_call(router: &mut axum::Router, request: Request) -> axum::response::Response {
+    use hyper::service::Service;
+    let service = hyper_util::service::TowerToHyperService::new(router.clone());
+    service.call(request).await.into_response()
+}
+
+#[tokio::test]
+async fn a_shutdown_ends_long_polls() {
+    let mut world = World::start().await;
+    let ada = world.client("ada");
+    let job = submit(&ada, "run: x", "k").await;
+    let poll = tokio::spawn(async move { ada.wait_for_job(job.id, Duration::from_secs(30)).await });
+    while world.engine.revision().has_changed().is_err() {}
+    let waiting = super::super::build(world.app.clone(), CancellationToken::new());
+    drop(waiting);
+    world.stop.cancel();
+    let answered = tokio::time::timeout(Duration::from_secs(3), poll).await.expect("the poll ends").unwrap();
+    // It was answered with what was true, or came too late to be heard at all.
+    if let Ok(view) = answered {
+        assert!(!view.summary.state.is_final());
+    }
+    let served = tokio::time::timeout(Duration::from_secs(5), &mut world.serving).await.expect("it stops");
+    served.unwrap().unwrap();
+    let _ = build;
+}

@@ -1,0 +1,73 @@
+//! The task that plans: takes a snapshot when something has changed, asks the pure planner, and has the core
+//! carry out what still holds. No input, idempotent; what it misses it sees the next time.
+
+use std::time::Duration;
+
+use spillway_core::command::Endpoint;
+use spillway_core::{Command, Reply, snapshot};
+use spillway_policies::{Plan, Snapshot, plan};
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::{Engine, EngineError, View};
+
+/// Time changes plans too: waiting budgets run out, overdue jobs go on.
+const AT_LEAST_EVERY: Duration = Duration::from_millis(1_000);
+/// After a plan that started nothing, planning rests this many times as long as it took: a long queue that
+/// cannot move must not take the machine from the jobs.
+const REST_FACTOR: u32 = 4;
+
+/// Plans until told to stop.
+pub async fn run(engine: Engine, endpoint: Endpoint, stop: CancellationToken) {
+    let mut revision = engine.revision();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = revision.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(AT_LEAST_EVERY) => {}
+        }
+        if !engine.mode().acts() {
+            continue;
+        }
+        let began = engine.clock().elapsed_ms();
+        match plan_once(&engine, &endpoint).await {
+            Ok(0) => {
+                let took = engine.clock().elapsed_ms().saturating_sub(began);
+                tokio::time::sleep(Duration::from_millis(took) * REST_FACTOR).await;
+            }
+            Ok(_) => {}
+            Err(EngineError::Stopped) => return,
+            Err(error) => tracing::error!(%error, "a plan could not be carried out; planning goes on"),
+        }
+    }
+}
+
+/// Makes one plan and carries it out. Gives how many tasks it started.
+async fn plan_once(engine: &Engine, endpoint: &Endpoint) -> Result<usize, EngineError> {
+    let snapshot = engine.read(take).await?;
+    let Some(snapshot) = snapshot else {
+        return Ok(0);
+    };
+    let made = tokio::task::spawn_blocking(move || plan(&snapshot)).await;
+    let Ok(Plan { decisions, explanations }) = made else {
+        tracing::error!("the planner panicked; this plan is skipped");
+        return Ok(0);
+    };
+    engine.set_explanations(explanations).await;
+    if decisions.is_empty() {
+        return Ok(0);
+    }
+    let wanted = decisions.len();
+    let reply = engine.command(Command::Place { decisions, endpoint: endpoint.clone() }).await?;
+    if let Reply::Placed { started, stale } = reply {
+        tracing::debug!(wanted, started, stale, "a plan was carried out");
+        return Ok(started);
+    }
+    Ok(0)
+}
+
+/// None where nothing waits.
+fn take(view: &View<'_>) -> Option<Snapshot> {
+    let state = view.federation.state();
+    let waits = state.jobs.values().any(|job| !job.queued.is_empty());
+    waits.then(|| snapshot::take(state, view.federation.offers(), view.policy, view.now))
+}

@@ -1,0 +1,239 @@
+//! A federation with everything around it, moved by hand.
+
+mod drive;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use spillway_core::command::Endpoint;
+use spillway_core::entity::{Attempt, Instance, Job, Node};
+use spillway_core::{ApplyError, Command, Event, Federation, Refusal, Reply, State, snapshot};
+use spillway_ledger::Entry;
+use spillway_policies::{CloudOffer, Plan, Policy, plan};
+use spillway_types::{AttemptId, DurationMs, InstanceId, JobId, NodeId, SequentialIds, UnixMs};
+
+use crate::{FakeNode, Machine, Program};
+
+/// One entry of the journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JournalEntry {
+    /// Its number.
+    pub number: u64,
+    /// When.
+    pub at: UnixMs,
+    /// What happened, in order.
+    pub events: Vec<Event>,
+}
+
+/// What left memory, and the ledger's entries: what a store would keep.
+#[derive(Debug, Clone, Default)]
+pub struct Records {
+    /// Jobs that ended.
+    pub jobs: BTreeMap<JobId, Job>,
+    /// Attempts that were settled.
+    pub attempts: BTreeMap<AttemptId, Attempt>,
+    /// Instances that are gone.
+    pub instances: BTreeMap<InstanceId, Instance>,
+    /// Nodes that left.
+    pub nodes: BTreeMap<NodeId, Node>,
+    /// Every entry of the ledger, in order.
+    pub entries: Vec<Entry>,
+}
+
+/// A federation, its clock, its nodes and its clouds.
+#[derive(Debug)]
+pub struct World {
+    federation: Federation,
+    ids: SequentialIds,
+    now: UnixMs,
+    policy: Policy,
+    journal: Vec<JournalEntry>,
+    records: Records,
+    nodes: BTreeMap<NodeId, FakeNode>,
+    /// Machines whose identity another one has taken over, and those that a provider took away.
+    ghosts: Vec<FakeNode>,
+    machines: BTreeMap<InstanceId, Machine>,
+    programs: BTreeMap<JobId, Program>,
+    /// When each lease was last extended.
+    extended: BTreeMap<(AttemptId, NodeId), UnixMs>,
+    nonces: u64,
+}
+
+impl World {
+    /// When every world begins: 2023-11-14T12:00:00Z.
+    pub const BEGIN: UnixMs = UnixMs(1_699_963_200_000);
+
+    /// A world with a broker that has just started for the first time, and nothing else.
+    #[must_use]
+    pub fn new(seed: u64, policy: Policy) -> Self {
+        let mut world = Self {
+            federation: Federation::default(),
+            ids: SequentialIds::new(seed),
+            now: Self::BEGIN,
+            policy,
+            journal: vec![],
+            records: Records::default(),
+            nodes: BTreeMap::new(),
+            ghosts: vec![],
+            machines: BTreeMap::new(),
+            programs: BTreeMap::new(),
+            extended: BTreeMap::new(),
+            nonces: 0,
+        };
+        let start = Command::StartBroker { deployment: "simulated".to_owned() };
+        world.command(start).expect("a broker may always start");
+        world
+    }
+
+    /// Gives the federation a command and keeps what it gave, as a store would.
+    ///
+    /// # Errors
+    /// [`Refusal`] as the federation said it.
+    pub fn command(&mut self, command: Command) -> Result<Reply, Refusal> {
+        let outcome = self.federation.handle(command, self.now, &mut self.ids)?;
+        self.federation.check();
+        let changes = self.federation.take_changes();
+        self.records.jobs.extend(changes.ended_jobs.into_iter().map(|job| (job.id, job)));
+        self.records.attempts.extend(changes.ended_attempts.into_iter().map(|attempt| (attempt.id, attempt)));
+        let instances = changes.ended_instances.into_iter();
+        self.records.instances.extend(instances.map(|instance| (instance.id, instance)));
+        self.records.nodes.extend(changes.ended_nodes.into_iter().map(|node| (node.id, node)));
+        self.records.entries.extend(changes.entries.into_iter().map(|(_, entry)| entry));
+        if !outcome.events.is_empty() {
+            let entry = JournalEntry { number: outcome.journal, at: self.now, events: outcome.events };
+            self.journal.push(entry);
+        }
+        Ok(outcome.reply)
+    }
+
+    /// The federation.
+    #[must_use]
+    pub const fn federation(&self) -> &Federation {
+        &self.federation
+    }
+
+    /// What is true now.
+    #[must_use]
+    pub const fn state(&self) -> &State {
+        self.federation.state()
+    }
+
+    /// What left memory.
+    #[must_use]
+    pub const fn records(&self) -> &Records {
+        &self.records
+    }
+
+    /// Every journal entry so far.
+    #[must_use]
+    pub fn journal(&self) -> &[JournalEntry] {
+        &self.journal
+    }
+
+    /// The state that the journal gives.
+    ///
+    /// # Errors
+    /// [`ApplyError`] where it does not follow from itself: a defect.
+    pub fn replayed(&self) -> Result<State, ApplyError> {
+        let mut state = State::default();
+        for entry in &self.journal {
+            state.replay(entry.number, entry.at, &entry.events)?;
+        }
+        Ok(state)
+    }
+
+    /// The virtual time.
+    #[must_use]
+    pub const fn now(&self) -> UnixMs {
+        self.now
+    }
+
+    /// A job, in memory or ended.
+    #[must_use]
+    pub fn job(&self, id: JobId) -> Option<&Job> {
+        self.state().jobs.get(&id).or_else(|| self.records.jobs.get(&id))
+    }
+
+    /// An attempt, in memory or settled.
+    #[must_use]
+    pub fn attempt(&self, id: AttemptId) -> Option<&Attempt> {
+        self.state().attempts.get(&id).or_else(|| self.records.attempts.get(&id))
+    }
+
+    /// The machines of nodes, by node.
+    #[must_use]
+    pub const fn nodes(&self) -> &BTreeMap<NodeId, FakeNode> {
+        &self.nodes
+    }
+
+    /// The machine of a node, to make it say or be something.
+    pub fn node_mut(&mut self, id: NodeId) -> Option<&mut FakeNode> {
+        self.nodes.get_mut(&id)
+    }
+
+    /// Machines at the provider, by intent.
+    #[must_use]
+    pub const fn machines(&self) -> &BTreeMap<InstanceId, Machine> {
+        &self.machines
+    }
+
+    /// Tells what clouds would launch now.
+    pub fn set_offers(&mut self, offers: Vec<CloudOffer>) {
+        self.federation.set_offers(offers);
+    }
+
+    /// What the tasks of a job do once they run. Without it they run as long as was thought and end with code 0.
+    pub fn set_program(&mut self, job: JobId, program: Program) {
+        self.programs.insert(job, program);
+    }
+
+    /// Plans the queue as it is now.
+    #[must_use]
+    pub fn plan(&self) -> Plan {
+        plan(&snapshot::take(self.state(), self.federation.offers(), &self.policy, self.now))
+    }
+
+    /// Plans, and carries out what was decided. Gives how many tasks were started.
+    ///
+    /// # Errors
+    /// [`Refusal`] as the federation said it.
+    pub fn place(&mut self) -> Result<usize, Refusal> {
+        let decisions = self.plan().decisions;
+        if decisions.is_empty() {
+            return Ok(0);
+        }
+        let endpoint = Endpoint { broker_addr: "broker:7443".to_owned(), ca_fingerprint: "ca".to_owned() };
+        match self.command(Command::Place { decisions, endpoint })? {
+            Reply::Placed { started, .. } => Ok(started),
+            Reply::Done
+            | Reply::Job(_)
+            | Reply::Node(_)
+            | Reply::Session { .. }
+            | Reply::Acked(_)
+            | Reply::JoinToken(_) => Ok(0),
+        }
+    }
+
+    /// Lets time pass. Connected agents renew their leases all the while; programs run on everywhere.
+    pub fn pass(&mut self, by: DurationMs) {
+        self.now = self.now.plus(by);
+        for id in self.connected() {
+            let listed = self.listed(id);
+            self.extended.extend(listed.iter().map(|attempt| ((*attempt, id), self.now)));
+            if let Some(node) = self.nodes.get_mut(&id) {
+                node.renew(&listed, self.now);
+            }
+        }
+        let now = self.now;
+        self.nodes.values_mut().chain(self.ghosts.iter_mut()).for_each(|node| node.advance(now));
+    }
+
+    /// Tasks whose programs run now, on any machine, each with its attempts: more than one is a defect.
+    #[must_use]
+    pub fn running(&self) -> BTreeMap<(JobId, u32), BTreeSet<AttemptId>> {
+        let mut running = BTreeMap::<_, BTreeSet<AttemptId>>::new();
+        for (job, task, attempt) in self.nodes.values().chain(&self.ghosts).flat_map(FakeNode::running) {
+            running.entry((job, task)).or_default().insert(attempt);
+        }
+        running
+    }
+}

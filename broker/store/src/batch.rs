@@ -1,0 +1,290 @@
+//! From what changed to rows. Each body is serialised once; nothing here touches a database.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+use spillway_core::entity::{Attempt, Instance, Job, Node};
+use spillway_core::{Changes, Event, Key, State};
+use spillway_ledger::{Account, Entry, EntryKind};
+use spillway_types::UnixMs;
+
+use crate::sql::Value;
+use crate::tables::{self, Table};
+
+/// What one transaction writes.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    /// The state with all of it applied.
+    pub state: &'a State,
+    /// What changed since the last batch.
+    pub changes: Changes,
+    /// The journal entries that changed it, in order; their numbers continue those that are written.
+    pub journal: Vec<JournalRow>,
+}
+
+/// One journal entry: what one command gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JournalRow {
+    /// Its number; they count up from 1 without a gap.
+    pub seq: u64,
+    /// When it happened.
+    pub at: UnixMs,
+    /// What happened, in order.
+    pub events: Vec<Event>,
+}
+
+/// A batch as rows, ready to be written.
+#[derive(Debug)]
+pub struct Prepared {
+    pub(crate) inserts: Vec<Rows>,
+    pub(crate) deletes: Vec<Rows>,
+    /// The first and the last journal number.
+    pub(crate) journal: Option<(u64, u64)>,
+}
+
+/// Rows of one table, or keys of rows to delete, one value after the other.
+#[derive(Debug)]
+pub(crate) struct Rows {
+    pub(crate) table: &'static Table,
+    pub(crate) values: Vec<Value>,
+}
+
+/// What is wrong with a batch, in words.
+type Wrong = String;
+
+impl Prepared {
+    pub(crate) fn new(batch: &Batch<'_>) -> Result<Self, Wrong> {
+        let mut rows = Builder::default();
+        let journal = rows.journal(&batch.journal)?;
+        rows.ended(&batch.changes)?;
+        let gone = ended_keys(&batch.changes);
+        for key in batch.changes.touched.iter().filter(|key| !gone.contains(key)) {
+            rows.touched(batch.state, key)?;
+        }
+        rows.ledger(batch)?;
+        let listed = |rows: BTreeMap<&str, Rows>| rows.into_values().collect();
+        Ok(Self { inserts: listed(rows.inserts), deletes: listed(rows.deletes), journal })
+    }
+}
+
+fn ended_keys(changes: &Changes) -> BTreeSet<Key> {
+    let jobs = changes.ended_jobs.iter().map(|job| Key::Job(job.id));
+    let attempts = changes.ended_attempts.iter().map(|attempt| Key::Attempt(attempt.id));
+    let instances = changes.ended_instances.iter().map(|instance| Key::Instance(instance.id));
+    let nodes = changes.ended_nodes.iter().map(|node| Key::Node(node.id));
+    jobs.chain(attempts).chain(instances).chain(nodes).collect()
+}
+
+fn json(entity: &impl Serialize) -> Result<Value, Wrong> {
+    serde_json::to_string(entity)
+        .map(Value::Text)
+        .map_err(|error| format!("a row cannot be written as JSON: {error}"))
+}
+
+/// A number as both databases keep it.
+fn int(number: u64) -> Result<Value, Wrong> {
+    i64::try_from(number).map(Value::Int).map_err(|_| format!("{number} is more than a BIGINT can hold"))
+}
+
+/// Text that somebody chose freely, made fit for PostgreSQL, whose TEXT has no NUL. No two texts become one.
+pub(crate) fn portable(text: &str) -> String {
+    if text.contains(['\0', '\\']) {
+        text.replace('\\', "\\\\").replace('\0', "\\0")
+    } else {
+        text.to_owned()
+    }
+}
+
+const ALIVE: Value = Value::Int(1);
+const ENDED: Value = Value::Int(0);
+
+#[derive(Default)]
+struct Builder {
+    inserts: BTreeMap<&'static str, Rows>,
+    deletes: BTreeMap<&'static str, Rows>,
+}
+
+impl Builder {
+    fn insert<const N: usize>(&mut self, table: &'static Table, row: [Value; N]) {
+        debug_assert_eq!(N, table.width(), "{}", table.id);
+        let rows = self.inserts.entry(table.id).or_insert_with(|| Rows { table, values: vec![] });
+        rows.values.extend(row);
+    }
+
+    fn delete(&mut self, table: &'static Table, key: String) {
+        let rows = self.deletes.entry(table.id).or_insert_with(|| Rows { table, values: vec![] });
+        rows.values.push(Value::Text(key));
+    }
+
+    /// Writes the row of something that is there, deletes that of something that is not.
+    fn keyed(
+        &mut self,
+        table: &'static Table,
+        key: String,
+        entity: Option<&impl Serialize>,
+    ) -> Result<(), Wrong> {
+        match entity {
+            Some(entity) => self.insert(table, [key.into(), json(entity)?]),
+            None => self.delete(table, key),
+        }
+        Ok(())
+    }
+
+    fn journal(&mut self, journal: &[JournalRow]) -> Result<Option<(u64, u64)>, Wrong> {
+        for (row, next) in journal.iter().zip(journal.iter().skip(1)) {
+            if row.seq.checked_add(1) != Some(next.seq) {
+                return Err(format!("journal entry {} is followed by {}", row.seq, next.seq));
+            }
+        }
+        for row in journal {
+            self.insert(&tables::JOURNAL, [int(row.seq)?, row.at.0.into(), json(&row.events)?]);
+        }
+        Ok(journal.first().zip(journal.last()).map(|(first, last)| (first.seq, last.seq)))
+    }
+
+    fn ended(&mut self, changes: &Changes) -> Result<(), Wrong> {
+        changes.ended_jobs.iter().try_for_each(|job| self.job(&tables::ENDED_JOBS, job, ENDED))?;
+        changes.ended_attempts.iter().try_for_each(|it| self.attempt(&tables::ENDED_ATTEMPTS, it, ENDED))?;
+        changes
+            .ended_instances
+            .iter()
+            .try_for_each(|it| self.instance(&tables::ENDED_INSTANCES, it, ENDED))?;
+        changes.ended_nodes.iter().try_for_each(|it| self.node(&tables::ENDED_NODES, it, ENDED))
+    }
+
+    fn touched(&mut self, state: &State, key: &Key) -> Result<(), Wrong> {
+        match key {
+            Key::Meta => {
+                self.insert(&tables::META, ["deployment".into(), state.deployment.as_str().into()]);
+                self.insert(&tables::META, ["incarnation".into(), state.incarnation.to_string().into()]);
+                Ok(())
+            }
+            Key::Site(name) => self.keyed(&tables::SITES, name.to_string(), state.sites.get(name)),
+            Key::Pool(name) => self.keyed(&tables::POOLS, name.to_string(), state.pools.get(name)),
+            Key::Group(name) => {
+                let Some(group) = state.groups.get(name) else {
+                    self.delete(&tables::TENANTS, name.to_string());
+                    return Ok(());
+                };
+                let overshoot = Value::MaybeInt(state.overshoot_micros.get(name).copied());
+                self.insert(&tables::TENANTS, [name.as_str().into(), overshoot, json(group)?]);
+                Ok(())
+            }
+            Key::User(name) => self.keyed(&tables::USERS, name.to_string(), state.users.get(name)),
+            Key::Token(hash) => self.keyed(&tables::TOKENS, hash.clone(), state.tokens.get(hash)),
+            Key::JoinToken(hash) => {
+                self.keyed(&tables::JOIN_TOKENS, hash.clone(), state.join_tokens.get(hash))
+            }
+            Key::Submission(key) => {
+                self.keyed(&tables::SUBMISSIONS, portable(key), state.submissions.get(key))
+            }
+            // What left memory earlier can be touched again, by a late report; its row stays as it ended.
+            Key::Node(id) => {
+                state.nodes.get(id).map_or(Ok(()), |node| self.node(&tables::NODES, node, ALIVE))
+            }
+            Key::Instance(id) => state
+                .instances
+                .get(id)
+                .map_or(Ok(()), |instance| self.instance(&tables::INSTANCES, instance, ALIVE)),
+            Key::Job(id) => state.jobs.get(id).map_or(Ok(()), |job| self.job(&tables::JOBS, job, ALIVE)),
+            Key::Attempt(id) => state
+                .attempts
+                .get(id)
+                .map_or(Ok(()), |attempt| self.attempt(&tables::ATTEMPTS, attempt, ALIVE)),
+        }
+    }
+
+    fn node(&mut self, table: &'static Table, node: &Node, alive: Value) -> Result<(), Wrong> {
+        self.insert(table, [node.id.to_string().into(), alive, json(node)?]);
+        Ok(())
+    }
+
+    fn instance(&mut self, table: &'static Table, instance: &Instance, alive: Value) -> Result<(), Wrong> {
+        self.insert(table, [instance.id.to_string().into(), alive, json(instance)?]);
+        Ok(())
+    }
+
+    fn attempt(&mut self, table: &'static Table, attempt: &Attempt, alive: Value) -> Result<(), Wrong> {
+        self.insert(
+            table,
+            [attempt.id.to_string().into(), alive, attempt.job.to_string().into(), json(attempt)?],
+        );
+        Ok(())
+    }
+
+    fn job(&mut self, table: &'static Table, job: &Job, alive: Value) -> Result<(), Wrong> {
+        let row = [
+            job.id.to_string().into(),
+            alive,
+            job.rolled_up().into(),
+            job.spec.group.as_str().into(),
+            job.user.as_str().into(),
+            portable(&job.spec.name).into(),
+            job.submitted.0.into(),
+            Value::MaybeInt(job.ended.map(|ended| ended.0)),
+            json(job)?,
+        ];
+        self.insert(table, row);
+        Ok(())
+    }
+
+    fn ledger(&mut self, batch: &Batch<'_>) -> Result<(), Wrong> {
+        let times: BTreeMap<u64, UnixMs> = batch.journal.iter().map(|row| (row.seq, row.at)).collect();
+        let mut accounts = BTreeSet::new();
+        for (seq, entry) in &batch.changes.entries {
+            let at = times.get(seq).ok_or_else(|| {
+                format!(
+                    "ledger entry {} belongs to journal entry {seq}, which is not in the batch",
+                    entry.key()
+                )
+            })?;
+            self.entry(*seq, *at, entry)?;
+            accounts.extend(entry.postings().iter().map(|posting| &posting.account));
+        }
+        for account in accounts {
+            let balance = batch.state.book.balance(account);
+            self.insert(&tables::BALANCES, [account.to_string().into(), balance.into()]);
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, seq: u64, at: UnixMs, entry: &Entry) -> Result<(), Wrong> {
+        let attempt = entry.subject().attempt.to_string();
+        self.insert(&tables::LEDGER_ENTRIES, [entry.key().into(), int(seq)?, attempt.into(), json(entry)?]);
+        for posting in entry.postings() {
+            self.insert(
+                &tables::POSTINGS,
+                [int(seq)?, posting.account.to_string().into(), posting.micros.into()],
+            );
+        }
+        match entry.kind() {
+            EntryKind::Charge | EntryKind::Overrun | EntryKind::Overhead => self.charge(seq, at, entry),
+            EntryKind::Hold | EntryKind::Release => Ok(()),
+        }
+    }
+
+    fn charge(&mut self, seq: u64, at: UnixMs, entry: &Entry) -> Result<(), Wrong> {
+        let subject = entry.subject();
+        let paid = |account: &&Account| matches!(account, Account::Revenue(_) | Account::Payable { .. });
+        let payee = entry.postings().iter().map(|posting| &posting.account).find(paid);
+        // `YYYY-MM` of the instant in UTC.
+        let month: String = at.to_string().chars().take(7).collect();
+        let row = [
+            int(seq)?,
+            at.0.into(),
+            month.into(),
+            entry.kind().as_str().into(),
+            subject.group.as_str().into(),
+            subject.user.as_str().into(),
+            subject.site.as_str().into(),
+            payee.map(ToString::to_string).unwrap_or_default().into(),
+            subject.job.to_string().into(),
+            subject.attempt.to_string().into(),
+            Value::MaybeText(subject.instance.map(|instance| instance.to_string())),
+            int(entry.gpu_ms())?,
+            entry.spend_micros().into(),
+        ];
+        self.insert(&tables::CHARGES, row);
+        Ok(())
+    }
+}

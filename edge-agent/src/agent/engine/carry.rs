@@ -1,0 +1,123 @@
+//! Deciding what is missing and carrying it out.
+
+use spillway_tunnel::protocol::PartEnd;
+use spillway_types::Allocation;
+
+use super::super::report::Known;
+use super::Engine;
+use crate::executor::{Order, bare_spec, spec_of};
+use crate::part::PartKey;
+use crate::reconcile::{Action, Holding, Situation, Stage, key_of, reconcile};
+
+impl Engine {
+    pub(super) fn decide(&mut self, now_ms: u64) {
+        let situation = Situation {
+            desired: self.desired.as_deref(),
+            parts: &self.parts,
+            deadlines: self.book.deadlines(),
+            now_ms,
+        };
+        for action in reconcile(&situation) {
+            self.act(action);
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Prepare(part) => self.order_new(part, Order::Prepare),
+            Action::Start(part, deadline_ms) => match self.parts.get_mut(&part) {
+                Some(prepared) => {
+                    prepared.stage = Stage::Busy;
+                    self.orders.push(Order::Start(part, deadline_ms));
+                }
+                None => self.order_new(part, |spec| Order::Run(spec, deadline_ms)),
+            },
+            Action::Extend(part, deadline_ms) => match self.executor.extend(part, deadline_ms) {
+                Ok(()) => self.set_stage(part, Stage::Running { deadline_ms, stopping: false }),
+                Err(error) => tracing::error!(%part, %error, "a lease cannot be extended"),
+            },
+            Action::Stop(part) => self.stop(part),
+            Action::Refuse(part, message) => self.refuse(part, message),
+            Action::Forget(part) => {
+                self.executor.forget(part);
+                self.spool.forget(&part);
+                self.parts.remove(&part);
+                self.known.remove(&part);
+            }
+        }
+    }
+
+    fn set_stage(&mut self, part: PartKey, stage: Stage) {
+        if let Some(holding) = self.parts.get_mut(&part) {
+            holding.stage = stage;
+        }
+    }
+
+    /// Orders a part that has no folder yet, unless the node does not have what it was given.
+    fn order_new(&mut self, part: PartKey, order: impl FnOnce(Box<crate::part::Spec>) -> Order) {
+        let Some(lease) = self.desired.iter().flatten().find(|lease| key_of(lease) == part) else { return };
+        match spec_of(lease, &self.inventory.capacity.accelerators, self.executor.boot()) {
+            Ok(spec) => {
+                let allocation = lease.allocation.clone();
+                self.parts.insert(part, Holding { stage: Stage::Busy, allocation });
+                self.orders.push(order(Box::new(spec)));
+            }
+            Err(message) => self.refuse(part, message),
+        }
+    }
+
+    fn refuse(&mut self, part: PartKey, message: String) {
+        let Some(lease) = self.desired.iter().flatten().find(|lease| key_of(lease) == part) else { return };
+        tracing::warn!(%part, message, "a lease is refused");
+        let spec = Box::new(bare_spec(lease, self.executor.boot()));
+        // It holds nothing of the node.
+        let allocation = Allocation::default();
+        self.parts.insert(part, Holding { stage: Stage::Busy, allocation });
+        self.orders.push(Order::Refuse(spec, PartEnd::NotStarted { message }));
+    }
+
+    /// Asks a part to stop. Where the disk refuses, the next turn asks again.
+    pub(super) fn stop(&mut self, part: PartKey) {
+        match self.executor.stop(part) {
+            Ok(()) => {
+                let stage = match self.parts.get(&part).map(|holding| holding.stage) {
+                    Some(Stage::Running { deadline_ms, .. }) => {
+                        Stage::Running { deadline_ms, stopping: true }
+                    }
+                    Some(Stage::Prepared) => Stage::Busy,
+                    Some(other @ (Stage::Busy | Stage::Ended { .. })) => other,
+                    None => return,
+                };
+                self.set_stage(part, stage);
+            }
+            Err(error) => {
+                tracing::error!(%part, %error, "a part cannot be asked to stop; it ends with its lease")
+            }
+        }
+    }
+
+    /// Hands the collected orders to the executor, one batch at a time. What was seen of the broker is durable
+    /// before anything starts because of it.
+    pub(super) fn begin_batch(&mut self) {
+        if self.batch_under_way || self.orders.is_empty() {
+            return;
+        }
+        self.batch_under_way = true;
+        let orders = std::mem::take(&mut self.orders);
+        let memory = std::mem::take(&mut self.memory_changed).then(|| self.memory.clone());
+        let path = self.state.join("agent.json");
+        self.executor.carry_out(orders, move || memory.map_or(Ok(()), |memory| memory.save(&path)));
+    }
+
+    pub(super) fn note_acknowledged(&mut self) {
+        for (part, holding) in &mut self.parts {
+            if holding.stage == (Stage::Ended { acknowledged: false }) && self.spool.end_acknowledged(part) {
+                holding.stage = Stage::Ended { acknowledged: true };
+            }
+        }
+    }
+
+    pub(super) fn known_of(&self, part: &PartKey) -> Option<&Known> {
+        self.known.get(part)
+    }
+}

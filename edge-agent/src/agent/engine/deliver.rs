@@ -1,0 +1,119 @@
+//! From what happened to the spool, and from the spool to the broker.
+
+use spillway_tunnel::protocol::{AgentEvent, ToBroker};
+
+use super::super::{chain, output, report};
+use super::{Engine, Obedience, Session};
+use crate::agent::report::Known;
+use crate::part::PartKey;
+use crate::spool::{Reported, SpoolError};
+
+/// Bytes of events in one message: far below the largest frame, and a few outputs at once.
+const BATCH_BYTES: usize = 256 * 1024;
+/// Pieces of output that one turn moves to the spool, so that a large output does not hold up renewals.
+const PIECES_A_TURN: usize = 32;
+
+impl Engine {
+    /// Writes to the spool what is not there yet. Where that fails, jobs run on, leases are renewed, and the
+    /// next turn tries again: everything is made from the parts' folders.
+    pub(super) fn report(&mut self, now_ms: u64) {
+        let unfinished: Vec<PartKey> =
+            self.known.keys().copied().filter(|part| self.said(part).ended.is_none()).collect();
+        let mut pieces = PIECES_A_TURN;
+        for part in unfinished {
+            if let Err(error) = self.report_part(part, now_ms, &mut pieces) {
+                self.note_spool_trouble(&error);
+                return;
+            }
+        }
+        if std::mem::take(&mut self.spool_trouble) {
+            tracing::info!("the spool takes events again");
+        }
+    }
+
+    fn said(&self, part: &PartKey) -> Reported {
+        self.spool.reported().get(part).copied().unwrap_or_default()
+    }
+
+    fn report_part(&mut self, part: PartKey, now_ms: u64, pieces: &mut usize) -> Result<(), SpoolError> {
+        let Some(known) = self.known_of(&part).cloned() else { return Ok(()) };
+        for event in report::before_output(part, &known, &self.said(&part), now_ms, self.usage_every) {
+            self.spool.append(&event)?;
+        }
+        let Known::Ended(record) = known else { return Ok(()) };
+        let folder = self.executor.folder(part);
+        while record.started {
+            let piece = output::next_piece(&folder, part, self.said(&part).output_to).unwrap_or_else(|error| {
+                tracing::error!(%part, %error, "the output of a part cannot be read; the rest of it is lost");
+                None
+            });
+            let Some(event) = piece else { break };
+            let Some(left) = pieces.checked_sub(1) else { return Ok(()) };
+            *pieces = left;
+            self.spool.append(&event)?;
+        }
+        self.spool.append(&report::end(part, &record, &self.said(&part)))?;
+        Ok(())
+    }
+
+    pub(super) fn note_spool_trouble(&mut self, error: &SpoolError) {
+        if !self.spool_trouble {
+            self.spool_trouble = true;
+            tracing::error!(
+                error = %chain(error),
+                "events cannot be spooled: jobs run on and are renewed, what happens to them is reported once \
+                 the disk has room and the broker acknowledges"
+            );
+        }
+    }
+
+    pub(super) fn begin_sync(&mut self) {
+        if self.sync_under_way {
+            return;
+        }
+        match self.spool.sync_job() {
+            Ok(Some(job)) => {
+                self.sync_under_way = true;
+                let done = self.wires.sync_done.clone();
+                // The channel has room for the one sync under way.
+                drop(tokio::task::spawn_blocking(move || done.blocking_send(job.run()).ok()));
+            }
+            Ok(None) => {}
+            Err(error) => self.note_spool_trouble(&error),
+        }
+    }
+
+    pub(super) fn has_unsent(&self, session: &Session) -> bool {
+        session.obedience == Obedience::Full && session.next_event <= self.spool.synced()
+    }
+
+    /// Sends durable events while the link takes messages.
+    pub(super) fn send_events(&mut self) {
+        while let Some(session) = self.session.as_ref().filter(|session| self.has_unsent(session)) {
+            let Ok(place) = session.out.clone().try_reserve_owned() else { return };
+            let (first, events) = match self.spool.read(session.next_event, BATCH_BYTES) {
+                Ok((_, events)) if events.is_empty() => return,
+                Ok(batch) => batch,
+                Err(error) => {
+                    tracing::error!(error = %chain(&error), "spooled events cannot be read back");
+                    return;
+                }
+            };
+            if first > session.next_event {
+                tracing::error!(
+                    from = session.next_event,
+                    to = first - 1,
+                    "the broker asks for events that it had acknowledged: it was started from an old copy"
+                );
+            }
+            self.note_sent(first, &events);
+            place.send(ToBroker::Events { first, events });
+        }
+    }
+
+    fn note_sent(&mut self, first: u64, events: &[AgentEvent]) {
+        if let Some(session) = &mut self.session {
+            session.next_event = first.saturating_add(events.len() as u64);
+        }
+    }
+}

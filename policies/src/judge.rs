@@ -1,0 +1,175 @@
+//! The hard rules: whether one node or one offer may and can run one part of a job, whatever else runs.
+
+use spillway_types::resources::BLOCKS_PER_GPU;
+use spillway_types::{
+    AcceleratorShare, Allocation, GpuQuantity, GpuSelector, HourlyRate, NodeCapacity, Resources, SiteName,
+    instance_share,
+};
+
+use crate::layout::{ClassMask, Layout, LevelView, Need, Want};
+use crate::{CloudOffer, NodePrice, NodeView, QueuedJob, Verdict};
+
+/// What stands in the way. Ordered: a later bar is nearer to running, and is the one that is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Bar {
+    /// The job's `allow` list.
+    Site,
+    /// The job's residency rule.
+    Jurisdiction,
+    /// The pool's groups.
+    Group,
+    /// Capacity, even when empty.
+    Size,
+    /// No container executor.
+    Container,
+    /// Nothing but a container executor, for a job without an image.
+    OnlyContainers,
+    /// No parts of accelerators.
+    Fractions,
+    /// Too few such nodes for a gang.
+    Nodes,
+    /// The job's `max_price`.
+    MaxPrice,
+    /// It takes no work now.
+    Closed,
+}
+
+impl Bar {
+    pub(crate) const fn verdict(self) -> Verdict {
+        match self {
+            Self::Site | Self::Jurisdiction | Self::OnlyContainers => Verdict::NotAllowed,
+            Self::Group => Verdict::OtherGroups,
+            Self::Size | Self::Nodes => Verdict::TooSmall,
+            Self::Container => Verdict::NoContainer,
+            Self::Fractions => Verdict::NoFractions,
+            Self::MaxPrice => Verdict::MaxPrice,
+            Self::Closed => Verdict::Closed,
+        }
+    }
+}
+
+/// One node or offer against one part of a job.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Judged {
+    pub(crate) bar: Option<Bar>,
+    pub(crate) mask: ClassMask,
+    /// What the part is charged there; meaningless where it is too small.
+    pub(crate) rate: HourlyRate,
+}
+
+/// A job's needs, in the forms in which they are compared.
+#[derive(Debug)]
+pub(crate) struct Terms<'a> {
+    pub(crate) job: &'a QueuedJob,
+    pub(crate) need: Need,
+    /// As large as what will be given; which accelerators it names has no meaning.
+    sized: Allocation,
+}
+
+impl<'a> Terms<'a> {
+    pub(crate) fn of(job: &'a QueuedJob) -> Self {
+        Self { job, need: Need::of(&job.resources), sized: sized(&job.resources) }
+    }
+
+    pub(crate) fn node(&self, node: &NodeView, layout: &Layout<'_>) -> Judged {
+        let mask = self.mask(layout);
+        let rate = match node.price {
+            NodePrice::Tariff(tariff) => tariff.rate(&self.sized),
+            NodePrice::Instance(price) => instance_share(price, &node.capacity, &self.sized),
+        };
+        let bar = self.node_bar(node, layout, mask, rate);
+        Judged { bar, mask, rate }
+    }
+
+    fn node_bar(
+        &self,
+        node: &NodeView,
+        layout: &Layout<'_>,
+        mask: ClassMask,
+        rate: HourlyRate,
+    ) -> Option<Bar> {
+        let job = self.job;
+        let can = node.capabilities;
+        if let Some(bar) = self.place_bar(&node.site, node.jurisdiction.as_deref()) {
+            Some(bar)
+        } else if node.groups.as_ref().is_some_and(|groups| !groups.contains(&job.group)) {
+            Some(Bar::Group)
+        } else if !self.fits_empty(&node.capacity, layout, mask) {
+            Some(Bar::Size)
+        } else if job.needs_container && !can.container {
+            Some(Bar::Container)
+        } else if !job.needs_container && can.container && !can.process {
+            Some(Bar::OnlyContainers)
+        } else if matches!(self.need.want, Want::Blocks(_)) && !can.fractions {
+            Some(Bar::Fractions)
+        } else if job.placement.max_price.is_some_and(|most| rate > most) {
+            Some(Bar::MaxPrice)
+        } else if !node.takes_work {
+            Some(Bar::Closed)
+        } else {
+            None
+        }
+    }
+
+    /// An offer does not say what its agent can do: containers are taken for granted, fractions are not.
+    /// How many are available is not asked here.
+    pub(crate) fn offer(&self, offer: &CloudOffer, layout: &Layout<'_>) -> Judged {
+        let mask = self.mask(layout);
+        let rate = instance_share(offer.price, &offer.capacity, &self.sized);
+        let all = i128::from(rate.0) * i128::from(self.job.nodes.max(1));
+        let bar = if let Some(bar) = self.place_bar(&offer.site, offer.jurisdiction.as_deref()) {
+            Some(bar)
+        } else if !self.fits_empty(&offer.capacity, layout, mask) {
+            Some(Bar::Size)
+        } else if matches!(self.need.want, Want::Blocks(_)) {
+            Some(Bar::Fractions)
+        } else if self.job.placement.max_price.is_some_and(|most| all > i128::from(most.0)) {
+            Some(Bar::MaxPrice)
+        } else {
+            None
+        };
+        Judged { bar, mask, rate }
+    }
+
+    fn place_bar(&self, site: &SiteName, jurisdiction: Option<&str>) -> Option<Bar> {
+        let placement = &self.job.placement;
+        if !placement.allow.is_empty() && !placement.allow.contains(site) {
+            return Some(Bar::Site);
+        }
+        let resides = |wanted: &String| jurisdiction == Some(wanted.as_str());
+        (!placement.residency.is_empty() && !placement.residency.iter().any(resides))
+            .then_some(Bar::Jurisdiction)
+    }
+
+    fn mask(&self, layout: &Layout<'_>) -> ClassMask {
+        self.job.resources.gpus.as_ref().map_or(0, |gpus| layout.mask(&gpus.selector))
+    }
+
+    fn fits_empty(&self, capacity: &NodeCapacity, layout: &Layout<'_>, mask: ClassMask) -> bool {
+        let rooms = layout.all();
+        let level =
+            LevelView { cpus_milli: capacity.cpus_milli, memory_mib: capacity.memory_mib, rooms: &rooms };
+        self.need.fits(level, mask)
+    }
+}
+
+fn sized(resources: &Resources) -> Allocation {
+    let mut allocation = Allocation {
+        cpus_milli: resources.cpus_milli,
+        memory_mib: resources.memory_mib,
+        ..Allocation::default()
+    };
+    if let Some(gpus) = &resources.gpus {
+        let share = |index, blocks| AcceleratorShare { index, blocks };
+        match (&gpus.selector, gpus.quantity) {
+            (GpuSelector::Mig { profile }, GpuQuantity::Whole(count)) => {
+                allocation.mig = (0..count).map(|_| profile.clone()).collect();
+            }
+            (_, GpuQuantity::Whole(count)) => {
+                allocation.shares = (0..count).map(|index| share(index, BLOCKS_PER_GPU)).collect();
+            }
+            (_, GpuQuantity::Blocks(blocks)) => allocation.shares = vec![share(0, blocks)],
+        }
+    }
+    allocation
+}

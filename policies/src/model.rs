@@ -1,0 +1,261 @@
+//! What the planner sees and what it says: a snapshot goes in, a plan comes out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use spillway_types::{
+    Allocation, Capabilities, CloudName, DurationMs, FreeResources, GroupName, HourlyRate, IndexRanges,
+    InstanceType, JobId, NodeCapacity, NodeId, Placement, PoolName, Reason, Resources, SiteKind, SiteName,
+    Tariff, UnixMs,
+};
+
+use crate::Policy;
+
+/// Everything a plan is made from. The same snapshot gives the same plan.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// The moment it was taken.
+    pub now: UnixMs,
+    /// Jobs with tasks that wait, in any order.
+    pub queue: Vec<QueuedJob>,
+    /// Nodes that are known and not gone, in the order of their ids.
+    pub nodes: Vec<NodeView>,
+    /// What clouds would launch.
+    pub offers: Vec<CloudOffer>,
+    /// Groups by name.
+    pub groups: BTreeMap<GroupName, GroupView>,
+    /// Weights, waiting budgets and bounds.
+    pub policy: Policy,
+}
+
+/// A job with tasks that wait.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueuedJob {
+    /// The job.
+    pub job: JobId,
+    /// Who pays.
+    pub group: GroupName,
+    /// When it was submitted, or when its newest task came back to the queue.
+    pub since: UnixMs,
+    /// Indexes of the tasks that wait.
+    pub tasks: IndexRanges,
+    /// What each node gives.
+    pub resources: Resources,
+    /// How many nodes start together.
+    pub nodes: u32,
+    /// Whether it needs a container executor.
+    pub needs_container: bool,
+    /// How long one task is thought to run.
+    pub estimate: DurationMs,
+    /// How long one task may run at most, with the grace it has to stop: what must be affordable.
+    pub longest: DurationMs,
+    /// Where it may run, and what that may cost.
+    pub placement: Placement,
+}
+
+/// A node as the planner sees it.
+#[derive(Debug, Clone)]
+pub struct NodeView {
+    /// The node.
+    pub node: NodeId,
+    /// Its host name, for explanations.
+    pub hostname: String,
+    /// Its site.
+    pub site: SiteName,
+    /// The site's kind.
+    pub kind: SiteKind,
+    /// The site's jurisdiction, for residency rules.
+    pub jurisdiction: Option<String>,
+    /// Its pool.
+    pub pool: PoolName,
+    /// Groups that may use the pool; none means all.
+    pub groups: Option<BTreeSet<GroupName>>,
+    /// Whether new work may start now.
+    pub takes_work: bool,
+    /// Everything it has.
+    pub capacity: NodeCapacity,
+    /// What of it is free now.
+    pub free: FreeResources,
+    /// What its agent can do.
+    pub capabilities: Capabilities,
+    /// What its use costs.
+    pub price: NodePrice,
+    /// What runs there, for the timeline.
+    pub running: Vec<RunningPart>,
+}
+
+/// How the use of a node is priced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodePrice {
+    /// By the pool's tariff.
+    Tariff(Tariff),
+    /// By the share of a cloud instance that is already running, at the instance's price.
+    Instance(HourlyRate),
+}
+
+/// A part that occupies a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunningPart {
+    /// When it is thought to end. May lie in the past: then it is overdue.
+    pub ends: UnixMs,
+    /// What it has.
+    pub allocation: Allocation,
+}
+
+/// An instance type that a cloud would launch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CloudOffer {
+    /// The cloud.
+    pub cloud: CloudName,
+    /// The region, as a site.
+    pub site: SiteName,
+    /// The region's jurisdiction.
+    pub jurisdiction: Option<String>,
+    /// The provider's name for the shape.
+    pub instance_type: InstanceType,
+    /// What a node of it will have.
+    pub capacity: NodeCapacity,
+    /// Price of one instance.
+    pub price: HourlyRate,
+    /// How long from launch to a node that takes work.
+    pub boot: DurationMs,
+    /// How many could be launched now; 0 while the region is known to be full.
+    pub available: u32,
+}
+
+/// A group as the planner sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupView {
+    /// Higher goes first.
+    pub priority: i32,
+    /// Share among groups of one priority.
+    pub weight: u32,
+    /// Accelerator blocks (hundredths) in use now, for the share.
+    pub blocks_in_use: u64,
+    /// What may still be held, over all ancestors, in micros; none means no limit.
+    pub budget_left: Option<i64>,
+}
+
+/// What was decided for the whole queue.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Plan {
+    /// What starts now, in order.
+    pub decisions: Vec<Decision>,
+    /// What was seen for each queued job, started or not.
+    pub explanations: BTreeMap<JobId, Explanation>,
+}
+
+/// One start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decision {
+    /// The job.
+    pub job: JobId,
+    /// The task's index.
+    pub task: u32,
+    /// Where.
+    pub target: Target,
+    /// The most it can cost by its limits: what is held.
+    pub hold_micros: i64,
+    /// Why here, in one sentence.
+    pub because: String,
+}
+
+/// Where a task starts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Target {
+    /// On nodes that are here. All or nothing.
+    Nodes {
+        /// One for each rank.
+        parts: Vec<PartPlacement>,
+    },
+    /// On instances to be launched: as many as the job asks nodes.
+    Launch {
+        /// The cloud.
+        cloud: CloudName,
+        /// The region.
+        site: SiteName,
+        /// The shape.
+        instance_type: InstanceType,
+        /// Price of one instance.
+        price: HourlyRate,
+        /// What each part will have of its instance.
+        allocation: Allocation,
+        /// What each part is charged per hour.
+        rate: HourlyRate,
+    },
+}
+
+/// One part of a start on a node that is here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartPlacement {
+    /// The node.
+    pub node: NodeId,
+    /// What it gives.
+    pub allocation: Allocation,
+    /// What the part is charged per hour.
+    pub rate: HourlyRate,
+}
+
+/// What the planner saw for one job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// Why it waits; none where every waiting task starts now.
+    pub reason: Option<Reason>,
+    /// When the next task is planned to start, where it waits for resources.
+    pub planned_start: Option<UnixMs>,
+    /// Its place in the queue, from 1.
+    pub position: u32,
+    /// Every place that was considered, the best first.
+    pub candidates: Vec<Candidate>,
+}
+
+/// One place that was considered for one task of a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// Its site.
+    pub site: SiteName,
+    /// The pool, or the instance type.
+    pub what: String,
+    /// The one word.
+    pub verdict: Verdict,
+    /// The sentence behind the word: what is missing by how much, or what was better.
+    pub detail: String,
+    /// Price per hour of all parts together, where it fits.
+    pub rate: Option<HourlyRate>,
+    /// What the run is thought to cost, in micros.
+    pub cost_micros: Option<i64>,
+    /// How long until it would start.
+    pub wait: Option<DurationMs>,
+}
+
+/// Why a place was chosen or not, in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Verdict {
+    /// It runs here.
+    Chosen,
+    /// It is planned to start here later.
+    Planned,
+    /// Another place costs less, waiting included.
+    Dearer,
+    /// It fits, but others hold it for longer than waiting is worth.
+    Full,
+    /// It does not have what the job asks, even when empty.
+    TooSmall,
+    /// The job's `allow` list or residency rule leaves it out.
+    NotAllowed,
+    /// The pool is for other groups.
+    OtherGroups,
+    /// Above the job's `max_price`.
+    MaxPrice,
+    /// More than the group's budget has left.
+    Budget,
+    /// The provider has none just now.
+    NoCapacity,
+    /// Cordoned, drained, disconnected or held by its owner.
+    Closed,
+    /// Its agent runs no containers.
+    NoContainer,
+    /// Its agent gives out no parts of accelerators.
+    NoFractions,
+}

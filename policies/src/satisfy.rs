@@ -1,0 +1,219 @@
+//! Questions that are asked when a job is submitted: could it ever run here, and what would it hold at least.
+//!
+//! Both look at everything that is known, open or not, free or not. What is not here yet is not foreseen.
+
+use std::collections::BTreeSet;
+
+use spillway_types::{GpuModel, GpuRequest, GpuSelector, HourlyRate, NodeCapacity};
+
+use crate::judge::{Bar, Terms};
+use crate::layout::{Layout, LevelView, Need, Want, most_blocks_free, whole_free};
+use crate::look::part_hold;
+use crate::world::World;
+use crate::{QueuedJob, Snapshot, Verdict};
+
+/// Why nothing that is known could ever run a job.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unsatisfiable {
+    /// No node and no offer has an accelerator of that kind.
+    #[error("no site has {asked}; known models: {}", listed(known))]
+    UnknownModel {
+        /// What was asked, without the count: `RTX-9999`, `200GB+`, `mig-9g.80gb`.
+        asked: String,
+        /// Models that exist, in order; empty where there is none at all.
+        known: Vec<GpuModel>,
+    },
+    /// They exist, but not so many on one node.
+    #[error("{asked} is more than any node has: at most {largest} on one node; use `nodes` for more")]
+    TooManyGpus {
+        /// What was asked.
+        asked: GpuRequest,
+        /// The most of that kind on one node.
+        largest: u32,
+    },
+    /// The accelerators exist, but not with so many CPUs and so much memory.
+    #[error(
+        "no node that has the GPUs has {cpus_milli} thousandths of a CPU and {memory_mib} MiB: at most {largest_cpus_milli} and {largest_memory_mib}"
+    )]
+    TooLarge {
+        /// Asked, in thousandths of a CPU.
+        cpus_milli: u32,
+        /// Asked, in MiB.
+        memory_mib: u64,
+        /// The most CPUs of a node that has the accelerators, in thousandths.
+        largest_cpus_milli: u32,
+        /// The most memory of a node that has the accelerators, in MiB.
+        largest_memory_mib: u64,
+    },
+    /// Fewer nodes of one site would do than the gang wants.
+    #[error("nodes: {wanted} wanted in one site, at most {most} would do")]
+    TooFewNodes {
+        /// Asked.
+        wanted: u32,
+        /// The most in one site.
+        most: u32,
+    },
+    /// What is large enough is ruled out by the job's own rules or by the place's.
+    #[error("every place that is large enough is ruled out: {}", rules(by))]
+    RuledOut {
+        /// By what: `NotAllowed`, `OtherGroups`, `NoContainer`, `NoFractions`.
+        by: BTreeSet<Verdict>,
+    },
+}
+
+fn listed(known: &[GpuModel]) -> String {
+    match known {
+        [] => "none yet".to_owned(),
+        known => known.iter().map(GpuModel::as_str).collect::<Vec<_>>().join(", "),
+    }
+}
+
+fn rules(by: &BTreeSet<Verdict>) -> String {
+    let word = |verdict: &Verdict| match verdict {
+        Verdict::NotAllowed => "`allow`, `residency` or a missing image",
+        Verdict::OtherGroups => "pools of other groups",
+        Verdict::NoContainer => "agents without containers",
+        Verdict::NoFractions => "agents that give out no parts of an accelerator",
+        Verdict::Chosen
+        | Verdict::Planned
+        | Verdict::Dearer
+        | Verdict::Full
+        | Verdict::TooSmall
+        | Verdict::MaxPrice
+        | Verdict::Budget
+        | Verdict::NoCapacity
+        | Verdict::Closed => "other rules",
+    };
+    by.iter().map(word).collect::<Vec<_>>().join("; ")
+}
+
+/// Whether anything that is known could run a task of `job` if it were empty, open and cheap enough.
+///
+/// # Errors
+/// [`Unsatisfiable`] says what is missing and what is there instead.
+pub fn could_ever_run(snapshot: &Snapshot, job: &QueuedJob) -> Result<(), Unsatisfiable> {
+    let world = World::of(snapshot);
+    let terms = Terms::of(job);
+    let wanted = usize::try_from(job.nodes).unwrap_or(usize::MAX);
+    let mut bars = BTreeSet::new();
+    let mut most = 0;
+    let mut per_unit = vec![0_usize; world.units.len()];
+    for pool in &world.pools {
+        for node in &pool.nodes {
+            match terms.node(&snapshot.nodes[*node], &world.layouts[*node]).bar {
+                None | Some(Bar::MaxPrice | Bar::Closed) => per_unit[pool.unit] += 1,
+                Some(bar) => {
+                    bars.insert(bar);
+                }
+            }
+        }
+        most = most.max(per_unit[pool.unit]);
+    }
+    for (offer, layout) in snapshot.offers.iter().zip(&world.offer_layouts) {
+        match terms.offer(offer, layout).bar {
+            None | Some(Bar::MaxPrice | Bar::Closed) => return Ok(()),
+            Some(bar) => {
+                bars.insert(bar);
+            }
+        }
+    }
+    if most >= wanted.max(1) {
+        return Ok(());
+    }
+    if most > 0 {
+        let most = u32::try_from(most).unwrap_or(u32::MAX);
+        return Err(Unsatisfiable::TooFewNodes { wanted: job.nodes, most });
+    }
+    bars.remove(&Bar::Size);
+    Err(too_large(&world, job, &terms.need)
+        .unwrap_or_else(|| Unsatisfiable::RuledOut { by: bars.into_iter().map(Bar::verdict).collect() }))
+}
+
+/// What no capacity that is known has; none where some capacity is large enough.
+fn too_large(world: &World<'_>, job: &QueuedJob, need: &Need) -> Option<Unsatisfiable> {
+    let snapshot = world.snapshot;
+    let nodes = snapshot.nodes.iter().map(|node| &node.capacity).zip(&world.layouts);
+    let offers = snapshot.offers.iter().map(|offer| &offer.capacity).zip(&world.offer_layouts);
+    let places: Vec<(&NodeCapacity, &Layout<'_>)> = nodes.chain(offers).collect();
+    let request = job.resources.gpus.as_ref();
+    let mask = |layout: &Layout<'_>| request.map_or(0, |gpus| layout.mask(&gpus.selector));
+    if let Some(request) = request {
+        if places.iter().all(|(_, layout)| mask(layout) == 0) {
+            let accelerators = places.iter().flat_map(|(capacity, _)| &capacity.accelerators);
+            let known: BTreeSet<_> = accelerators.map(|accelerator| accelerator.model.clone()).collect();
+            let asked = selector_words(request);
+            return Some(Unsatisfiable::UnknownModel { asked, known: known.into_iter().collect() });
+        }
+        let largest = places.iter().map(|(_, layout)| whole_free(&layout.all(), mask(layout))).max();
+        let largest = largest.unwrap_or(0);
+        if matches!(need.want, Want::Whole(count) if count > largest) {
+            return Some(Unsatisfiable::TooManyGpus { asked: request.clone(), largest });
+        }
+    }
+    let with_gpus = || {
+        places.iter().filter(|(_, layout)| match need.want {
+            Want::Nothing => true,
+            Want::Whole(count) => whole_free(&layout.all(), mask(layout)) >= count,
+            Want::Blocks(blocks) => most_blocks_free(&layout.all(), mask(layout)) >= blocks,
+        })
+    };
+    let fits = |(capacity, layout): &&(&NodeCapacity, &Layout<'_>)| {
+        let rooms = layout.all();
+        let level =
+            LevelView { cpus_milli: capacity.cpus_milli, memory_mib: capacity.memory_mib, rooms: &rooms };
+        need.fits(level, mask(layout))
+    };
+    if with_gpus().any(|place| fits(&place)) {
+        return None;
+    }
+    Some(Unsatisfiable::TooLarge {
+        cpus_milli: need.cpus_milli,
+        memory_mib: need.memory_mib,
+        largest_cpus_milli: with_gpus().map(|(capacity, _)| capacity.cpus_milli).max().unwrap_or(0),
+        largest_memory_mib: with_gpus().map(|(capacity, _)| capacity.memory_mib).max().unwrap_or(0),
+    })
+}
+
+fn selector_words(request: &GpuRequest) -> String {
+    match &request.selector {
+        GpuSelector::Any => "a GPU".to_owned(),
+        GpuSelector::Model(model) => model.to_string(),
+        GpuSelector::MemoryAtLeast { gib } => format!("{gib}GB+"),
+        GpuSelector::Mig { profile } => format!("mig-{profile}"),
+    }
+}
+
+/// The least money, in micros, that a start of one task would hold anywhere it may run, open or not, free or
+/// not; none where it may run nowhere, `max_price` included.
+#[must_use]
+pub fn cheapest_hold(snapshot: &Snapshot, job: &QueuedJob) -> Option<i64> {
+    let world = World::of(snapshot);
+    let terms = Terms::of(job);
+    let wanted = usize::try_from(job.nodes.max(1)).unwrap_or(usize::MAX);
+    let mut rates: Vec<Vec<i64>> = vec![Vec::new(); world.units.len()];
+    for pool in &world.pools {
+        for node in &pool.nodes {
+            let judged = terms.node(&snapshot.nodes[*node], &world.layouts[*node]);
+            if matches!(judged.bar, None | Some(Bar::Closed)) {
+                rates[pool.unit].push(judged.rate.0);
+            }
+        }
+    }
+    let gang = |mut rates: Vec<i64>| {
+        rates.sort_unstable();
+        let chosen = rates.get(..wanted)?;
+        let rate: i128 = chosen.iter().map(|rate| i128::from(*rate)).sum();
+        let payable = job.placement.max_price.is_none_or(|most| rate <= i128::from(most.0));
+        let holds = chosen.iter().map(|rate| part_hold(job, *rate));
+        payable.then(|| holds.fold(0_i64, i64::saturating_add))
+    };
+    let launch = |(offer, layout)| {
+        let judged = terms.offer(offer, layout);
+        let ms = job.longest.0.saturating_add(offer.boot.0);
+        let price: HourlyRate = offer.price;
+        judged.bar.is_none().then(|| price.cost_micros(u64::from(job.nodes.max(1)), 1, 0, ms))
+    };
+    let here = rates.into_iter().filter_map(gang);
+    let offers = snapshot.offers.iter().zip(&world.offer_layouts).filter_map(launch);
+    here.chain(offers).min()
+}

@@ -1,0 +1,248 @@
+//! Builders that make a planner test read like sentences. Times are in seconds from `NOW`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use spillway_types::{
+    Accelerator, AcceleratorShare, Allocation, Capabilities, DurationMs, FreeResources, HourlyRate,
+    IndexRanges, JobId, NodeCapacity, NodeId, Placement, Resources, SiteKind, Tariff, UnixMs,
+};
+use uuid::Uuid;
+
+use crate::{CloudOffer, GroupView, NodePrice, NodeView, Policy, QueuedJob, RunningPart, Snapshot};
+
+/// 2023-11-14T12:00:00Z, noon, so that clock times in sentences are easy to read.
+pub(crate) const NOW: UnixMs = UnixMs(1_699_963_200_000);
+
+pub(crate) const fn at(seconds: i64) -> UnixMs {
+    UnixMs(NOW.0 + seconds * 1000)
+}
+
+pub(crate) const fn usd(dollars: i64) -> i64 {
+    dollars * 1_000_000
+}
+
+pub(crate) fn snapshot() -> Snapshot {
+    Snapshot {
+        now: NOW,
+        queue: vec![],
+        nodes: vec![],
+        offers: vec![],
+        groups: BTreeMap::new(),
+        policy: Policy::default(),
+    }
+}
+
+pub(crate) fn capacity(model: &str, gpus: u32, cpus: u32) -> NodeCapacity {
+    let gpu = |index| Accelerator {
+        index,
+        uuid: format!("GPU-{index}"),
+        model: model.parse().unwrap(),
+        memory_mib: 81_559,
+        mig: vec![],
+        domain: None,
+    };
+    NodeCapacity {
+        accelerators: (0..gpus).map(gpu).collect(),
+        cpus_milli: cpus * 1000,
+        memory_mib: u64::from(cpus) * 8192,
+    }
+}
+
+impl Snapshot {
+    pub(crate) fn node(mut self, node: NodeView) -> Self {
+        self.nodes.push(node);
+        self
+    }
+
+    pub(crate) fn offer(mut self, offer: CloudOffer) -> Self {
+        self.offers.push(offer);
+        self
+    }
+
+    pub(crate) fn job(mut self, job: QueuedJob) -> Self {
+        self.queue.push(job);
+        self
+    }
+
+    pub(crate) fn group(mut self, name: &str, priority: i32, weight: u32, budget_left: Option<i64>) -> Self {
+        let view = GroupView { priority, weight, blocks_in_use: 0, budget_left };
+        self.groups.insert(name.parse().unwrap(), view);
+        self
+    }
+}
+
+/// A node of site `home`, pool `main`, with 16 CPUs for each GPU, at 1.00 for a GPU-hour.
+pub(crate) fn node(id: u128, gpus: &str) -> NodeView {
+    let (model, count) = gpus.split_once(':').unwrap();
+    let count: u32 = count.parse().unwrap();
+    let capacity = capacity(model, count, 16 * count.max(1));
+    NodeView {
+        node: NodeId::from_uuid(Uuid::from_u128(id)),
+        hostname: format!("n{id}"),
+        site: "home".parse().unwrap(),
+        kind: SiteKind::OnPrem,
+        jurisdiction: None,
+        pool: "main".parse().unwrap(),
+        groups: None,
+        takes_work: true,
+        free: FreeResources::all_of(&capacity),
+        capacity,
+        capabilities: Capabilities { process: true, container: true, fractions: true },
+        price: NodePrice::Tariff(Tariff { per_gpu: HourlyRate(usd(1)), per_cpu: HourlyRate(0) }),
+        running: vec![],
+    }
+}
+
+impl NodeView {
+    pub(crate) fn in_site(mut self, site: &str) -> Self {
+        self.site = site.parse().unwrap();
+        self
+    }
+
+    pub(crate) fn in_pool(mut self, pool: &str) -> Self {
+        self.pool = pool.parse().unwrap();
+        self
+    }
+
+    pub(crate) fn in_country(mut self, jurisdiction: &str) -> Self {
+        self.jurisdiction = Some(jurisdiction.to_owned());
+        self
+    }
+
+    pub(crate) fn for_groups(mut self, groups: &[&str]) -> Self {
+        self.groups = Some(groups.iter().map(|group| group.parse().unwrap()).collect::<BTreeSet<_>>());
+        self
+    }
+
+    pub(crate) fn closed(mut self) -> Self {
+        self.takes_work = false;
+        self
+    }
+
+    pub(crate) fn at_per_gpu_hour(mut self, micros: i64) -> Self {
+        self.price = NodePrice::Tariff(Tariff { per_gpu: HourlyRate(micros), per_cpu: HourlyRate(0) });
+        self
+    }
+
+    pub(crate) fn rented_at(mut self, dollars: i64) -> Self {
+        self.kind = SiteKind::Cloud;
+        self.price = NodePrice::Instance(HourlyRate(usd(dollars)));
+        self
+    }
+
+    /// Its lowest free GPUs are busy until this many seconds from now.
+    pub(crate) fn busy(mut self, gpus: u32, until: i64) -> Self {
+        let free: Vec<u32> = self
+            .capacity
+            .accelerators
+            .iter()
+            .map(|a| a.index)
+            .filter(|i| self.free.blocks_of(*i) == 100)
+            .collect();
+        let shares = free
+            .into_iter()
+            .take(gpus as usize)
+            .map(|index| AcceleratorShare { index, blocks: 100 })
+            .collect();
+        let allocation = Allocation { shares, cpus_milli: gpus * 1000, ..Allocation::default() };
+        self.free.take(&allocation).unwrap();
+        self.running.push(RunningPart { ends: at(until), allocation });
+        self
+    }
+}
+
+/// An offer of cloud `aws` in site `cloud`: 3 minutes to boot, 16 CPUs for each GPU.
+pub(crate) fn offer(name: &str, gpus: &str, dollars: i64) -> CloudOffer {
+    let (model, count) = gpus.split_once(':').unwrap();
+    let count: u32 = count.parse().unwrap();
+    CloudOffer {
+        cloud: "aws".parse().unwrap(),
+        site: "cloud".parse().unwrap(),
+        jurisdiction: None,
+        instance_type: name.parse().unwrap(),
+        capacity: capacity(model, count, 16 * count.max(1)),
+        price: HourlyRate(usd(dollars)),
+        boot: DurationMs::from_secs(180),
+        available: 1000,
+    }
+}
+
+/// A job of group `lab` with one task of one hour, limited to two, submitted now.
+pub(crate) fn job(id: u128, gpus: &str) -> QueuedJob {
+    let gpus = (!gpus.is_empty()).then(|| gpus.parse().unwrap());
+    QueuedJob {
+        job: JobId::from_uuid(Uuid::from_u128(id)),
+        group: "lab".parse().unwrap(),
+        since: NOW,
+        tasks: IndexRanges::span(0, 0),
+        resources: Resources { gpus, cpus_milli: 1000, memory_mib: 1024 },
+        nodes: 1,
+        needs_container: false,
+        estimate: DurationMs::from_secs(3600),
+        longest: DurationMs::from_secs(7200),
+        placement: Placement::default(),
+    }
+}
+
+impl QueuedJob {
+    pub(crate) fn of_group(mut self, group: &str) -> Self {
+        self.group = group.parse().unwrap();
+        self
+    }
+
+    pub(crate) fn since(mut self, seconds: i64) -> Self {
+        self.since = at(seconds);
+        self
+    }
+
+    pub(crate) fn tasks(mut self, count: u32) -> Self {
+        self.tasks = IndexRanges::span(0, count - 1);
+        self
+    }
+
+    pub(crate) fn on_nodes(mut self, nodes: u32) -> Self {
+        self.nodes = nodes;
+        self
+    }
+
+    pub(crate) fn cpus(mut self, cpus: u32) -> Self {
+        self.resources.cpus_milli = cpus * 1000;
+        self
+    }
+
+    pub(crate) fn runs(mut self, seconds: u64) -> Self {
+        self.estimate = DurationMs::from_secs(seconds);
+        self.longest = DurationMs::from_secs(2 * seconds);
+        self
+    }
+
+    pub(crate) fn with_image(mut self) -> Self {
+        self.needs_container = true;
+        self
+    }
+
+    pub(crate) fn allows(mut self, sites: &[&str]) -> Self {
+        self.placement.allow = sites.iter().map(|site| site.parse().unwrap()).collect();
+        self
+    }
+
+    pub(crate) fn prefers(mut self, sites: &[&str]) -> Self {
+        self.placement.prefer = sites.iter().map(|site| site.parse().unwrap()).collect();
+        self
+    }
+
+    pub(crate) fn must_stay_in(mut self, jurisdictions: &[&str]) -> Self {
+        self.placement.residency = jurisdictions.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    pub(crate) fn pays_at_most(mut self, dollars: i64) -> Self {
+        self.placement.max_price = Some(HourlyRate(usd(dollars)));
+        self
+    }
+
+    pub(crate) fn waits_at_most(mut self, seconds: u64) -> Self {
+        self.placement.max_wait = Some(DurationMs::from_secs(seconds));
+        self
+    }
+}

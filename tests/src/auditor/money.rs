@@ -1,0 +1,139 @@
+//! Whether every millisecond that a part ran was charged once, at its rate, and the ledger adds up.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use spillway_core::entity::{Attempt, Instance, PartState};
+use spillway_core::{Event, State};
+use spillway_ledger::{Account, Entry, EntryKind};
+use spillway_types::{AttemptId, UnixMs};
+
+use super::{Copy, Scene};
+
+/// A copy writes its last line a moment before its end, by a clock of hundredths of a second.
+const CLOCK_MS: u64 = 30;
+
+pub(super) fn check(scene: &Scene, replayed: &State, findings: &mut Vec<String>) {
+    let entries: Vec<&Entry> = replayed.changes.entries.iter().map(|(_, entry)| entry).collect();
+    sums(scene, replayed, &entries, findings);
+    let charged = tiles(scene, findings);
+    let mut spend: BTreeMap<AttemptId, i64> = BTreeMap::new();
+    for entry in entries.iter().filter(|entry| matches!(entry.kind(), EntryKind::Charge | EntryKind::Overrun))
+    {
+        *spend.entry(entry.subject().attempt).or_default() += entry.spend_micros();
+    }
+    for attempt in replayed.changes.ended_attempts.iter().chain(replayed.attempts.values()) {
+        check_attempt(scene, attempt, &charged, spend.get(&attempt.id).copied().unwrap_or(0), findings);
+    }
+    for instance in &replayed.changes.ended_instances {
+        check_instance(instance, &entries, replayed, findings);
+    }
+}
+
+/// What the database adds up, and what the journal gives, entry by entry.
+fn sums(scene: &Scene, replayed: &State, entries: &[&Entry], findings: &mut Vec<String>) {
+    let totals = &scene.totals;
+    if totals.postings_micros != 0
+        || !totals.mismatched.is_empty()
+        || totals.spend_micros != totals.charges_micros
+    {
+        findings.push(format!("the ledger does not add up in the database: {totals:?}"));
+    }
+    if usize::try_from(totals.entries) != Ok(entries.len()) {
+        findings.push(format!(
+            "the ledger has {} entries, the journal gives {}",
+            totals.entries,
+            entries.len()
+        ));
+    }
+    let keys: BTreeSet<&str> = entries.iter().map(|entry| entry.key()).collect();
+    if keys.len() != entries.len() {
+        findings.push(format!("{} entries have {} keys", entries.len(), keys.len()));
+    }
+    let spend: i64 = entries.iter().map(|entry| entry.spend_micros()).sum();
+    if spend != totals.spend_micros {
+        findings
+            .push(format!("{} micros were spent by the ledger, {spend} by the journal", totals.spend_micros));
+    }
+    for group in replayed.groups.keys() {
+        let held = scene.stored.book.balance(&Account::Held(group.clone()));
+        if held != 0 {
+            findings.push(format!("{held} micros are still held for group {group}"));
+        }
+    }
+}
+
+/// Up to where each part was charged. Slices must follow each other from 0 without gap or overlap.
+fn tiles(scene: &Scene, findings: &mut Vec<String>) -> BTreeMap<(AttemptId, u32), u64> {
+    let mut charged: BTreeMap<(AttemptId, u32), u64> = BTreeMap::new();
+    for event in scene.journal.iter().flat_map(|row| &row.events) {
+        if let Event::UsageCharged { attempt, rank, from_ms, to_ms } = event {
+            let edge = charged.entry((*attempt, *rank)).or_default();
+            if from_ms != edge || to_ms < from_ms {
+                findings.push(format!(
+                    "part {rank} of {attempt} was charged up to {edge} ms, then from {from_ms} to {to_ms} ms"
+                ));
+            }
+            *edge = *to_ms;
+        }
+    }
+    charged
+}
+
+fn check_attempt(
+    scene: &Scene,
+    attempt: &Attempt,
+    charged: &BTreeMap<(AttemptId, u32), u64>,
+    spend: i64,
+    findings: &mut Vec<String>,
+) {
+    let mut cost = 0;
+    for (rank, part) in (0..).zip(&attempt.parts) {
+        let charged_ms = charged.get(&(attempt.id, rank)).copied().unwrap_or(0);
+        cost += part.rate.cost_micros(1, 1, 0, charged_ms);
+        let PartState::Ended { ran_ms, .. } = part.state else { continue };
+        if charged_ms != ran_ms {
+            findings.push(format!(
+                "part {rank} of {} ran {ran_ms} ms and was charged {charged_ms} ms",
+                attempt.id
+            ));
+        }
+        let copies = scene.jobs.iter().flat_map(|job| &job.copies).filter(|copy| copy.attempt == attempt.id);
+        for wrote_ms in copies.map(Copy::wrote_ms).filter(|wrote_ms| *wrote_ms > charged_ms + CLOCK_MS) {
+            findings.push(format!("{} wrote for {wrote_ms} ms and was charged {charged_ms} ms", attempt.id));
+        }
+    }
+    if cost != spend || cost != attempt.cost_micros {
+        let stored = attempt.cost_micros;
+        findings
+            .push(format!("{} cost {cost} micros, {spend} were charged, its row says {stored}", attempt.id));
+    }
+}
+
+/// What an instance cost is what its attempts were charged, and the rest as overhead.
+fn check_instance(instance: &Instance, entries: &[&Entry], replayed: &State, findings: &mut Vec<String>) {
+    let Some((gone, _)) = &instance.gone else { return };
+    let lived = |from: UnixMs| instance.price.cost_micros(1, 1, 0, gone.since(from).0);
+    let cost = instance.launched.map_or(0, lived);
+    let overhead: i64 = entries
+        .iter()
+        .filter(|entry| entry.kind() == EntryKind::Overhead && entry.subject().instance == Some(instance.id))
+        .map(|entry| entry.spend_micros())
+        .sum();
+    let attempts = replayed.changes.ended_attempts.iter().chain(replayed.attempts.values());
+    let here = |attempt: &&Attempt| {
+        attempt.parts.iter().any(|part| part.node.is_some() && part.node == instance.node)
+    };
+    let used: i64 = attempts.filter(here).map(|attempt| attempt.cost_micros).sum();
+    if cost != used + overhead {
+        findings.push(format!(
+            "{} cost {cost} micros; its attempts were charged {used}, and {overhead} are overhead",
+            instance.id
+        ));
+    }
+}
+
+impl Copy {
+    const fn wrote_ms(&self) -> u64 {
+        self.last_ms - self.first_ms
+    }
+}

@@ -1,0 +1,135 @@
+//! Jobs that write down what they do, so that an auditor can compare their own words with everybody else's.
+//!
+//! Each copy of a task appends lines to the job's evidence file: `WORD ATTEMPT TASK PID UPTIME`, a `start`, a
+//! `beat` ten times a second, and an `end` before it exits. The time is that of CLOCK_BOOTTIME in seconds with
+//! two decimals, as the kernel counts it for all of them.
+
+use std::path::Path;
+
+use spillway_api::v1::{CheckpointFile, JobFile, JobState, ResourcesFile, RetryFile, Run, WhereFile};
+
+/// The variable that names the evidence file.
+const EVIDENCE: &str = "EVIDENCE";
+
+/// `$1` is how often it beats, or `told`: until a file appears. `$2` is what it exits with.
+const SCRIPT: &str = r#"
+say() {
+    read -r up _ </proc/uptime
+    echo "$1 $SPILLWAY_ATTEMPT_ID $SPILLWAY_TASK_INDEX $$ $up" >>"$EVIDENCE"
+}
+say start
+beats=0
+while [ "$beats" != "$1" ] && ! [ -e "$EVIDENCE.finish" ]; do
+    sleep 0.1
+    say beat
+    [ "$1" = told ] || beats=$((beats + 1))
+done
+say end
+exit "$2"
+"#;
+
+/// How a job takes being asked to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manners {
+    /// It ends.
+    Polite,
+    /// It goes on until it is killed.
+    Stubborn,
+}
+
+/// A job to submit.
+#[derive(Debug, Clone)]
+pub struct Work {
+    pub(crate) name: String,
+    pub(crate) outcome: JobState,
+    pub(crate) restartable: bool,
+    beats: String,
+    code: u8,
+    manners: Manners,
+    site: Option<String>,
+    gpus: String,
+    lease: String,
+    grace: String,
+}
+
+impl Work {
+    /// A job of that name on one GPU, of one second, with a lease of two seconds and a grace of one.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            outcome: JobState::Succeeded,
+            restartable: true,
+            beats: "10".to_owned(),
+            code: 0,
+            manners: Manners::Polite,
+            site: None,
+            gpus: "H100:1".to_owned(),
+            lease: "2s".to_owned(),
+            grace: "1s".to_owned(),
+        }
+    }
+
+    /// Only there.
+    #[must_use]
+    pub fn at(self, site: &str) -> Self {
+        Self { site: Some(site.to_owned()), ..self }
+    }
+
+    /// It goes on until [`super::Federation::finish`].
+    #[must_use]
+    pub fn until_told(self) -> Self {
+        Self { beats: "told".to_owned(), ..self }
+    }
+
+    /// It does not end when it is asked to.
+    #[must_use]
+    pub fn stubborn(self) -> Self {
+        Self { manners: Manners::Stubborn, ..self }
+    }
+
+    /// Its lease.
+    #[must_use]
+    pub fn lease(self, lease: &str) -> Self {
+        Self { lease: lease.to_owned(), ..self }
+    }
+
+    /// It must never start twice.
+    #[must_use]
+    pub fn only_once(self) -> Self {
+        Self { restartable: false, ..self }
+    }
+
+    /// It exits with this code.
+    #[must_use]
+    pub fn exiting(self, code: u8) -> Self {
+        Self { code, ..self }
+    }
+
+    /// What the auditor expects of it at the end, where that is not success.
+    #[must_use]
+    pub fn expecting(self, outcome: JobState) -> Self {
+        Self { outcome, ..self }
+    }
+
+    /// The job file that says so.
+    pub(crate) fn job_file(&self, evidence: &Path) -> JobFile {
+        let trap = if self.manners == Manners::Stubborn { "trap '' TERM\n" } else { "" };
+        let words = ["sh", "-c", &format!("{trap}{SCRIPT}"), &self.name, &self.beats, &self.code.to_string()];
+        let text = |text: &str| Some(text.into());
+        JobFile {
+            name: Some(self.name.clone()),
+            group: Some(super::GROUP.to_owned()),
+            run: Some(Run::Program(words.map(str::to_owned).into())),
+            resources: Some(ResourcesFile { gpus: text(&self.gpus), ..ResourcesFile::default() }),
+            placement: Some(WhereFile { allow: self.site.iter().cloned().collect(), ..WhereFile::default() }),
+            checkpoint: Some(CheckpointFile { signal: None, grace: text(&self.grace) }),
+            retry: Some(RetryFile { on_loss: Some(self.restartable), ..RetryFile::default() }),
+            env: [(EVIDENCE.to_owned(), evidence.display().to_string())].into(),
+            lease: text(&self.lease),
+            time_limit: text("2m"),
+            expected: text("2s"),
+            ..JobFile::default()
+        }
+    }
+}

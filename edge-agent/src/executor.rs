@@ -17,10 +17,11 @@ mod wait;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::pipe::{PipeFlags, pipe_with};
 use spillway_tunnel::protocol::PartEnd;
 use spillway_types::{Allocation, DurationMs};
 use tokio::runtime::Handle;
@@ -31,7 +32,7 @@ use crate::part::{
     Claim, EXIT, ExitRecord, LEASE, LeaseFile, PartKey, SPEC, STOP, SUPERVISOR, Spec, to_json,
     write_atomically, write_once,
 };
-use crate::supervisor::{SUPERVISE, inherited};
+use crate::supervisor::Nursery;
 pub(crate) use spec::bare_spec;
 pub use spec::spec_of;
 use wait::{Adopted, Conclusion};
@@ -126,6 +127,7 @@ struct Shared {
     boot: String,
     news: mpsc::UnboundedSender<News>,
     runtime: Handle,
+    nursery: Mutex<Option<Nursery>>,
 }
 
 impl Executor {
@@ -147,7 +149,7 @@ impl Executor {
         fs::create_dir_all(&runs).map_err(refused)?;
         let (news, receiver) = mpsc::unbounded_channel();
         let boot = boot_id().map_err(refused)?;
-        let shared = Shared { exe, runs: runs.clone(), boot, news, runtime: Handle::current() };
+        let shared = Shared { exe, runs: runs.clone(), boot, news, runtime: Handle::current(), nursery: Mutex::default() };
         let executor = Self { shared: Arc::new(shared) };
         let found = executor.scan().map_err(refused)?;
         Ok((executor, receiver, found))
@@ -289,13 +291,27 @@ impl Shared {
 
     fn spawn(self: &Arc<Self>, part: PartKey, deadline_ms: u64) -> io::Result<()> {
         self.write_lease(part, deadline_ms)?;
-        let mut command = Command::new(&self.exe);
-        command.arg(SUPERVISE).arg(self.folder(part)).env_clear().envs(inherited());
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let child = command.spawn()?;
+        let (output, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
+        self.supervise(part, theirs.as_fd())?;
+        drop(theirs);
         self.tell(News::Launched(part, deadline_ms));
-        drop(self.runtime.spawn(wait::until_child_ends(Arc::clone(self), part, child)));
+        drop(self.runtime.spawn(wait::until_output_ends(Arc::clone(self), part, output)));
         Ok(())
+    }
+
+    /// Hands the part to the nursery; to a new one where the old one is gone.
+    fn supervise(&self, part: PartKey, output: BorrowedFd<'_>) -> io::Result<()> {
+        let folder = self.folder(part);
+        let mut nursery = self.nursery.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(living) = nursery.as_ref() {
+            match living.supervise(&folder, output) {
+                Ok(()) => return Ok(()),
+                Err(error) => tracing::warn!(%error, "the process that supervisors come from is gone; another is started"),
+            }
+        }
+        // The old one is waited for before the new one starts.
+        *nursery = None;
+        nursery.insert(Nursery::start(&self.exe)?).supervise(&folder, output)
     }
 }
 

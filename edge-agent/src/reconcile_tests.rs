@@ -264,7 +264,7 @@ impl Node {
             now_ms: self.now,
         };
         for action in reconcile(&situation) {
-            self.carry_out(action);
+            self.carry_out(&action);
         }
         let mut holders = BTreeMap::new();
         for (key, part) in &self.parts {
@@ -276,8 +276,8 @@ impl Node {
         }
     }
 
-    fn carry_out(&mut self, action: Action) {
-        match action {
+    fn carry_out(&mut self, action: &Action) {
+        match *action {
             Action::Prepare(key) => self.begin(key, None),
             Action::Start(key, deadline) => {
                 assert!(deadline > self.now, "started after its deadline");
@@ -299,7 +299,8 @@ impl Node {
                     Stage::Busy | Stage::Ended { .. } => panic!("{part:?}"),
                 };
             }
-            Action::Refuse(key, _) => {
+            Action::Refuse(key, ref why) => {
+                assert!(!why.is_empty());
                 let allocation = Allocation::default();
                 assert!(self.parts.insert(key, Holding { stage: ENDED, allocation }).is_none());
             }

@@ -60,8 +60,8 @@ fn newest_file(folder: &Path) -> PathBuf {
 }
 
 proptest! {
-    // Each case syncs dozens of files; the torn tail tries every byte by itself.
-    #![proptest_config(ProptestConfig::with_cases(12))]
+    // Each case syncs a dozen files.
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
     fn a_restart_changes_nothing(events in proptest::collection::vec(event(), 0..40), acked in 0usize..40) {
@@ -82,30 +82,58 @@ proptest! {
     }
 
     #[test]
-    fn a_torn_tail_costs_only_itself(events in proptest::collection::vec(event(), 1..12)) {
+    fn a_torn_tail_costs_only_itself(
+        events in proptest::collection::vec(event(), 1..12),
+        cut in any::<proptest::sample::Index>(),
+    ) {
+        let spool = Torn::new(&events);
+        spool.cut_at(cut.index(spool.whole.len()), &events);
+    }
+}
+
+/// A spool whose newest file is cut short again and again.
+struct Torn {
+    folder: tempfile::TempDir,
+    newest: PathBuf,
+    whole: Vec<u8>,
+}
+
+impl Torn {
+    fn new(events: &[AgentEvent]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut spool = Spool::open(folder.path(), SMALL).unwrap();
-        append_all(&mut spool, &events);
-        drop(spool);
+        append_all(&mut Spool::open(folder.path(), SMALL).unwrap(), events);
         let newest = newest_file(folder.path());
         let whole = fs::read(&newest).unwrap();
-        for cut in 0..whole.len() {
-            fs::write(&newest, &whole[..cut]).unwrap();
-            let mut spool = Spool::open(folder.path(), SMALL).unwrap();
-            let kept = everything(&spool);
-            prop_assert!(kept.len() < events.len() || events.is_empty());
-            prop_assert_eq!(&kept[..], &events[..kept.len()]);
-            prop_assert_eq!(spool.reported(), &fold(&kept));
-            append_all(&mut spool, &events[kept.len()..]);
-            drop(spool);
-            let spool = Spool::open(folder.path(), SMALL).unwrap();
-            prop_assert_eq!(everything(&spool), events.clone());
-            drop(spool);
-            for entry in fs::read_dir(folder.path()).unwrap() {
-                let path = entry.unwrap().path();
-                if path > newest { fs::remove_file(path).unwrap(); }
+        Self { folder, newest, whole }
+    }
+
+    fn cut_at(&self, length: usize, events: &[AgentEvent]) {
+        fs::write(&self.newest, &self.whole[..length]).unwrap();
+        let mut spool = Spool::open(self.folder.path(), SMALL).unwrap();
+        let kept = everything(&spool);
+        assert!(kept.len() < events.len());
+        assert_eq!(&kept[..], &events[..kept.len()], "cut at {length}");
+        assert_eq!(spool.reported(), &fold(&kept));
+        append_all(&mut spool, &events[kept.len()..]);
+        drop(spool);
+        let spool = Spool::open(self.folder.path(), SMALL).unwrap();
+        assert_eq!(everything(&spool), events, "cut at {length}");
+        for entry in fs::read_dir(self.folder.path()).unwrap() {
+            let path = entry.unwrap().path();
+            if path > self.newest {
+                fs::remove_file(path).unwrap();
             }
         }
+    }
+}
+
+#[test]
+fn a_tail_may_be_torn_at_every_byte() {
+    let ended = AgentEvent::Ended { attempt: attempt(1), rank: 0, end: PartEnd::Stopped, ran_ms: 7 };
+    let events = [usage(0, 0), usage(1, 0), ended];
+    let spool = Torn::new(&events);
+    for length in 0..spool.whole.len() {
+        spool.cut_at(length, &events);
     }
 }
 

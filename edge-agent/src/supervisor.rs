@@ -1,8 +1,8 @@
 //! The supervisor of one part: a small process of its own session that outlives the agent and ends the
 //! program at the lease's deadline, even when the agent is dead or stopped.
 //!
-//! Run as `EXE supervise DIR`; the binaries hand over to [`supervise_main`] before they do anything else,
-//! since one is started for every task. One thread, no runtime, no polling: it sleeps in `poll` on the
+//! Run as `EXE supervise DIR`, or forked from the agent's [`nursery`]; the binaries hand over to
+//! [`supervise_main`] before they do anything else. One thread, no runtime, no polling: it sleeps in `poll` on the
 //! program's pidfd, the FIFO `ctl` and a timer of CLOCK_BOOTTIME.
 //!
 //! The order of its life, which [`crate::part`] explains: claim, look at `stop` and the lease, start, watch,
@@ -13,6 +13,7 @@
 //! Left out: cgroups, namespaces and containers.
 
 mod launch;
+mod nursery;
 mod remains;
 mod watch;
 
@@ -38,6 +39,7 @@ use crate::part::{
     Spec, TraceLine, TraceStep, append_trace, read_json, to_json, write_atomically, write_once,
 };
 pub(crate) use launch::inherited;
+pub(crate) use nursery::Nursery;
 use watch::{Act, Cause, Watch};
 
 /// How often and how long the supervisor tries to write down the end while the disk refuses: the program is
@@ -56,11 +58,15 @@ pub fn folder_to_supervise() -> Option<std::ffi::OsString> {
     if arguments.next()? == SUPERVISE { arguments.next() } else { None }
 }
 
-/// Runs the supervisor of the part in `dir`; returns when nothing of the part runs any more.
+/// Runs the supervisor of the part in `dir`; returns when nothing of the part runs any more. Where `dir` is
+/// `--nursery`, runs the process that supervisors are forked from.
 ///
 /// The exit code is a failure only where no program ran and nothing could be recorded.
 #[must_use]
 pub fn supervise_main(dir: &Path) -> ExitCode {
+    if dir == Path::new(nursery::NURSERY) {
+        return nursery::run();
+    }
     match supervise(dir) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

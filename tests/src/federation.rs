@@ -74,9 +74,15 @@ impl Federation {
     /// The same on a database of that URL.
     #[must_use]
     pub fn start_on(database: &str) -> Self {
-        let mut federation = Self { database: database.to_owned(), ..Self::prepare() };
+        let mut federation = Self::prepare().with_database(database);
         federation.start_broker();
         federation
+    }
+
+    /// Its database is there from now on.
+    #[must_use]
+    pub fn with_database(self, database: &str) -> Self {
+        Self { database: database.to_owned(), ..self }
     }
 
     /// A federation on SQLite whose broker is not started yet.

@@ -80,6 +80,7 @@ pub(crate) struct GlobalArgs {
         global = true,
         value_name = "URL",
         env = "SPILLWAY_SERVER",
+        hide_env_values = true,
         default_value = "http://127.0.0.1:7878"
     )]
     pub server: String,
@@ -104,6 +105,15 @@ pub(crate) enum Format {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    #[command(flatten)]
+    Ask(Ask),
+    #[command(flatten)]
+    Serve(Serve),
+}
+
+/// What asks a broker.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Ask {
     /// Run a program: flags say what a job file says
     #[command(after_help = RUN_EXAMPLES)]
     Run(Box<RunArgs>),
@@ -155,16 +165,21 @@ pub(crate) enum Command {
     Spend(SpendArgs),
     /// Show how the broker is; the exit code is 1 where something is wrong
     Health,
-    /// See all of it work on this machine, in half a minute
-    #[command(
-        after_help = "Examples:\n  spillway demo\n  spillway demo --exit\n  spillway demo --exit -o json"
-    )]
-    Demo(DemoArgs),
+}
+
+/// What runs on this machine and asks nobody.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Serve {
     /// Run the broker
     #[command(after_help = BROKER_EXAMPLES)]
     Broker(Box<BrokerArgs>),
     /// Run the agent of this machine
     Agent(Box<spillway_agent::agent::AgentArgs>),
+    /// See all of it work on this machine, in half a minute
+    #[command(
+        after_help = "Examples:\n  spillway demo\n  spillway demo --exit\n  spillway demo --exit -o json"
+    )]
+    Demo(DemoArgs),
 }
 
 const RUN_EXAMPLES: &str = "\
@@ -423,7 +438,7 @@ mod tests {
     fn a_command_after_dashes_keeps_its_own_flags() {
         let cli =
             Cli::try_parse_from(["spillway", "run", "--gpus", "H100:8", "--", "train", "--wait", "-o", "x"]);
-        let Command::Run(run) = cli.expect("parses").command else { panic!("not run") };
+        let Command::Ask(Ask::Run(run)) = cli.expect("parses").command else { panic!("not run") };
         assert_eq!(run.job.command, ["train", "--wait", "-o", "x"]);
         assert!(!run.wait.wait);
     }

@@ -9,8 +9,9 @@ mod follow;
 mod job;
 
 use spillway_api::Client;
+use spillway_api::v1::NodeAction;
 
-use crate::args::{Cli, Command};
+use crate::args::{Ask, Cli, Command, Serve};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::settings::{Environment, Settings};
@@ -22,10 +23,10 @@ use crate::settings::{Environment, Settings};
 pub(crate) fn run(cli: Cli, output: &mut Output) -> Result<u8, Failure> {
     let Cli { global, command } = cli;
     let command = match command {
-        Command::Broker(args) => return broker::run(*args, output),
-        Command::Agent(args) => return agent::run(&args),
-        Command::Demo(args) => return demo::run(&args, output),
-        other => other,
+        Command::Ask(command) => command,
+        Command::Serve(Serve::Broker(args)) => return broker::run(*args, output),
+        Command::Serve(Serve::Agent(args)) => return agent::run(&args),
+        Command::Serve(Serve::Demo(args)) => return demo::run(&args, output),
     };
     let client = Settings::resolve(&global, &Environment::of_process())?.client()?;
     let runtime =
@@ -34,39 +35,28 @@ pub(crate) fn run(cli: Cli, output: &mut Output) -> Result<u8, Failure> {
 }
 
 /// The commands that ask a broker.
-async fn ask(client: &Client, command: Command, output: &mut Output) -> Result<u8, Failure> {
+async fn ask(client: &Client, command: Ask, output: &mut Output) -> Result<u8, Failure> {
     match command {
-        Command::Run(args) => job::run(client, *args, output).await,
-        Command::Submit(args) => job::submit(client, args, output).await,
-        Command::Plan(args) => job::plan(client, &args, output).await,
-        Command::Jobs(args) => job::list(client, args, output).await,
-        Command::Job(args) => job::show(client, &args, output).await,
-        Command::Logs(args) => job::logs(client, &args, output).await,
-        Command::Cancel(args) => job::cancel(client, &args, output).await,
-        Command::Sites => fleet::sites(client, output).await,
-        Command::Nodes => fleet::nodes(client, output).await,
-        Command::Join(args) => fleet::join(client, args, output).await,
-        Command::Cordon(args) => {
-            fleet::change(client, &args, spillway_api::v1::NodeAction::Cordon, output).await
-        }
-        Command::Uncordon(args) => {
-            fleet::change(client, &args, spillway_api::v1::NodeAction::Uncordon, output).await
-        }
-        Command::Drain(args) => {
-            fleet::change(client, &args, spillway_api::v1::NodeAction::Drain, output).await
-        }
-        Command::Revoke(args) => {
-            fleet::change(client, &args, spillway_api::v1::NodeAction::Revoke, output).await
-        }
-        Command::Clouds => fleet::clouds(client, output).await,
-        Command::Offers(args) => fleet::offers(client, args, output).await,
-        Command::Groups(args) => account::groups(client, args, output).await,
-        Command::Users(args) => account::users(client, args, output).await,
-        Command::Budget(args) => account::budget(client, args, output).await,
-        Command::Spend(args) => account::spend(client, args, output).await,
-        Command::Health => fleet::health(client, output).await,
-        Command::Broker(args) => broker::run(*args, output),
-        Command::Agent(args) => agent::run(&args),
-        Command::Demo(args) => demo::run(&args, output),
+        Ask::Run(args) => job::run(client, *args, output).await,
+        Ask::Submit(args) => job::submit(client, args, output).await,
+        Ask::Plan(args) => job::plan(client, &args, output).await,
+        Ask::Jobs(args) => job::list(client, args, output).await,
+        Ask::Job(args) => job::show(client, &args, output).await,
+        Ask::Logs(args) => job::logs(client, &args, output).await,
+        Ask::Cancel(args) => job::cancel(client, &args, output).await,
+        Ask::Sites => fleet::sites(client, output).await,
+        Ask::Nodes => fleet::nodes(client, output).await,
+        Ask::Join(args) => fleet::join(client, args, output).await,
+        Ask::Cordon(args) => fleet::change(client, &args, NodeAction::Cordon, output).await,
+        Ask::Uncordon(args) => fleet::change(client, &args, NodeAction::Uncordon, output).await,
+        Ask::Drain(args) => fleet::change(client, &args, NodeAction::Drain, output).await,
+        Ask::Revoke(args) => fleet::change(client, &args, NodeAction::Revoke, output).await,
+        Ask::Clouds => fleet::clouds(client, output).await,
+        Ask::Offers(args) => fleet::offers(client, args, output).await,
+        Ask::Groups(args) => account::groups(client, args, output).await,
+        Ask::Users(args) => account::users(client, args, output).await,
+        Ask::Budget(args) => account::budget(client, args, output).await,
+        Ask::Spend(args) => account::spend(client, args, output).await,
+        Ask::Health => fleet::health(client, output).await,
     }
 }

@@ -143,12 +143,12 @@ fn variables(words: &[String]) -> Result<BTreeMap<String, String>, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::{Cli, Command};
+    use crate::args::{Ask, Cli, Command};
     use clap::Parser;
 
     fn args(words: &str) -> JobArgs {
         let words = ["spillway", "run"].into_iter().chain(words.split(' '));
-        let Command::Run(run) = Cli::try_parse_from(words).expect("parses").command else {
+        let Command::Ask(Ask::Run(run)) = Cli::try_parse_from(words).expect("parses").command else {
             panic!("not run")
         };
         run.job

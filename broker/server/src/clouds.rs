@@ -61,7 +61,8 @@ impl Clouds {
         self.problems.subscribe()
     }
 
-    fn note_problem(&self, cloud: &CloudName, problem: Option<String>) {
+    fn note_problem(&self, cloud: &CloudName, problem: Option<&str>) {
+        let problem = problem.map(str::to_owned);
         self.problems.send_if_modified(|problems| {
             problems.insert(cloud.clone(), problem.clone()).is_none_or(|before| before != problem)
         });
@@ -120,7 +121,7 @@ impl Clouds {
                     }
                     Err(problem) => {
                         tracing::warn!(cloud = %driver.name(), %problem, "the cloud cannot be listed; trying again");
-                        self.note_problem(driver.name(), Some(problem));
+                        self.note_problem(driver.name(), Some(&problem));
                     }
                 }
                 self.tell_offers().await;

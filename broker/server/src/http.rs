@@ -1,6 +1,6 @@
 //! The HTTP API, version 1: a table of routes over the engine and the store.
 //!
-//! - Every route is in one table with who may use it; [`guard`] enforces that, so that no handler can forget.
+//! - Every route is in one table with who may use it; one guard enforces that, so that no handler can forget.
 //! - Every answer that is an error is an envelope, also those to unknown paths, wrong methods and panics.
 //! - Members see what belongs to the subtrees of their groups; the rest does not exist for them.
 //! - Bodies, headers, connections, waiting and the time of an answer are bounded.
@@ -154,25 +154,28 @@ fn routes() -> Vec<Route> {
 /// The router of the API. Long polls and followed output end only with their connections: [`serve`] ends
 /// them at a shutdown.
 pub fn router(app: Arc<App>) -> Router {
-    build(app, CancellationToken::new())
+    build(&share(app, CancellationToken::new()))
 }
 
-fn build(app: Arc<App>, shutdown: CancellationToken) -> Router {
-    let api = Arc::new(Api {
+fn share(app: Arc<App>, shutdown: CancellationToken) -> Shared {
+    Arc::new(Api {
         app,
         callers: auth::Callers::default(),
         requests: Semaphore::new(MAX_REQUESTS),
         waiting: Arc::new(Semaphore::new(MAX_WAITING)),
         plans: Semaphore::new(MAX_PLANS),
         shutdown,
-    });
+    })
+}
+
+fn build(api: &Shared) -> Router {
     let mut router = Router::new();
     for line in routes() {
         let Route { method, path, access, pace, handler } = line;
-        let gate = Gate { api: Arc::clone(&api), method, path, access, pace };
+        let gate = Gate { api: Arc::clone(api), method, path, access, pace };
         router = router.route(path, handler.route_layer(from_fn_with_state(gate, guard::guard)));
     }
-    router.fallback(unknown_path).method_not_allowed_fallback(wrong_method).with_state(api)
+    router.fallback(unknown_path).method_not_allowed_fallback(wrong_method).with_state(Arc::clone(api))
 }
 
 async fn unknown_path(uri: axum::http::Uri) -> Failure {

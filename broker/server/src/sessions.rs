@@ -127,9 +127,10 @@ impl Sessions {
 
     /// Makes this the session of its node; an older one of another start of the agent is told so.
     fn register(&self, node: NodeId, live: Live) {
-        let older = self.lock().insert(node, live.clone());
+        let boot_nonce = live.boot_nonce;
+        let older = self.lock().insert(node, live);
         let Some(older) = older else { return };
-        if older.boot_nonce == live.boot_nonce {
+        if older.boot_nonce == boot_nonce {
             older.handle.close(CloseReason::Superseded);
             return;
         }
@@ -139,6 +140,13 @@ impl Sessions {
             .to_owned();
         let refused = Refused { code: RefusalCode::Superseded, message, retry_after: None };
         tokio::spawn(async move { older.handle.refuse(refused).await.ok() });
+    }
+
+    /// Ends the session of a node that does not answer.
+    fn hang_up(&self, node: NodeId) {
+        if let Some(handle) = self.handle(node) {
+            handle.close(CloseReason::Stalled);
+        }
     }
 
     fn forget(&self, node: NodeId, epoch: u64) {

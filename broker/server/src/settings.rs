@@ -249,7 +249,7 @@ fn places(
     if sites.is_empty() && pools.is_empty() {
         let (site, pool) = ("home", "home");
         let name: SiteName = site.parse().map_err(|error| wrong(path, error))?;
-        let site = Site { name: name.clone(), kind: SiteKind::OnPrem, jurisdiction: None, cloud: None };
+        let site = Site { name, kind: SiteKind::OnPrem, jurisdiction: None, cloud: None };
         let name = pool.parse().map_err(|error| wrong(path, error))?;
         let pool = Pool { name, site: site.name.clone(), tariff: Tariff::default(), groups: None };
         return Ok((vec![site], vec![pool]));
@@ -291,7 +291,7 @@ impl GroupEntry {
     }
 }
 
-fn wrong(path: &Path, problem: impl ToString) -> SettingsError {
+fn wrong(path: &Path, problem: impl std::fmt::Display) -> SettingsError {
     SettingsError::Parse { path: path.to_owned(), problem: problem.to_string() }
 }
 

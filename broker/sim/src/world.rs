@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use spillway_core::command::Endpoint;
 use spillway_core::entity::{Attempt, Instance, Job, Node};
-use spillway_core::{ApplyError, Command, Event, Federation, Refusal, Reply, State, snapshot};
+use spillway_core::{ApplyError, Command, Event, Federation, Refusal, Reply, State, invariants, snapshot};
 use spillway_ledger::Entry;
 use spillway_policies::{CloudOffer, Plan, Policy, plan};
 use spillway_types::{AttemptId, DurationMs, InstanceId, JobId, NodeId, SequentialIds, UnixMs};
@@ -39,6 +39,15 @@ pub struct Records {
     pub entries: Vec<Entry>,
 }
 
+/// How closely a world looks at its federation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watch {
+    /// As a server does: at what a command has changed.
+    Changes,
+    /// At everything after every command, and that a refused one has changed nothing. Slow.
+    Everything,
+}
+
 /// A federation, its clock, its nodes and its clouds.
 #[derive(Debug)]
 pub struct World {
@@ -56,6 +65,8 @@ pub struct World {
     /// When each lease was last extended.
     extended: BTreeMap<(AttemptId, NodeId), UnixMs>,
     nonces: u64,
+    watch: Watch,
+    defects: Vec<String>,
 }
 
 impl World {
@@ -78,6 +89,8 @@ impl World {
             programs: BTreeMap::new(),
             extended: BTreeMap::new(),
             nonces: 0,
+            watch: Watch::Changes,
+            defects: vec![],
         };
         let start = Command::StartBroker { deployment: "simulated".to_owned() };
         world.command(start).expect("a broker may always start");
@@ -89,7 +102,15 @@ impl World {
     /// # Errors
     /// [`Refusal`] as the federation said it.
     pub fn command(&mut self, command: Command) -> Result<Reply, Refusal> {
-        let outcome = self.federation.handle(command, self.now, &mut self.ids)?;
+        let before = (self.watch == Watch::Everything).then(|| self.federation.state().clone());
+        let outcome = self.federation.handle(command, self.now, &mut self.ids);
+        if let Some(before) = before {
+            self.defects.extend(invariants::check_all(self.federation.state()));
+            if outcome.is_err() && before != *self.federation.state() {
+                self.defects.push(format!("a refused command changed something: {outcome:?}"));
+            }
+        }
+        let outcome = outcome?;
         self.federation.check();
         let changes = self.federation.take_changes();
         self.records.jobs.extend(changes.ended_jobs.into_iter().map(|job| (job.id, job)));
@@ -103,6 +124,17 @@ impl World {
             self.journal.push(entry);
         }
         Ok(outcome.reply)
+    }
+
+    /// From now on looks so closely.
+    pub const fn watch(&mut self, watch: Watch) {
+        self.watch = watch;
+    }
+
+    /// What was found to be wrong while everything was watched. Always empty unless there is a defect.
+    #[must_use]
+    pub fn defects(&self) -> &[String] {
+        &self.defects
     }
 
     /// The federation.
@@ -197,6 +229,9 @@ impl World {
     /// # Errors
     /// [`Refusal`] as the federation said it.
     pub fn place(&mut self) -> Result<usize, Refusal> {
+        if self.state().jobs.values().all(|job| job.queued.is_empty()) {
+            return Ok(0);
+        }
         let decisions = self.plan().decisions;
         if decisions.is_empty() {
             return Ok(0);

@@ -69,8 +69,6 @@ pub(super) struct Engine {
     state: PathBuf,
     boot_nonce: u64,
     memory: Memory,
-    /// Whether the newest state seen is not on the disk yet.
-    memory_changed: bool,
     executor: Executor,
     spool: Spool,
     spool_trouble: bool,
@@ -80,10 +78,20 @@ pub(super) struct Engine {
     desired: Option<Vec<Lease>>,
     session: Option<Session>,
     orders: Vec<Order>,
-    batch_under_way: bool,
-    sync_under_way: bool,
+    under_way: UnderWay,
+    /// Whether output waits that the last turn had no time for.
+    output_waits: bool,
     renew: Interval,
     wires: Wires,
+}
+
+/// What is being done in the background; one of each at a time.
+#[derive(Debug, Default)]
+struct UnderWay {
+    /// A batch of orders.
+    batch: bool,
+    /// A sync of the spool.
+    sync: bool,
 }
 
 /// What the engine listens to.
@@ -131,7 +139,6 @@ impl Engine {
             boot_nonce: random(),
             book: RenewalBook::new(memory.generation),
             memory,
-            memory_changed: false,
             executor,
             spool,
             spool_trouble: false,
@@ -140,8 +147,8 @@ impl Engine {
             desired: None,
             session: None,
             orders: Vec::new(),
-            batch_under_way: false,
-            sync_under_way: false,
+            under_way: UnderWay::default(),
+            output_waits: false,
             renew: every(RENEW_UNTIL_TOLD),
             wires: Wires { link, news, synced, sync_done },
         };
@@ -197,6 +204,9 @@ impl Engine {
     }
 
     async fn wake(&mut self, shutdown: &CancellationToken, tick: &mut Interval) -> Wake {
+        if std::mem::take(&mut self.output_waits) {
+            return Wake::Tick;
+        }
         let unsent = self.session.as_ref().filter(|session| self.has_unsent(session)).map(|s| s.out.clone());
         tokio::select! {
             () = shutdown.cancelled() => Wake::Shutdown,
@@ -274,14 +284,11 @@ impl Engine {
             );
             Obedience::RenewalsOnly
         } else {
-            self.memory_changed |= self.memory.see(welcome.at);
+            self.memory.see(welcome.at);
             self.acknowledge(welcome.acked);
             Obedience::Full
         };
-        if self.memory.deployment != welcome.deployment {
-            self.memory.deployment.clone_from(&welcome.deployment);
-            self.memory_changed = true;
-        }
+        self.memory.belong_to(&welcome.deployment);
         // What an earlier session wanted is not what this one wants, until it says so.
         self.desired = None;
         self.session = Some(Session { out, obedience, next_event: welcome.acked.saturating_add(1) });
@@ -293,7 +300,7 @@ impl Engine {
         let obeyed = session.obedience == Obedience::Full;
         match message {
             ToAgent::Desired(desired) if obeyed => {
-                self.memory_changed |= self.memory.see(desired.at);
+                self.memory.see(desired.at);
                 self.book.desired(&desired.leases, desired.renewal);
                 self.desired = Some(desired.leases);
             }
@@ -326,7 +333,7 @@ impl Engine {
 
     fn take_news(&mut self, news: News) {
         match news {
-            News::BatchDone => self.batch_under_way = false,
+            News::BatchDone => self.under_way.batch = false,
             News::Prepared(part) => self.enter(part, Stage::Prepared, Known::Prepared),
             News::Launched(part, deadline_ms) => {
                 self.enter(part, Stage::Running { deadline_ms, stopping: false }, Known::Running(None));
@@ -353,7 +360,7 @@ impl Engine {
     }
 
     fn take_synced(&mut self, outcome: Result<u64, SpoolError>) {
-        self.sync_under_way = false;
+        self.under_way.sync = false;
         match outcome {
             Ok(through) => self.spool.note_synced(through),
             Err(error) => self.note_spool_trouble(&error),
@@ -398,7 +405,7 @@ impl Engine {
     async fn stop_everything(&mut self) {
         self.orders.clear();
         let waiting = async {
-            while self.batch_under_way || self.living() > 0 {
+            while self.under_way.batch || self.living() > 0 {
                 let stoppable =
                     |stage| matches!(stage, Stage::Prepared | Stage::Running { stopping: false, .. });
                 let parts: Vec<PartKey> = self

@@ -3,7 +3,6 @@
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::process::Child;
 use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -26,23 +25,20 @@ const START_LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 /// had started.
 const SWEEPS: usize = 20;
 
-/// Follows a supervisor that this process started.
-pub(super) async fn until_child_ends(shared: Arc<Shared>, part: PartKey, mut child: Child) {
+/// Follows a supervisor that this process had started, by its standard output.
+pub(super) async fn until_output_ends(shared: Arc<Shared>, part: PartKey, output: OwnedFd) {
     let mut started_ms = None;
-    if let Some(output) =
-        child.stdout.take().and_then(|out| pipe::Receiver::from_owned_fd(OwnedFd::from(out)).ok())
-    {
-        let mut lines = BufReader::new(output).lines();
-        while let Ok(Some(line)) = lines.next_line().await {
-            if let Some(at_ms) = line.strip_prefix("started ").and_then(|at| at.parse().ok()) {
-                started_ms = Some(at_ms);
-                shared.tell(News::Started(part, at_ms));
+    match pipe::Receiver::from_owned_fd(output) {
+        Ok(output) => {
+            let mut lines = BufReader::new(output).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                if let Some(at_ms) = line.strip_prefix("started ").and_then(|at| at.parse().ok()) {
+                    started_ms = Some(at_ms);
+                    shared.tell(News::Started(part, at_ms));
+                }
             }
         }
-    }
-    // The pipe is closed by the supervisor's exit, so this waits for microseconds.
-    if let Err(error) = child.wait() {
-        tracing::error!(%part, %error, "a supervisor cannot be waited for");
+        Err(error) => tracing::error!(%part, %error, "a supervisor's output cannot be read"),
     }
     conclude(&shared, part, started_ms);
 }

@@ -114,7 +114,8 @@ mod tests {
     #[test]
     fn each_cause_has_its_times() {
         // (time, lease, stop asked) -> act, then the next wake; started at 100, limit 1000, grace 50
-        let cases: [(&[(u64, u64, bool)], Act, Option<u64>); 7] = [
+        type Steps = &'static [(u64, u64, bool)];
+        let cases: [(Steps, Act, Option<u64>); 7] = [
             (&[(100, 500, false)], Act::Wait, Some(500)),
             (&[(500, 500, false)], Act::Signal(Cause::LeaseExpired), Some(550)),
             (&[(500, 900, false)], Act::Wait, Some(900)),

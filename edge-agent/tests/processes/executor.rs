@@ -105,7 +105,7 @@ async fn a_prepared_part_starts_on_the_word_or_ends_without_running() {
     let record = loop {
         match node.next_of_part().await {
             News::Ended(part, record) if part == one => break record,
-            _ => {}
+            News::Prepared(_) | News::Launched(..) | News::Started(..) | News::Ended(..) | News::BatchDone => {}
         }
     };
     assert_eq!(record.end, PartEnd::Exited { code: 0 });

@@ -33,7 +33,7 @@ pub(super) fn check(scene: &Scene, replayed: &State, findings: &mut Vec<String>)
     for (intent, count) in machines.iter().filter(|(_, count)| **count > 1) {
         findings.push(format!("{intent} has {count} machines"));
     }
-    for instance in ended.iter().filter(|instance| instance.launched.is_some()) {
+    for instance in ended.iter().filter(|instance| instance.launched.or(instance.ready).is_some()) {
         if !machines.contains_key(&instance.id) {
             findings.push(format!(
                 "{} was launched by the database, and the provider has no machine for it",

@@ -113,7 +113,8 @@ fn check_attempt(
 fn check_instance(instance: &Instance, entries: &[&Entry], replayed: &State, findings: &mut Vec<String>) {
     let Some((gone, _)) = &instance.gone else { return };
     let lived = |from: UnixMs| instance.price.cost_micros(1, 1, 0, gone.since(from).0);
-    let cost = instance.launched.map_or(0, lived);
+    // Where the provider's answer was never heard, its agent's first word is the first that is known of it.
+    let cost = instance.launched.or(instance.ready).map_or(0, lived);
     let overhead: i64 = entries
         .iter()
         .filter(|entry| entry.kind() == EntryKind::Overhead && entry.subject().instance == Some(instance.id))

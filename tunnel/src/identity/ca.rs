@@ -16,7 +16,7 @@ use spillway_types::{DurationMs, NodeId, PoolName, UnixMs};
 
 use super::files::{Existing, read_if_there, write_secret};
 use super::name::{NameError, NodeName, check_deployment, only_uri, parse_certificate};
-use super::{BROKER_NAME, fingerprint};
+use super::{BROKER_NAME, ResetKey, fingerprint};
 
 const DAY: DurationMs = DurationMs::from_secs(24 * 3600);
 
@@ -114,6 +114,7 @@ pub struct DeploymentCa {
     deployment: String,
     certificate: CertificateDer<'static>,
     issuer: Issuer<'static, KeyPair>,
+    reset: ResetKey,
 }
 
 impl DeploymentCa {
@@ -144,6 +145,7 @@ impl DeploymentCa {
             PrivatePkcs8KeyDer::from_pem_slice(bytes).map_err(|error| damaged(format!("key: {error}")))?;
         let certificate = CertificateDer::from_pem_slice(bytes)
             .map_err(|error| damaged(format!("certificate: {error}")))?;
+        let reset = ResetKey::derive(key.secret_pkcs8_der());
         let key = KeyPair::from_pkcs8_der_and_sign_algo(&key, &PKCS_ECDSA_P256_SHA256)
             .map_err(|error| damaged(format!("key: {error}")))?;
         let parsed = parse_certificate(&certificate).map_err(|error| damaged(error.to_string()))?;
@@ -157,7 +159,7 @@ impl DeploymentCa {
         }
         let issuer =
             Issuer::from_ca_cert_der(&certificate, key).map_err(|error| damaged(error.to_string()))?;
-        Ok(Self { deployment: deployment.to_owned(), certificate, issuer })
+        Ok(Self { deployment: deployment.to_owned(), certificate, issuer, reset })
     }
 
     /// The deployment's id.
@@ -196,6 +198,7 @@ impl DeploymentCa {
             ca: self.certificate.clone(),
             certificate: certificate.der().clone(),
             key: PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
+            reset: self.reset,
         })
     }
 
@@ -225,6 +228,8 @@ pub struct ServerIdentity {
     pub(crate) ca: CertificateDer<'static>,
     pub(crate) certificate: CertificateDer<'static>,
     pub(crate) key: PrivateKeyDer<'static>,
+    /// The same at each start.
+    pub(crate) reset: ResetKey,
 }
 
 impl std::fmt::Debug for ServerIdentity {

@@ -13,6 +13,7 @@ mod ca;
 mod files;
 mod name;
 mod node;
+mod reset;
 mod verify;
 
 pub use ca::{CA_LIFETIME, CaError, CertificateRequest, DeploymentCa, NODE_LIFETIME, ServerIdentity};
@@ -20,6 +21,7 @@ pub use name::{NameError, NodeName};
 pub use node::{EnrolmentDraft, IdentityError, NodeIdentity};
 
 pub(crate) use name::node_name;
+pub(crate) use reset::ResetKey;
 pub(crate) use verify::{FingerprintVerifier, NodeVerifier, pinned_verifier, provider};
 
 use sha2::{Digest, Sha256};

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use quinn::crypto::rustls::HandshakeData;
-use quinn::{Connection, Endpoint, EndpointConfig, RecvStream, SendStream, TokioRuntime, VarInt};
+use quinn::{Connection, Endpoint, RecvStream, SendStream, TokioRuntime, VarInt};
 use rustls::pki_types::CertificateDer;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
@@ -14,6 +14,7 @@ use super::config::{ALPN_AGENT, ALPN_ENROL, CONTROL_PRIORITY, Timings, server_co
 use super::control::{ControlReceiver, ControlSender, FrameReceiver, FrameSender, within};
 use super::enrol::EnrolExchange;
 use super::error::{CloseReason, TunnelError, close, close_saying};
+use super::reset::endpoint_config;
 use super::session::{BrokerSession, SessionHandle, SessionReceiver};
 use super::socket::{self, Side};
 use crate::identity::{NodeName, ServerIdentity, node_name};
@@ -61,9 +62,10 @@ impl Listener {
         identity: ServerIdentity,
         timings: Timings,
     ) -> Result<Self, TunnelError> {
+        let endpoint_config = endpoint_config(&identity.reset);
         let config = server_config(identity, &timings)?;
         let socket = socket::bind(address, Side::Broker)?;
-        let endpoint = Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime))
+        let endpoint = Endpoint::new(endpoint_config, Some(config), socket, Arc::new(TokioRuntime))
             .map_err(|source| TunnelError::Bind { address, source })?;
         let (sender, ready) = mpsc::channel(MAX_PENDING);
         let accepting = tokio::spawn(accept_all(endpoint.clone(), sender, timings));

@@ -16,6 +16,7 @@
 //! - No resumption and no early data: rustls would restore a client's certificate without checking it again.
 //! - Every wait for the other side has a deadline from [`Timings`], save waiting for the next message, which
 //!   the connection's idle timeout bounds, and a job's output, which its reader paces.
+//! - A broker that was killed and started again ends the connections it does not remember at their next packet.
 //! - All streams of a session together never fill the connection's window, so that a reader of output who
 //!   stands still does not hold up the control stream.
 
@@ -26,6 +27,7 @@ mod enrol;
 mod error;
 mod listener;
 mod output;
+mod reset;
 mod session;
 mod socket;
 

@@ -421,6 +421,51 @@ async fn a_silent_peer_is_lost_after_the_idle_timeout() {
     assert!(matches!(&error, TunnelError::Lost(_)), "{error:?}");
 }
 
+/// Carries packets from agents to whichever address was named last, as a machine does whose broker was replaced.
+async fn relay(to: tokio::sync::watch::Receiver<SocketAddr>, front: tokio::net::UdpSocket) {
+    let back = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let (mut out, mut home) = ([0; 2000], [0; 2000]);
+    let mut agent = None;
+    loop {
+        tokio::select! {
+            Ok((length, from)) = front.recv_from(&mut out) => {
+                agent = Some(from);
+                let to = *to.borrow();
+                back.send_to(&out[..length], to).await.unwrap();
+            }
+            Ok((length, from)) = back.recv_from(&mut home) => {
+                let (Some(agent), true) = (agent, from == *to.borrow()) else { continue };
+                front.send_to(&home[..length], agent).await.unwrap();
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_restarted_broker_ends_the_connections_it_does_not_remember() {
+    let mut broker = broker("acme");
+    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    let front = tokio::net::UdpSocket::bind(any).await.unwrap();
+    let address = front.local_addr().unwrap().to_string();
+    let (replace, to) = tokio::sync::watch::channel(broker.listener.local_addr().unwrap());
+    let relay = tokio::spawn(relay(to, front));
+    let identity = identity(&broker.ca, &broker.ca, 1);
+    let serve = async {
+        let session = next_agent(&mut broker.listener).await;
+        session.handle.send(&welcome(session.node, "acme")).await.unwrap();
+        session
+    };
+    let (agent, _session) = tokio::join!(connect(&address, &identity, quick(), hello(1)), serve);
+    let agent = agent.unwrap();
+    let again = Listener::bind(any, broker.ca.issue_server(now()).unwrap(), quick()).unwrap();
+    replace.send(again.local_addr().unwrap()).unwrap();
+    agent.sender.send(&ToBroker::Renew { number: 1, attempts: vec![] }).await.unwrap();
+    let error = tokio::time::timeout(Duration::from_secs(5), agent.sender.closed()).await.unwrap();
+    let TunnelError::Lost(cause) = error else { panic!("{error:?}") };
+    assert_eq!(*cause, quinn::ConnectionError::Reset);
+    relay.abort();
+}
+
 #[tokio::test]
 async fn garbage_does_not_hurt_the_listener() {
     let mut broker = broker("acme");

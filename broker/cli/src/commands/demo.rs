@@ -86,7 +86,7 @@ async fn perform(args: &DemoArgs, output: &mut Output) -> anyhow::Result<u8> {
         stop.await;
         ending = Ending::Interrupted;
     }
-    let log = crew.first_log();
+    let log = crew.telling_log();
     let left = crew.end().await;
     let kept = stage.strike();
     let code = conclude(ending, left, log, output)?;
@@ -97,7 +97,12 @@ async fn perform(args: &DemoArgs, output: &mut Output) -> anyhow::Result<u8> {
 }
 
 /// Shows what is to be shown at the end, and gives the exit code.
-fn conclude(ending: Ending, left: usize, log: Option<String>, output: &mut Output) -> anyhow::Result<u8> {
+fn conclude(
+    ending: Ending,
+    left: usize,
+    log: Option<(String, String)>,
+    output: &mut Output,
+) -> anyhow::Result<u8> {
     match ending {
         Ending::Played { mut summary, .. } => {
             summary.note_processes_left(left);
@@ -109,8 +114,8 @@ fn conclude(ending: Ending, left: usize, log: Option<String>, output: &mut Outpu
             Ok(INTERRUPTED)
         }
         Ending::Failed(error) => {
-            if let Some(log) = log {
-                output.talk(&format!("The broker said last:\n{log}\n"));
+            if let Some((name, log)) = log {
+                output.talk(&format!("{name} said last:\n{log}\n"));
             }
             Err(error)
         }

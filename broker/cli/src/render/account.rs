@@ -1,7 +1,7 @@
 //! Groups, users and what was spent.
 
 use spillway_api::v1::{GroupView, Page, SpendReport, TokenView, UserView};
-use spillway_types::Role;
+use spillway_types::{Money, Role};
 
 use super::value::{amount, gpu_hours, limit, list, maybe};
 use crate::output::Look;
@@ -60,8 +60,7 @@ pub(crate) fn spend(look: &Look, report: &SpendReport) -> String {
     let heads: Vec<String> = report.by.iter().map(|key| key.as_str().to_uppercase()).collect();
     let heads: Vec<&str> = heads.iter().map(String::as_str).chain([">AMOUNT", ">GPU HOURS"]).collect();
     let mut table = Table::new(look, &heads);
-    let amount =
-        |money: &spillway_types::Money| if look.wide { format!("{money:.6}") } else { money.to_string() };
+    let shown = |money: Money| if look.wide { format!("{money:.6}") } else { amount(money) };
     for row in &report.rows {
         let keys = report.by.iter().map(|key| row.keys.get(key.as_str()).cloned().unwrap_or_default());
         table.row_of(keys.chain([shown(row.amount), gpu_hours(row.gpu_ms)]).collect());

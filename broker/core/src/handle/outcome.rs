@@ -7,7 +7,7 @@ use spillway_types::{
 
 use super::{instances, session};
 use crate::Event;
-use crate::entity::{Attempt, Job, Part, PartState, StopCause};
+use crate::entity::{Attempt, Job, Node, Part, PartState, StopCause};
 use crate::event::TaskOutcome;
 use crate::federation::Turn;
 use crate::{Reply, State};
@@ -93,6 +93,11 @@ pub(super) fn declare_silent(turn: &mut Turn<'_>, id: AttemptId, rank: u32) -> R
     };
     turn.emit(Event::PartSilent { attempt: id, rank });
     advance(turn, id);
+    // Whatever its session looks like, nobody answers there: no new work until it dials in again.
+    let away = |node: &Node| node.state.after(NodeStep::Disconnect).is_ok_and(|after| after != node.state);
+    if turn.state.nodes.get(&node).is_some_and(away) {
+        turn.emit(Event::NodeStepped { node, step: NodeStep::Disconnect });
+    }
     let entry = turn.state.nodes.get(&node);
     let deserted = entry.is_some_and(|node| node.state == NodeState::Disconnected && node.parts.is_empty());
     if deserted {

@@ -200,7 +200,7 @@ pub(super) async fn create_join_token(
 
 fn join_line(api: &Api, id: JoinTokenId, token: String, expires: spillway_types::UnixMs) -> JoinLine {
     let (broker_addr, ca_fingerprint) = (api.app.broker_addr.clone(), api.app.ca_fingerprint.clone());
-    // The token is in the environment rather than among the arguments, which every user of a machine can read.
+    // In the environment rather than among the arguments, which every user of a machine can read.
     let command = format!(
         "SPILLWAY_JOIN_TOKEN={token} spillway agent --broker {broker_addr} --ca-fingerprint {ca_fingerprint}"
     );

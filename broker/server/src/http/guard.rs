@@ -1,4 +1,4 @@
-//! What every request passes: a span, the bound on requests, the token, the time limit, and the net for panics.
+//! What every request passes: a span, the bound on requests, the token, the time limit, the net for panics.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;

@@ -6,7 +6,7 @@ use spillway_api::v1::{
     AttemptNode, AttemptView, CandidateView, ExplanationView, JobState, JobSummary, TaskCounts, TaskView,
 };
 use spillway_core::State;
-use spillway_core::entity::{Attempt, Job, Part, PartState, StopCause};
+use spillway_core::entity::{Attempt, Instance, Job, Part, PartState, StopCause};
 use spillway_policies::{Candidate, Explanation};
 use spillway_types::{
     HourlyRate, JobId, JobSpec, Money, PartEnd, Reason, SiteName, TaskState, UnixMs, UserName,
@@ -125,11 +125,19 @@ pub(super) fn task(job: &Job, index: u32, attempts: &[Attempt]) -> Option<TaskVi
     Some(TaskView { index, state, attempts: made, site: newest.map(|attempt| attempt.site.clone()) })
 }
 
-/// One attempt. `before` is the one before it at the same task, where that is known.
-pub(super) fn attempt(attempt: &Attempt, job: &Job, before: Option<&Attempt>, state: &State) -> AttemptView {
+/// What is known beside an attempt itself.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Around<'a> {
+    /// The attempt before it at the same task.
+    pub(super) before: Option<&'a Attempt>,
+    /// The instance of its first part.
+    pub(super) instance: Option<&'a Instance>,
+}
+
+/// One attempt.
+pub(super) fn attempt(attempt: &Attempt, job: &Job, around: Around<'_>, state: &State) -> AttemptView {
     let first_node = attempt.parts.first().and_then(|part| state.nodes.get(&part.node?));
-    let first_instance = attempt.parts.first().and_then(|part| state.instances.get(&part.instance?));
-    let queued = before.and_then(|before| before.ended).unwrap_or(job.submitted);
+    let queued = around.before.and_then(|before| before.ended).unwrap_or(job.submitted);
     let rate = attempt.parts.iter().map(|part| part.rate.0).fold(0_i64, i64::saturating_add);
     AttemptView {
         id: attempt.id,
@@ -140,7 +148,7 @@ pub(super) fn attempt(attempt: &Attempt, job: &Job, before: Option<&Attempt>, st
         kind: attempt.kind,
         pool: first_node.map(|node| node.pool.clone()),
         nodes: attempt.parts.iter().filter_map(|part| node(part, state)).collect(),
-        instance_type: first_instance.map(|instance| instance.instance_type.clone()),
+        instance_type: around.instance.map(|instance| instance.instance_type.clone()),
         rate: HourlyRate(rate),
         because: attempt.because.clone(),
         placed: attempt.placed,

@@ -1,5 +1,6 @@
 //! Submitting, listing, showing and cancelling jobs.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,21 +15,22 @@ use spillway_api::v1::{
     Page, TaskView, TasksQuery, WaitFor, WaitQuery,
 };
 use spillway_api::{ApiError, ErrorCode, route};
-use spillway_core::entity::{Attempt, Job};
+use spillway_core::entity::{Attempt, Instance, Job};
 use spillway_core::{Command, Refusal, Reply};
 use spillway_store::JobFilter;
-use spillway_types::{GroupName, JobId, JobSpec, UnixMs};
+use spillway_types::{GroupName, InstanceId, JobId, JobSpec, UnixMs};
 
 use super::auth::{Caller, Who};
 use super::failure::{Failure, ended_already};
 use super::input::{self, Params, Segment};
+use super::job_views::Around;
 use super::{Api, Shared, job_views, may_see};
 use crate::EngineError;
 
 /// Most attempts that a view of a job shows.
 const MAX_ATTEMPTS_SHOWN: usize = 100;
-/// How long a waiting request sleeps after something was written anywhere before it looks again: a busy broker
-/// writes hundreds of times a second, and none of it need be about this job.
+/// How long a waiting request sleeps after something was written anywhere before it looks again: a busy
+/// broker writes hundreds of times a second, and none of it need be about this job.
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
 
 pub(super) async fn submit(
@@ -56,7 +58,7 @@ pub(super) async fn submit(
     Ok((StatusCode::CREATED, location, Json(JobSummary { id, submitted: made, ..draft })).into_response())
 }
 
-/// When an id was made: ids carry the broker's clock.
+/// When an id was made: ids carry the broker's clock. A new job's is at most moments after its submission.
 fn made_at(id: JobId) -> Option<UnixMs> {
     let (seconds, nanos) = id.uuid().get_timestamp()?.to_unix();
     let ms = seconds.checked_mul(1000)?.checked_add(u64::from(nanos / 1_000_000))?;
@@ -218,6 +220,7 @@ async fn summaries(api: &Api, jobs: Vec<Job>) -> Result<Vec<JobSummary>, Failure
 
 async fn view(api: &Api, job: Job) -> Result<JobView, Failure> {
     let attempts = newest_attempts(api, job.id, MAX_ATTEMPTS_SHOWN).await?;
+    let instances = instances_of(api, &attempts).await?;
     let mode = api.app.engine.mode();
     let read = move |view: &crate::View<'_>| {
         let state = view.federation.state();
@@ -228,7 +231,11 @@ async fn view(api: &Api, job: Job) -> Result<JobView, Failure> {
         let before = |attempt: &Attempt| {
             attempts.iter().find(|other| other.task == attempt.task && other.number + 1 == attempt.number)
         };
-        let shown = attempts.iter().map(|attempt| job_views::attempt(attempt, &job, before(attempt), state));
+        let around = |attempt: &Attempt| Around {
+            before: before(attempt),
+            instance: first_instance(attempt).and_then(|id| instances.get(&id)),
+        };
+        let shown = attempts.iter().map(|attempt| job_views::attempt(attempt, &job, around(attempt), state));
         JobView {
             attempts: shown.collect(),
             failure: job.first_failure.clone(),
@@ -238,6 +245,21 @@ async fn view(api: &Api, job: Job) -> Result<JobView, Failure> {
         }
     };
     Ok(api.app.engine.read(read).await?)
+}
+
+fn first_instance(attempt: &Attempt) -> Option<InstanceId> {
+    attempt.parts.first()?.instance
+}
+
+/// The instances of the first parts, gone or not.
+async fn instances_of(api: &Api, attempts: &[Attempt]) -> Result<BTreeMap<InstanceId, Instance>, Failure> {
+    let mut instances = BTreeMap::new();
+    for id in attempts.iter().filter_map(first_instance).collect::<BTreeSet<_>>() {
+        if let Some(instance) = api.app.engine.store().instance(id).await? {
+            instances.insert(id, instance);
+        }
+    }
+    Ok(instances)
 }
 
 /// The newest attempts of a job, newest first.

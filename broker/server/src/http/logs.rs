@@ -1,8 +1,8 @@
 //! What a job wrote: from the file here once a part has ended, from its node while it runs.
 //!
-//! A node sends the last output of a part before the part's end, so that after the end the file is whole. While
-//! a part runs, output is followed at its node; where the node goes away, following goes on at the byte reached,
-//! at the node when it is back or in the file when the part is over. Following ends with the attempt.
+//! A node sends the last output of a part before the part's end, so that after the end the file is whole.
+//! While a part runs, output is followed at its node; where the node goes away, following goes on at the byte
+//! reached, at the node when it is back or in the file when the part is over. It ends with the attempt.
 
 use std::io::{ErrorKind, SeekFrom};
 use std::sync::Arc;
@@ -31,8 +31,8 @@ use crate::sessions::{Follow, OutputReader};
 const PIECE: usize = 64 << 10;
 /// How long a node may take to begin to send.
 const OPEN_LIMIT: Duration = Duration::from_secs(10);
-/// How long to wait before a node is asked again that could not be heard, or that said its part is at its end
-/// before that was reported.
+/// How long to wait at most before a node is asked again that could not be heard, or that said its part is at
+/// its end before that was reported.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 pub(super) async fn read(
@@ -56,6 +56,7 @@ pub(super) async fn read(
         offset: query.offset.unwrap_or(0),
         follow,
         source: Source::Seek,
+        stalled: false,
         _permit: permit,
     };
     if follow == Follow::No {
@@ -127,6 +128,8 @@ struct Tail {
     offset: u64,
     follow: Follow,
     source: Source,
+    /// The node was asked and had nothing more: it is asked again only after a pause.
+    stalled: bool,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -162,10 +165,10 @@ impl Tail {
                     self.offset = self.offset.saturating_add(piece.len() as u64);
                     return Some(Ok(piece));
                 }
-                // What the node says about the end may be ahead of what it has reported, or its tunnel is down.
+                // The node may be ahead of what it has reported, or its tunnel is down.
                 (Ok(None) | Err(_), Follow::UntilEnd, Source::Node(_)) => {
                     self.source = Source::Seek;
-                    tokio::time::sleep(ASK_AGAIN).await;
+                    self.stalled = true;
                 }
                 (Ok(None), _, _) => self.source = Source::End,
                 (Err(error), _, _) => return self.broken(error),
@@ -187,10 +190,16 @@ impl Tail {
             match self.place().await? {
                 Place::Never => return Ok(Source::End),
                 Place::Here(attempt) => return self.open_file(attempt).await,
+                Place::Node(..) if self.stalled => {
+                    self.stalled = false;
+                    tokio::time::timeout(ASK_AGAIN, jobs::next_change(&mut revision))
+                        .await
+                        .unwrap_or(Ok(()))?;
+                }
                 Place::Node(attempt, node) => match (self.open_at(attempt, node).await, self.follow) {
                     (Ok(reader), _) => return Ok(Source::Node(reader)),
                     (Err(problem), Follow::No) => return Err(node_away(node, &problem)),
-                    (Err(_), Follow::UntilEnd) => tokio::time::sleep(ASK_AGAIN).await,
+                    (Err(_), Follow::UntilEnd) => self.stalled = true,
                 },
                 Place::NotYet if self.follow == Follow::No => return Ok(Source::End),
                 Place::NotYet => jobs::next_change(&mut revision).await?,

@@ -108,15 +108,15 @@ fn show(node: &Node, state: &State) -> NodeView {
         memory_mib: capacity.map_or(0, |capacity| capacity.memory_mib),
         memory_mib_free: free.as_ref().map_or(0, FreeResources::memory_mib),
         running: u32::try_from(node.parts.len()).unwrap_or(u32::MAX),
-        last_seen: last_seen(node, state),
+        last_seen: last_seen(node),
         version: None,
         capabilities: inventory.map_or_else(Capabilities::default, |inventory| inventory.capabilities),
         labels: inventory.map(|inventory| inventory.labels.clone()).unwrap_or_default(),
     }
 }
 
-/// Of a node that is away, when it went away; of one that is here nothing is written down each time it speaks.
-fn last_seen(node: &Node, _: &State) -> Option<spillway_types::UnixMs> {
+/// Of a node that is away, when it went away; what one that is here says is not written down each time.
+fn last_seen(node: &Node) -> Option<spillway_types::UnixMs> {
     matches!(node.state, NodeState::Disconnected | NodeState::Lost).then_some(node.since)
 }
 

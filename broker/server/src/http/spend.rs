@@ -49,8 +49,8 @@ pub(super) async fn report(
     }
 }
 
-/// What is read for a key: the store knows sites and payees, not kinds and providers. Also by group, so that a
-/// member's report is the member's.
+/// What is read for a key: the store knows sites and payees, not kinds and providers. Also by group, so that
+/// a member's report is the member's.
 fn columns(by: &[SpendKey], who: &Who) -> Vec<SpendBy> {
     let column = |key: &SpendKey| match key {
         SpendKey::Group => SpendBy::Group,

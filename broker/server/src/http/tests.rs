@@ -4,5 +4,6 @@ mod accounts;
 mod doors;
 mod fleet;
 mod jobs;
+mod live;
 mod logs;
 mod world;

@@ -76,8 +76,12 @@ pub async fn watch_leases(sessions: Arc<Sessions>) {
         for lease in sessions.liveness.over(open) {
             tracing::warn!(attempt = %lease.attempt, rank = lease.rank, node.id = %lease.node, "the node was silent past lease, grace and margin");
             let command = Command::DeclareSilent { attempt: lease.attempt, rank: lease.rank };
-            if let Err(error) = sessions.engine.command(command).await {
-                tracing::error!(%error, attempt = %lease.attempt, "a silent part could not be declared; trying again");
+            match sessions.engine.command(command).await {
+                // Should the node be heard again, it begins with a hello.
+                Ok(_) => sessions.hang_up(lease.node),
+                Err(error) => {
+                    tracing::error!(%error, attempt = %lease.attempt, "a silent part could not be declared; trying again");
+                }
             }
         }
     }

@@ -246,7 +246,12 @@ impl Open<'_> {
         let command = Command::Report { node: self.node, epoch: self.epoch, first, reports };
         match self.sessions.engine.command(command).await? {
             Reply::Acked(through) => Ok(self.handle.send(&ToAgent::Acked { through }).await?),
-            _ => Err(End::Protocol("an answer to something else".to_owned())),
+            Reply::Done
+            | Reply::Job(_)
+            | Reply::Node(_)
+            | Reply::Session { .. }
+            | Reply::Placed { .. }
+            | Reply::JoinToken(_) => Err(End::Protocol("an answer to something else".to_owned())),
         }
     }
 

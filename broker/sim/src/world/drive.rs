@@ -133,7 +133,7 @@ impl World {
         let wanted = desired::parts_at(self.federation.state(), id);
         let order = |part| Order::of(part, self.programs.get(&part.job.id));
         let orders: Vec<Order> = wanted.iter().map(order).collect();
-        let listed = self.listed(id);
+        let listed: BTreeSet<AttemptId> = wanted.iter().map(|part| part.attempt.id).collect();
         let Some(node) = self.nodes.get_mut(&id).filter(|node| node.link != Link::Down) else { return };
         self.extended.extend(listed.iter().map(|attempt| ((*attempt, id), self.now)));
         node.renew(&listed, self.now);

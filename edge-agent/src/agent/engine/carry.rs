@@ -99,12 +99,12 @@ impl Engine {
     /// Hands the collected orders to the executor, one batch at a time. What was seen of the broker is durable
     /// before anything starts because of it.
     pub(super) fn begin_batch(&mut self) {
-        if self.batch_under_way || self.orders.is_empty() {
+        if self.under_way.batch || self.orders.is_empty() {
             return;
         }
-        self.batch_under_way = true;
+        self.under_way.batch = true;
         let orders = std::mem::take(&mut self.orders);
-        let memory = std::mem::take(&mut self.memory_changed).then(|| self.memory.clone());
+        let memory = self.memory.take_changed();
         let path = self.state.join("agent.json");
         self.executor.carry_out(orders, move || memory.map_or(Ok(()), |memory| memory.save(&path)));
     }

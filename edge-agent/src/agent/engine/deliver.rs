@@ -13,6 +13,13 @@ const BATCH_BYTES: usize = 256 * 1024;
 /// Pieces of output that one turn moves to the spool, so that a large output does not hold up renewals.
 const PIECES_A_TURN: usize = 32;
 
+/// Whether a part's output is in the spool.
+#[derive(PartialEq, Eq)]
+enum Progress {
+    Whole,
+    More,
+}
+
 impl Engine {
     /// Writes to the spool what is not there yet. Where that fails, jobs run on, leases are renewed, and the
     /// next turn tries again: everything is made from the parts' folders.
@@ -41,19 +48,29 @@ impl Engine {
             self.spool.append(&event)?;
         }
         let Known::Ended(record) = known else { return Ok(()) };
+        if record.started && self.report_output(part, pieces)? == Progress::More {
+            return Ok(());
+        }
+        self.spool.append(&report::end(part, &record, &self.said(&part)))?;
+        Ok(())
+    }
+
+    /// Moves a part's output to the spool, as far as this turn may.
+    fn report_output(&mut self, part: PartKey, pieces: &mut usize) -> Result<Progress, SpoolError> {
         let folder = self.executor.folder(part);
-        while record.started {
+        loop {
             let piece = output::next_piece(&folder, part, self.said(&part).output_to).unwrap_or_else(|error| {
                 tracing::error!(%part, %error, "the output of a part cannot be read; the rest of it is lost");
                 None
             });
-            let Some(event) = piece else { break };
-            let Some(left) = pieces.checked_sub(1) else { return Ok(()) };
+            let Some(event) = piece else { return Ok(Progress::Whole) };
+            let Some(left) = pieces.checked_sub(1) else {
+                self.output_waits = true;
+                return Ok(Progress::More);
+            };
             *pieces = left;
             self.spool.append(&event)?;
         }
-        self.spool.append(&report::end(part, &record, &self.said(&part)))?;
-        Ok(())
     }
 
     pub(super) fn note_spool_trouble(&mut self, error: &SpoolError) {
@@ -68,12 +85,12 @@ impl Engine {
     }
 
     pub(super) fn begin_sync(&mut self) {
-        if self.sync_under_way {
+        if self.under_way.sync {
             return;
         }
         match self.spool.sync_job() {
             Ok(Some(job)) => {
-                self.sync_under_way = true;
+                self.under_way.sync = true;
                 let done = self.wires.sync_done.clone();
                 // The channel has room for the one sync under way.
                 drop(tokio::task::spawn_blocking(move || done.blocking_send(job.run()).ok()));

@@ -92,6 +92,12 @@ impl Draft {
         self
     }
 
+    /// It would rather wait for the machines here than pay for the cloud.
+    fn patient(mut self) -> Self {
+        self.0.file.placement = Some(WhereFile { max_wait: Some("5m".into()), ..WhereFile::default() });
+        self
+    }
+
     fn days(mut self, time: &str) -> Self {
         (self.0.file.time_limit, self.0.file.expected) = (Some(time.into()), None);
         self.0.meant = Meant::BeRefused;
@@ -106,15 +112,15 @@ impl Draft {
 }
 
 /// The whole load, in the order of submission. The gang fills the DGX nodes first, what comes then waits for
-/// them as long as that is worth it, and the rest spills into the cloud.
+/// them as long as that is worth it or as its user says, and the rest spills into the cloud.
 pub(super) fn load() -> Vec<Piece> {
     let mut drafts = vec![
         Draft::new("vision", "pretrain-2x8", Some("H100:8"), 3).nodes(2),
         Draft::new("robotics", "render-1", Some("RTX4090:1"), 2),
         Draft::new("robotics", "render-2", Some("RTX4090:1"), 2),
         Draft::new("robotics", "world-model", Some("H100:8"), 0).nodes(2).days("1d"),
-        Draft::new("language", "finetune-1", Some("H100:8"), 3),
-        Draft::new("language", "finetune-2", Some("H100:8"), 3),
+        Draft::new("language", "finetune-1", Some("H100:8"), 3).patient(),
+        Draft::new("language", "finetune-2", Some("H100:8"), 3).patient(),
         Draft::new("language", "finetune-3", Some("H100:8"), 3),
         Draft::new("vision", "patient-data", Some("H100:1"), 2).residency(EU_JURISDICTION),
         Draft::new("robotics", "broken-input", Some("H100:1"), 1).running(MISSING, Meant::Fail),
@@ -123,12 +129,14 @@ pub(super) fn load() -> Vec<Piece> {
     for index in 1..=3 {
         drafts.push(Draft::new("vision", &format!("resize-{index}"), None, 1));
     }
-    for index in 1..=6 {
-        drafts.push(Draft::new("vision", &format!("eval-{index}"), Some("H100:1"), 2));
-        drafts.push(Draft::new("language", &format!("embed-{index}"), Some("H100:1"), 2));
+    for index in 1..=8 {
+        drafts.push(Draft::new("vision", &format!("eval-{index}"), Some("H100:1"), 2).patient());
+    }
+    for index in 1..=4 {
+        drafts.push(Draft::new("language", &format!("embed-{index}"), Some("H100:1"), 3));
     }
     for index in 1..=3 {
-        drafts.push(Draft::new("robotics", &format!("policy-{index}"), Some("H100:1"), 1));
+        drafts.push(Draft::new("robotics", &format!("policy-{index}"), Some("H100:1"), 1).patient());
     }
     drafts.into_iter().map(|draft| draft.0).collect()
 }

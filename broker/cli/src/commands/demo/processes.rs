@@ -88,27 +88,26 @@ impl Crew {
         Ok(())
     }
 
-    /// Fails where a process has ended, with the last lines that it wrote.
+    /// Fails where a process has ended.
     ///
     /// # Errors
-    /// Which, how, and what it said.
+    /// Which, and how.
     pub(super) fn check(&mut self) -> anyhow::Result<()> {
         for member in &mut self.members {
             let ended = member.child.try_wait().with_context(|| format!("cannot watch {}", member.name))?;
             if let Some(status) = ended {
-                bail!(
-                    "{} ended by itself ({status}); it said last:\n{}",
-                    member.name,
-                    last_lines(&member.log)
-                );
+                bail!("{} ended by itself ({status})", member.name);
             }
         }
         Ok(())
     }
 
-    /// The last lines of what the first process, the broker, said.
-    pub(super) fn first_log(&self) -> Option<String> {
-        self.members.first().map(|member| last_lines(&member.log)).filter(|lines| !lines.is_empty())
+    /// The last lines of a process that has ended, with its name; of the broker where none has.
+    pub(super) fn telling_log(&mut self) -> Option<(String, String)> {
+        let ended = |member: &mut Member| !matches!(member.child.try_wait(), Ok(None));
+        let at = self.members.iter_mut().position(ended).unwrap_or(0);
+        let member = self.members.get(at)?;
+        Some((member.name.clone(), last_lines(&member.log)))
     }
 
     /// Ends everything: the youngest first, as the broker is the oldest; then whatever is left. Gives how many

@@ -2,13 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use spillway_api::ErrorCode;
 use spillway_api::v1::{
     AttemptNode, AttemptView, BrokerMode, CloudView, GroupView, HealthView, InstanceView, JobDefaults,
     JobState, JobSummary, JobView, SiteView, SpendKey, SpendReport, SpendRow, TaskCounts,
 };
-use spillway_types::{AttemptState, DurationMs, HourlyRate, InstanceState, Money, SiteKind, UnixMs};
+use spillway_types::{
+    AttemptState, DurationMs, HourlyRate, InstanceId, InstanceState, Money, SiteKind, SiteName, UnixMs,
+};
 
-use super::load;
+use super::load::{self, Meant};
+use super::summary::{Evidence, Refused};
 
 /// A moment to count from.
 const BEGAN: UnixMs = UnixMs(1_790_000_000_000);
@@ -36,7 +40,7 @@ pub(super) fn summary(name: &str, state: JobState) -> JobSummary {
 }
 
 /// A job that was placed once, at a site of this kind, waited for a second and ran for two.
-pub(super) fn job(name: &str, state: JobState, site: &str, kind: SiteKind, cost_micros: i64) -> JobView {
+fn job(name: &str, state: JobState, site: &str, kind: SiteKind, cost_micros: i64) -> JobView {
     let at = |ms| Some(UnixMs(BEGAN.0 + ms));
     let attempt = AttemptView {
         id: id("att", 1),
@@ -91,7 +95,7 @@ pub(super) fn cloud(instances: &[(&str, InstanceState)]) -> CloudView {
     CloudView { name: "demo-cloud".parse().expect("a name"), regions: vec![], instances, problem: None }
 }
 
-pub(super) fn spend(rows: &[(&str, &str, i64)]) -> SpendReport {
+fn spend(rows: &[(&str, &str, i64)]) -> SpendReport {
     let total = Money::usd_micros(rows.iter().map(|(_, _, micros)| micros).sum());
     let row = |(group, site, micros): &(&str, &str, i64)| SpendRow {
         keys: BTreeMap::from([
@@ -110,7 +114,7 @@ pub(super) fn spend(rows: &[(&str, &str, i64)]) -> SpendReport {
     }
 }
 
-pub(super) fn group(name: &str, budget: i64, spent: i64) -> GroupView {
+fn group(name: &str, budget: i64, spent: i64) -> GroupView {
     GroupView {
         name: name.parse().expect("a name"),
         parent: None,
@@ -124,7 +128,7 @@ pub(super) fn group(name: &str, budget: i64, spent: i64) -> GroupView {
     }
 }
 
-pub(super) fn health() -> HealthView {
+fn health() -> HealthView {
     HealthView {
         version: "0.1.0".to_owned(),
         deployment: "d".to_owned(),
@@ -135,5 +139,34 @@ pub(super) fn health() -> HealthView {
         invariant_violations: 0,
         ledger_imbalance_micros: 0,
         database: "sqlite".to_owned(),
+    }
+}
+
+pub(super) fn refused(meant: bool, code: ErrorCode) -> Refused {
+    let (name, group, reason) = ("world-model".to_owned(), "robotics".to_owned(), "too dear".to_owned());
+    Refused { name, group, code, reason, hint: None, meant }
+}
+
+/// A demo in which everything went as it should.
+pub(super) fn evidence() -> Evidence {
+    let instance = |number| id::<InstanceId>("inst", number);
+    let region: SiteName = "cloud-a".parse().expect("a name");
+    Evidence {
+        jobs: vec![
+            (Meant::Succeed, job("a", JobState::Succeeded, "seoul-dgx", SiteKind::OnPrem, 300)),
+            (Meant::Succeed, job("b", JobState::Succeeded, "cloud-a", SiteKind::Cloud, 500)),
+            (Meant::Succeed, job("c", JobState::Succeeded, "desk", SiteKind::Personal, 20)),
+            (Meant::Fail, job("d", JobState::Failed, "seoul-dgx", SiteKind::OnPrem, 100)),
+            (Meant::BeCancelled, job("e", JobState::Cancelled, "seoul-dgx", SiteKind::OnPrem, 80)),
+        ],
+        refused: vec![refused(true, ErrorCode::BudgetExceeded)],
+        instances: BTreeMap::from([
+            (instance(1), (region.clone(), InstanceState::Gone)),
+            (instance(2), (region, InstanceState::Gone)),
+        ]),
+        spend: spend(&[("vision", "seoul-dgx", 480), ("vision", "cloud-a", 500), ("robotics", "desk", 20)]),
+        groups: vec![group("vision", 40_000_000, 980), group("robotics", 10_000_000, 20)],
+        health: health(),
+        dispatch_us: vec![40_049, 9_000, 50_000],
     }
 }

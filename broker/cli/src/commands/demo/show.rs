@@ -6,13 +6,18 @@ use spillway_types::Money;
 
 use super::summary::{JobLine, Summary};
 use crate::output::Look;
-use crate::render::value::{gpu_hours, list, maybe};
+use crate::render::value::{list, maybe};
 use crate::table::Table;
+
+/// Columns of a terminal from which on the reasons are shown: below, they would fold into many short lines.
+const ROOM_FOR_REASONS: u16 = 110;
 
 /// The whole summary.
 pub(super) fn summary(look: &Look, summary: &Summary) -> String {
-    let mut text = String::from("Who ran where, and why\n");
-    text.push_str(&jobs(look, summary));
+    let roomy = look.width.is_none_or(|columns| columns >= ROOM_FOR_REASONS);
+    let (title, why_head) =
+        if roomy { ("Who ran where, and why", "WHY") } else { ("Who ran where; -o json says why", "?WHY") };
+    let mut text = format!("{title}\n{}", jobs(look, summary, why_head));
     for refused in &summary.refused {
         text.push_str(&format!("\n{} of {} was refused: {}\n", refused.name, refused.group, refused.reason));
     }
@@ -42,8 +47,8 @@ pub(super) fn summary(look: &Look, summary: &Summary) -> String {
     text
 }
 
-fn jobs(look: &Look, summary: &Summary) -> String {
-    let heads = ["JOB", "GROUP", "#STATE", "WHERE", "?ON", ">WAITED", ">RAN", ">COST", "?WHY"];
+fn jobs(look: &Look, summary: &Summary, why_head: &str) -> String {
+    let heads = ["JOB", "GROUP", "#STATE", "WHERE", "?ON", ">WAITED", ">RAN", ">COST", why_head];
     let mut table = Table::new(look, &heads);
     for job in &summary.jobs {
         table.row([
@@ -51,7 +56,7 @@ fn jobs(look: &Look, summary: &Summary) -> String {
             job.group.to_string(),
             job.state.as_str().to_owned(),
             maybe(job.site.as_ref()),
-            list(&job.hosts),
+            job.instance_type.as_ref().map_or_else(|| list(&job.hosts), ToString::to_string),
             job.waited_ms.map(seconds).unwrap_or_default(),
             job.ran_ms.map(seconds).unwrap_or_default(),
             dollars(job.cost_micros),
@@ -70,12 +75,12 @@ fn why(look: &Look, job: &JobLine) -> String {
 }
 
 fn spend(look: &Look, summary: &Summary) -> String {
-    let mut table = Table::new(look, &["GROUP", "SITE", ">AMOUNT", ">GPU HOURS"]);
+    let mut table = Table::new(look, &["GROUP", "SITE", ">AMOUNT", ">GPU TIME"]);
     for row in &summary.spend.rows {
-        table.row([row.group.clone(), row.site.clone(), dollars(row.amount_micros), gpu_hours(row.gpu_ms)]);
+        table.row([row.group.clone(), row.site.clone(), dollars(row.amount_micros), seconds(row.gpu_ms)]);
     }
     let used: u64 = summary.spend.rows.iter().map(|row| row.gpu_ms).sum();
-    table.row(["total".to_owned(), String::new(), dollars(summary.spend.total_micros), gpu_hours(used)]);
+    table.row(["total".to_owned(), String::new(), dollars(summary.spend.total_micros), seconds(used)]);
     table.lines()
 }
 
@@ -116,12 +121,30 @@ fn shell_word(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use spillway_types::UnixMs;
+
+    use super::super::samples;
     use super::*;
 
     #[test]
     fn values_read_well() {
         assert_eq!([seconds(0), seconds(1249), seconds(59_960)], ["0.0s", "1.2s", "60.0s"]);
         assert_eq!(dollars(1_667), "0.0017 USD");
+    }
+
+    #[test]
+    fn the_whole_reads_well() {
+        let mut summary = Summary::of(samples::evidence(), Duration::from_secs(20));
+        summary.note_processes_left(0);
+        let look = |width| Look { wide: false, width, now: UnixMs(0) };
+        insta::assert_snapshot!(super::summary(&look(None), &summary));
+        let narrow = super::summary(&look(Some(80)), &summary);
+        assert!(
+            narrow.starts_with("Who ran where; -o json says why\n") && !narrow.contains("WHY"),
+            "{narrow}"
+        );
     }
 
     #[test]

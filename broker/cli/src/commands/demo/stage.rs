@@ -61,10 +61,10 @@ warm = "1s"
 sweep = "1s"
 stray_age = "10s"
 renew = "1s"
-no_capacity_pause = "2s"
 "#;
 
 const CLOUDS: &str = r#"# What the cloud of the demo offers. Its instances are processes of this machine.
+# One region is cheaper for a whole machine, the other for a single GPU.
 [[regions]]
 name = "cloud-virginia"
 jurisdiction = "us"
@@ -77,7 +77,6 @@ gpu_memory = "80GB"
 cpus = 192
 memory = "2TB"
 price = "55.04"
-limit = 1
 
 [[regions.types]]
 name = "p5.4xlarge"
@@ -86,7 +85,6 @@ gpu_memory = "80GB"
 cpus = 16
 memory = "256GB"
 price = "6.88"
-limit = 2
 
 [[regions]]
 name = "cloud-frankfurt"
@@ -99,8 +97,7 @@ gpus = "H100:8"
 gpu_memory = "80GB"
 cpus = 192
 memory = "2TB"
-price = "68.80"
-limit = 1
+price = "51.60"
 
 [[regions.types]]
 name = "p5.4xlarge"
@@ -109,7 +106,6 @@ gpu_memory = "80GB"
 cpus = 16
 memory = "256GB"
 price = "8.60"
-limit = 2
 "#;
 
 /// A machine of the demo: its name, and what it declares.

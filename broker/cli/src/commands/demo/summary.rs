@@ -7,7 +7,8 @@ use serde::Serialize;
 use spillway_api::ErrorCode;
 use spillway_api::v1::{GroupView, HealthView, JobState, JobView, SpendReport};
 use spillway_types::{
-    DurationMs, FailureReason, GroupName, InstanceId, InstanceState, JobId, Money, SiteKind, SiteName,
+    DurationMs, FailureReason, GroupName, InstanceId, InstanceState, InstanceType, JobId, Money, SiteKind,
+    SiteName,
 };
 
 use super::load::Meant;
@@ -119,6 +120,8 @@ pub(super) struct JobLine {
     pub site: Option<SiteName>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<SiteKind>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance_type: Option<InstanceType>,
     pub hosts: Vec<String>,
     pub because: String,
     /// From the submission to the start of the last attempt's programs.
@@ -293,12 +296,20 @@ fn line(job: &JobView) -> JobLine {
         state: job.summary.state,
         site: newest.map(|attempt| attempt.site.clone()),
         kind: newest.map(|attempt| attempt.kind),
-        hosts: newest.iter().flat_map(|attempt| &attempt.nodes).map(|node| node.hostname.clone()).collect(),
+        instance_type: newest.and_then(|attempt| attempt.instance_type.clone()),
+        hosts: hosts(job),
         because: newest.map(|attempt| attempt.because.clone()).unwrap_or_default(),
         waited_ms: started.map(|started| milliseconds(started.since(job.summary.submitted))),
         ran_ms: ran.map(milliseconds),
         cost_micros: job.summary.cost.micros,
     }
+}
+
+/// Names of the nodes of the last attempt; one that is gone is known by its id alone, which says nothing here.
+fn hosts(job: &JobView) -> Vec<String> {
+    let nodes = job.attempts.first().into_iter().flat_map(|attempt| &attempt.nodes);
+    let named = nodes.filter(|node| node.hostname != node.node.to_string());
+    named.map(|node| node.hostname.clone()).collect()
 }
 
 #[cfg(test)]

@@ -2,39 +2,8 @@
 
 use spillway_api::v1::JobState;
 
-use super::super::samples::{group, health, job, spend};
+use super::super::samples::{evidence, refused};
 use super::*;
-
-fn refused(meant: bool, code: ErrorCode) -> Refused {
-    let (name, group, reason) = ("world-model".to_owned(), "robotics".to_owned(), "too dear".to_owned());
-    Refused { name, group, code, reason, hint: None, meant }
-}
-
-/// A demo in which everything went as it should.
-fn evidence() -> Evidence {
-    let instance = |number: u32| -> InstanceId {
-        format!("inst_0198f000000070008000{number:012x}").parse().expect("an id")
-    };
-    let region: SiteName = "cloud-a".parse().expect("a name");
-    Evidence {
-        jobs: vec![
-            (Meant::Succeed, job("a", JobState::Succeeded, "seoul-dgx", SiteKind::OnPrem, 300)),
-            (Meant::Succeed, job("b", JobState::Succeeded, "cloud-a", SiteKind::Cloud, 500)),
-            (Meant::Succeed, job("c", JobState::Succeeded, "desk", SiteKind::Personal, 20)),
-            (Meant::Fail, job("d", JobState::Failed, "seoul-dgx", SiteKind::OnPrem, 100)),
-            (Meant::BeCancelled, job("e", JobState::Cancelled, "seoul-dgx", SiteKind::OnPrem, 80)),
-        ],
-        refused: vec![refused(true, ErrorCode::BudgetExceeded)],
-        instances: BTreeMap::from([
-            (instance(1), (region.clone(), InstanceState::Gone)),
-            (instance(2), (region, InstanceState::Gone)),
-        ]),
-        spend: spend(&[("vision", "seoul-dgx", 480), ("vision", "cloud-a", 500), ("robotics", "desk", 20)]),
-        groups: vec![group("vision", 40_000_000, 980), group("robotics", 10_000_000, 20)],
-        health: health(),
-        dispatch_us: vec![40_049, 9_000, 50_000],
-    }
-}
 
 fn summary(change: impl FnOnce(&mut Evidence)) -> Summary {
     let mut evidence = evidence();
@@ -59,12 +28,14 @@ fn what_happened_is_counted_and_added_up() {
     assert_eq!(first.hosts, ["seoul-dgx-host"]);
 }
 
+type Change = fn(&mut Evidence);
+
 #[test]
 fn each_check_notices_what_it_is_for() {
-    let failing = |change: fn(&mut Evidence)| -> Vec<&'static str> {
+    let failing = |change: Change| -> Vec<&'static str> {
         summary(change).checks.iter().filter(|check| !check.passed).map(|check| check.what).collect()
     };
-    let cases: [(fn(&mut Evidence), &str); 11] = [
+    let cases: [(Change, &str); 11] = [
         (|e| e.jobs[0].1.summary.state = JobState::Failed, "every job ended as it was meant to"),
         (|e| e.jobs[4].1.summary.state = JobState::Succeeded, "every job ended as it was meant to"),
         (|e| e.refused.clear(), "the job that is too dear was refused at once"),

@@ -29,7 +29,7 @@ pub(super) struct Watch<'a> {
     federation: &'a Federation,
     jobs: BTreeMap<JobId, (Meant, JobSummary)>,
     refused: Vec<Refused>,
-    /// Every instance that was ever seen.
+    /// Every instance that was ever seen at a provider: an intent that found no machine is none.
     instances: BTreeMap<InstanceId, (SiteName, InstanceState)>,
     /// Since when the job runs that is meant to be cancelled, and whether that was asked for.
     to_cancel: BTreeMap<JobId, (Instant, Asked)>,
@@ -145,6 +145,7 @@ impl<'a> Watch<'a> {
         let jobs = all.into_iter().filter(|job| self.jobs.contains_key(&job.id)).collect();
         let clouds = admin.clouds().await?.items;
         let seen = clouds.iter().flat_map(|cloud| &cloud.instances);
+        let seen = seen.filter(|instance| instance.provider_id.is_some());
         let seen: BTreeMap<_, _> =
             seen.map(|instance| (instance.id, (instance.site.clone(), instance.state))).collect();
         // What is not listed any more went long ago.
@@ -204,6 +205,7 @@ fn change(before: &JobSummary, now: &JobSummary) -> Option<String> {
     let sites: Vec<&str> = now.sites.iter().map(SiteName::as_str).collect();
     let sites = sites.join(", ");
     match now.state {
+        JobState::Provisioning if sites.is_empty() => Some(format!("{} leaves for the cloud", now.name)),
         JobState::Provisioning => Some(format!("{} leaves for {sites}", now.name)),
         JobState::Running => Some(format!("{} runs on {sites}", now.name)),
         JobState::Succeeded | JobState::Failed | JobState::Cancelled if sites.is_empty() => {

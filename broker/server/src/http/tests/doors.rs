@@ -6,13 +6,15 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::http::Method;
 use axum::middleware::from_fn_with_state;
-use axum::response::IntoResponse;
 use axum::routing::get;
+use futures_util::StreamExt;
 use spillway_api::ErrorCode;
 use spillway_api::error::ErrorEnvelope;
+use spillway_api::v1::LogQuery;
 use tokio_util::sync::CancellationToken;
 
-use super::super::{Access, build, guard, routes};
+use super::super::guard::{Gate, Pace, guard};
+use super::super::{Access, routes, share};
 use super::world::{World, job, refused, submit};
 
 fn code(body: &str) -> ErrorCode {
@@ -109,51 +111,39 @@ async fn a_body_over_the_limit_is_refused_with_its_size() {
     assert_eq!(world.raw("POST", "/v1/groups", token, &body).await.0, 413, "over it");
 }
 
+async fn broken() -> &'static str {
+    panic!("a defect")
+}
+
 #[tokio::test]
 async fn a_panic_becomes_an_envelope() {
+    use hyper::service::Service;
     let world = World::start().await;
-    let api = super::super::share(world.app.clone(), CancellationToken::new());
-    let gate = guard::Gate {
-        api,
-        method: Method::GET,
-        path: "/",
-        access: Access::Anyone,
-        pace: guard::Pace::Prompt,
-    };
-    async fn broken() -> &'static str {
-        panic!("a defect")
-    }
-    let mut router: axum::Router =
-        axum::Router::new().route("/", get(broken).route_layer(from_fn_with_state(gate, guard::guard)));
-    let request = Request::new(Body::empty());
-    let response = tower_call(&mut router, request).await;
+    let api = share(world.app.clone(), CancellationToken::new());
+    let gate = Gate { api, method: Method::GET, path: "/", access: Access::Anyone, pace: Pace::Prompt };
+    let router: axum::Router =
+        axum::Router::new().route("/", get(broken).route_layer(from_fn_with_state(gate, guard)));
+    let service = hyper_util::service::TowerToHyperService::new(router);
+    let response = service.call(Request::new(Body::empty())).await.unwrap();
     assert_eq!(response.status(), 500);
     let body = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
     assert_eq!(code(std::str::from_utf8(&body).unwrap()), ErrorCode::Internal);
 }
 
-async fn tower_call(router: &mut axum::Router, request: Request) -> axum::response::Response {
-    use hyper::service::Service;
-    let service = hyper_util::service::TowerToHyperService::new(router.clone());
-    service.call(request).await.into_response()
-}
-
 #[tokio::test]
-async fn a_shutdown_ends_long_polls() {
+async fn a_shutdown_ends_what_waits() {
     let mut world = World::start().await;
     let ada = world.client("ada");
     let job = submit(&ada, "run: x", "k").await;
+    let query = LogQuery { follow: true, ..LogQuery::default() };
+    let mut pieces = Box::pin(ada.logs(job.id, &query).await.unwrap());
     let poll = tokio::spawn(async move { ada.wait_for_job(job.id, Duration::from_secs(30)).await });
-    while world.engine.revision().has_changed().is_err() {}
-    let waiting = super::super::build(world.app.clone(), CancellationToken::new());
-    drop(waiting);
+    world.with_token(None).health().await.unwrap();
     world.stop.cancel();
-    let answered = tokio::time::timeout(Duration::from_secs(3), poll).await.expect("the poll ends").unwrap();
-    // It was answered with what was true, or came too late to be heard at all.
-    if let Ok(view) = answered {
-        assert!(!view.summary.state.is_final());
-    }
-    let served = tokio::time::timeout(Duration::from_secs(5), &mut world.serving).await.expect("it stops");
-    served.unwrap().unwrap();
-    let _ = build;
+    let limit = Duration::from_secs(4);
+    let piece = tokio::time::timeout(limit, pieces.next()).await.expect("the output ends");
+    assert!(matches!(piece, Some(Err(_))), "broken off, so that it is asked for again: {piece:?}");
+    let polled = tokio::time::timeout(limit, poll).await.expect("the poll ends").unwrap();
+    assert!(polled.is_err() || polled.is_ok_and(|view| !view.summary.state.is_final()));
+    tokio::time::timeout(limit, &mut world.serving).await.expect("it stops").unwrap().unwrap();
 }

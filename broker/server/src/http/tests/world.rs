@@ -11,6 +11,7 @@ use spillway_core::{Command, Reply, snapshot};
 use spillway_policies::Policy;
 use spillway_store::Store;
 use spillway_tunnel::identity::DeploymentCa;
+use spillway_tunnel::quic::{Listener, Timings};
 use spillway_types::{
     Accelerator, AttemptId, Capabilities, DurationMs, Inventory, InventorySource, NodeCapacity, NodeId,
     PartEnd, Role, SiteKind, Tariff,
@@ -26,8 +27,6 @@ use crate::outputs::Outputs;
 use crate::secrets::{self, InstanceKey};
 use crate::sessions::{Rhythm, Sessions};
 use crate::{Engine, View};
-
-pub(super) const FINGERPRINT: &str = "ab12";
 
 pub(super) struct World {
     pub(super) app: Arc<App>,
@@ -56,6 +55,11 @@ impl World {
         let (node, epoch) = connect(&engine).await;
         let ca = DeploymentCa::load_or_create(folder.path(), "test", engine.clock().now()).unwrap();
         let key = InstanceKey::load_or_create(&folder.path().join("key")).unwrap();
+        let now = engine.clock().now();
+        let tunnel =
+            Listener::bind("127.0.0.1:0".parse().unwrap(), ca.issue_server(now).unwrap(), Timings::default());
+        let tunnel = tunnel.unwrap();
+        let (broker_addr, ca_fingerprint) = (tunnel.local_addr().unwrap().to_string(), ca.fingerprint());
         let outputs = Arc::new(Outputs::open(&folder.path().join("outputs")).unwrap());
         let stop = CancellationToken::new();
         let rhythm = Rhythm { renew_every: DurationMs::from_secs(10), stop: stop.clone() };
@@ -65,10 +69,11 @@ impl World {
             sessions: Sessions::new(engine.clone(), ca, key, Arc::clone(&outputs), rhythm),
             outputs,
             clouds: watch::channel(problems).1,
-            broker_addr: "broker.example:7879".to_owned(),
-            ca_fingerprint: FINGERPRINT.to_owned(),
+            broker_addr,
+            ca_fingerprint,
             database: "sqlite".to_owned(),
         });
+        tokio::spawn(Arc::clone(&app.sessions).serve(tunnel));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let serving = tokio::spawn(serve(listener, Arc::clone(&app), stop.clone()));
@@ -87,7 +92,7 @@ impl World {
     pub(super) async fn raw(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> (u16, String) {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-length: {}\r\n{headers}\r\n",
+            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n",
             body.len()
         );
         stream.write_all(head.as_bytes()).await.unwrap();
@@ -115,7 +120,7 @@ impl World {
         let first = self.reported + 1;
         let reports = vec![PartReport { attempt, rank: 0, news }];
         let command = Command::Report { node: self.node, epoch: self.epoch, first, reports };
-        assert_eq!(self.engine.command(command).await, Ok(Reply::Acked(first)));
+        assert_eq!(self.engine.command(command).await.unwrap(), Reply::Acked(first));
         self.reported = first;
     }
 
@@ -177,31 +182,33 @@ fn declarations() -> Vec<Command> {
     commands
 }
 
-async fn connect(engine: &Engine) -> (NodeId, u64) {
-    let proof = JoinProof::Token { hash: "join".to_owned() };
-    let enrol = Command::Enrol { proof, key_hash: "key".to_owned(), hostname: "dgx1".to_owned() };
-    let Ok(Reply::Node(node)) = engine.command(enrol).await else { panic!("not enrolled") };
+/// What a machine with these accelerators has.
+pub(super) fn inventory(hostname: &str, model: &str, gpus: u32) -> Inventory {
     let gpu = |index| Accelerator {
         index,
         uuid: format!("GPU-{index}"),
-        model: "A100".parse().unwrap(),
+        model: model.parse().unwrap(),
         memory_mib: 81_920,
         mig: vec![],
         domain: None,
     };
-    let inventory = Inventory {
-        hostname: "dgx1".to_owned(),
-        capacity: NodeCapacity {
-            accelerators: (0..4).map(gpu).collect(),
-            cpus_milli: 64_000,
-            memory_mib: 262_144,
-        },
+    let accelerators = (0..gpus).map(gpu).collect();
+    Inventory {
+        hostname: hostname.to_owned(),
+        capacity: NodeCapacity { accelerators, cpus_milli: 64_000, memory_mib: 262_144 },
         capabilities: Capabilities { process: true, container: false, fractions: false },
         source: InventorySource::Declared,
         labels: BTreeMap::new(),
-    };
+    }
+}
+
+async fn connect(engine: &Engine) -> (NodeId, u64) {
+    let proof = JoinProof::Token { hash: "join".to_owned() };
+    let enrol = Command::Enrol { proof, key_hash: "key".to_owned(), hostname: "dgx1".to_owned() };
+    let Ok(Reply::Node(node)) = engine.command(enrol).await else { panic!("not enrolled") };
+    let inventory = Box::new(inventory("dgx1", "A100", 4));
     let observed = BTreeSet::new();
-    let command = Command::Connect { node, boot_nonce: 1, inventory: Box::new(inventory), observed };
+    let command = Command::Connect { node, boot_nonce: 1, inventory, observed };
     let Ok(Reply::Session { epoch, .. }) = engine.command(command).await else { panic!("not connected") };
     (node, epoch)
 }

@@ -1,0 +1,9 @@
+//! The federation, told as stories: each test is one thing that can happen to jobs, nodes and instances.
+
+mod clouds;
+mod faults;
+mod gangs;
+mod life;
+mod nodes;
+mod rules;
+mod words;

@@ -1,0 +1,13 @@
+//! End-to-end tests with real processes. Each starts a federation of its own and closes with the auditor.
+//!
+//! [`crash`] kills the broker at every step of a job's way, [`agents`] and [`wires`] do the same to agents and to
+//! what lies between, [`copies`] starts brokers from old copies, [`databases`] takes the database away, and
+//! [`bad_input`] says wrong things.
+
+mod agents;
+mod bad_input;
+mod copies;
+mod crash;
+mod databases;
+mod happy;
+mod wires;

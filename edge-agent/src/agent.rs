@@ -1,7 +1,7 @@
 //! The agent: joins, keeps a session with the broker, and makes the node what the broker wants it to be.
 //!
-//! - [`engine`] is one task that owns all state: parts, leases, spool. It never waits for the network.
-//! - [`link`] is one task that dials, says hello, carries messages, and dials again.
+//! - `engine` is one task that owns all state: parts, leases, spool. It never waits for the network.
+//! - `link` is one task that dials, says hello, carries messages, and dials again.
 //! - A folder belongs to one agent: a lock on it refuses a second.
 //!
 //! When the agent ends, what runs goes on under its supervisors until the leases end, unless it is told to
@@ -35,6 +35,10 @@ pub use args::{AgentArgs, LabelError, run_to_end};
 pub use config::{AgentConfig, JoinToken, OnExit, TokenSource};
 use engine::Engine;
 use link::Link;
+
+/// The exit code of a binary whose agent ended with an error that [`AgentError::wants_power_off`]: whoever
+/// wraps the agent powers the machine off.
+pub const POWER_OFF_EXIT: u8 = 10;
 
 /// Why an agent ended although nobody told it to.
 #[derive(Debug, thiserror::Error)]

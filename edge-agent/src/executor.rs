@@ -149,7 +149,14 @@ impl Executor {
         fs::create_dir_all(&runs).map_err(refused)?;
         let (news, receiver) = mpsc::unbounded_channel();
         let boot = boot_id().map_err(refused)?;
-        let shared = Shared { exe, runs: runs.clone(), boot, news, runtime: Handle::current(), nursery: Mutex::default() };
+        let shared = Shared {
+            exe,
+            runs: runs.clone(),
+            boot,
+            news,
+            runtime: Handle::current(),
+            nursery: Mutex::default(),
+        };
         let executor = Self { shared: Arc::new(shared) };
         let found = executor.scan().map_err(refused)?;
         Ok((executor, receiver, found))
@@ -306,7 +313,9 @@ impl Shared {
         if let Some(living) = nursery.as_ref() {
             match living.supervise(&folder, output) {
                 Ok(()) => return Ok(()),
-                Err(error) => tracing::warn!(%error, "the process that supervisors come from is gone; another is started"),
+                Err(error) => {
+                    tracing::warn!(%error, "the process that supervisors come from is gone; another is started")
+                }
             }
         }
         // The old one is waited for before the new one starts.

@@ -1,7 +1,7 @@
 //! The supervisor of one part: a small process of its own session that outlives the agent and ends the
 //! program at the lease's deadline, even when the agent is dead or stopped.
 //!
-//! Run as `EXE supervise DIR`, or forked from the agent's [`nursery`]; the binaries hand over to
+//! Run as `EXE supervise DIR`, or forked from the agent's nursery; the binaries hand over to
 //! [`supervise_main`] before they do anything else. One thread, no runtime, no polling: it sleeps in `poll` on the
 //! program's pidfd, the FIFO `ctl` and a timer of CLOCK_BOOTTIME.
 //!
@@ -9,6 +9,9 @@
 //! kill what is left, write `exit.json`. It is the reaper of everything the program leaves behind, so nothing
 //! of a part outlives the part. It writes `started` to its standard output when the program runs; the end of
 //! that pipe is how its agent, if it lives, hears that the part is over.
+//!
+//! A supervisor that is killed takes the program along (by the kernel), but not what the program had started:
+//! the agent looks for that when it finds the part without a supervisor.
 //!
 //! Left out: cgroups, namespaces and containers.
 

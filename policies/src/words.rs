@@ -51,7 +51,8 @@ fn memory(mib: u64) -> String {
 
 /// What a job asks of one node, in words.
 pub(crate) fn asked(request: Option<&GpuRequest>, need: &Need) -> String {
-    request.map_or_else(|| format!("{} CPUs", cpus(need.cpus_milli)), gpus)
+    let noun = if need.cpus_milli == 1000 { "CPU" } else { "CPUs" };
+    request.map_or_else(|| format!("{} {noun}", cpus(need.cpus_milli)), gpus)
 }
 
 /// The first dimension in which `level` is too small for `need`, as `8 H100 wanted, 3 HAVE`.

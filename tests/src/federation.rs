@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use spillway_api::v1::{HealthView, JobState, JobView, JoinLine, JoinTokenRequest, NodeView};
+use spillway_api::v1::{AttemptView, HealthView, JobState, JobView, JoinLine, JoinTokenRequest, NodeView};
 use spillway_api::{Client, ClientError, Secret};
 use spillway_types::{AttemptState, JobId, NodeState};
 use tokio::runtime::Runtime;
@@ -51,6 +51,8 @@ pub struct Submitted {
 #[derive(Debug)]
 pub struct Federation {
     broker: Option<Spawned>,
+    /// Brokers that have ended. Dropping one would end what it has started as well, which a real end does not.
+    past: Vec<Spawned>,
     /// The on-prem agents, in the order of their joining.
     pub agents: Vec<Agent>,
     links: Vec<Link>,
@@ -81,8 +83,9 @@ impl Federation {
 
     /// Its database is there from now on.
     #[must_use]
-    pub fn with_database(self, database: &str) -> Self {
-        Self { database: database.to_owned(), ..self }
+    pub fn with_database(mut self, database: &str) -> Self {
+        database.clone_into(&mut self.database);
+        self
     }
 
     /// A federation on SQLite whose broker is not started yet.
@@ -98,6 +101,7 @@ impl Federation {
             .unwrap_or_else(|error| panic!("cannot make a folder: {error}"));
         Self {
             broker: None,
+            past: vec![],
             agents: vec![],
             links: vec![],
             submitted: vec![],
@@ -193,13 +197,13 @@ impl Federation {
     /// Ends the broker at once, as `kill -9`.
     pub fn kill_broker(&mut self) {
         self.broker().kill();
-        self.broker = None;
+        self.past.extend(self.broker.take());
     }
 
     /// Waits until the broker has died at its point.
     pub fn wait_broker_dead(&mut self) {
         self.broker().wait_killed(LATER);
-        self.broker = None;
+        self.past.extend(self.broker.take());
     }
 
     /// Asks the broker to stop and waits until it has.
@@ -209,7 +213,7 @@ impl Federation {
     pub fn stop_broker(&mut self) {
         let status = self.broker().stop(SOON);
         assert!(status.success(), "the broker stopped with {status}: {}", self.broker().stderr());
-        self.broker = None;
+        self.past.extend(self.broker.take());
     }
 
     /// A client with the admin's token.
@@ -282,7 +286,7 @@ impl Federation {
     fn start_agent(&mut self, spec: AgentSpec, line: &JoinLine) -> usize {
         let process = spec.start(Some(line.token.expose()));
         let name = spec.name.clone();
-        self.agents.push(Agent { spec, process });
+        self.agents.push(Agent::new(spec, process));
         self.wait_node(&name, NodeState::Ready);
         self.agents.len() - 1
     }
@@ -377,6 +381,17 @@ impl Federation {
         self.wait_evidence(job, "a start", |copies| (!copies.is_empty()).then_some(()));
     }
 
+    /// What the broker says of the attempt of this number, from 1.
+    ///
+    /// # Panics
+    /// There is none.
+    #[must_use]
+    pub fn attempt(&self, job: &Submitted, number: u32) -> AttemptView {
+        let attempts = self.job(job).attempts;
+        let found = attempts.iter().find(|attempt| attempt.number == number);
+        found.unwrap_or_else(|| panic!("{} has no attempt {number}: {attempts:#?}", job.work.name)).clone()
+    }
+
     /// Waits until nothing is left to do: every job has ended and is settled, every instance is gone.
     ///
     /// # Panics
@@ -416,5 +431,20 @@ impl Federation {
         let scene = self.runtime.block_on(auditor::collect(&self));
         let findings = auditor::audit(&scene);
         assert!(findings.is_empty(), "the auditor found:\n{}", findings.join("\n"));
+    }
+}
+
+impl Drop for Federation {
+    /// The other processes show their last words themselves.
+    #[expect(clippy::print_stderr, reason = "beside the panic of the test, where a person looks for its cause")]
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for machine in std::fs::read_dir(self.path().join("sky/machines")).into_iter().flatten().flatten() {
+            for log in ["machine.log", "agent.log"].map(|name| machine.path().join(name)) {
+                eprintln!("---- {}\n{}", log.display(), std::fs::read_to_string(&log).unwrap_or_default());
+            }
+        }
     }
 }

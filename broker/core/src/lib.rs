@@ -4,7 +4,7 @@
 //! - [`Federation::handle`] checks a command against the state and applies the events it gives. The caller
 //!   writes them down in one transaction and acknowledges only then; if it cannot, it throws this state away
 //!   and loads the last one that was written.
-//! - [`State::apply`] is the only place where state changes; the same events give the same state.
+//! - `State::apply` (see [`State::replay`]) is the only place where state changes; the same events give the same state.
 //! - [`desired`] and [`snapshot`] read the state; [`invariants`] checks it.
 //!
 //! There is no clock, no randomness and no I/O here: `now` and ids come in as arguments.

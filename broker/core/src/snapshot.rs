@@ -19,7 +19,7 @@ pub fn take(state: &State, offers: &[CloudOffer], policy: &Policy, now: UnixMs) 
         now,
         queue: queue(state, policy.max_jobs),
         nodes: state.nodes.values().filter_map(|node| view(state, node)).collect(),
-        offers: offers.to_vec(),
+        offers: left_of(state, offers),
         groups: groups(state),
         policy: policy.clone(),
     }
@@ -38,11 +38,28 @@ fn queue(state: &State, most: usize) -> Vec<QueuedJob> {
     front.map(queued_job).collect()
 }
 
+/// The offers less what of them is alive already.
+fn left_of(state: &State, offers: &[CloudOffer]) -> Vec<CloudOffer> {
+    let mut left = offers.to_vec();
+    for instance in state.instances.values() {
+        let same = |offer: &&mut CloudOffer| {
+            offer.site == instance.site
+                && offer.instance_type == instance.instance_type
+                && offer.cloud == instance.cloud
+        };
+        if let Some(offer) = left.iter_mut().find(same) {
+            offer.available = offer.available.saturating_sub(1);
+        }
+    }
+    left
+}
+
 /// The same without queue and with every node free: for asking what could ever run.
 #[must_use]
 pub(crate) fn when_empty(state: &State, offers: &[CloudOffer], now: UnixMs) -> Snapshot {
     let mut snapshot = take(state, offers, &Policy::default(), now);
     snapshot.queue.clear();
+    snapshot.offers = offers.to_vec();
     snapshot.groups.values_mut().for_each(|group| group.budget_left = None);
     for node in &mut snapshot.nodes {
         node.free = FreeResources::all_of(&node.capacity);

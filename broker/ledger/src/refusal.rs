@@ -73,19 +73,18 @@ impl fmt::Display for BudgetRefusal {
     }
 }
 
-/// Micros as units of the deployment's currency: exact, two decimals or more.
+/// Micros as units of the deployment's currency: to the hundredth, below one hundredth exact.
 pub(crate) struct Amount(pub(crate) i64);
 
 impl fmt::Display for Amount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sign = if self.0 < 0 { "-" } else { "" };
-        let (units, mut fraction) = (self.0.unsigned_abs() / 1_000_000, self.0.unsigned_abs() % 1_000_000);
-        let mut decimals = 6;
-        while decimals > 2 && fraction.is_multiple_of(10) {
-            fraction /= 10;
-            decimals -= 1;
+        let micros = self.0.unsigned_abs();
+        if micros > 0 && micros < 10_000 {
+            return write!(f, "{sign}0.{micros:06}");
         }
-        write!(f, "{sign}{units}.{fraction:0decimals$}")
+        let hundredths = (micros + 5_000) / 10_000;
+        write!(f, "{sign}{}.{:02}", hundredths / 100, hundredths % 100)
     }
 }
 
@@ -94,16 +93,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn amounts_are_exact() {
+    fn amounts_are_to_the_hundredth() {
         for (micros, text) in [
             (0, "0.00"),
             (-1_500_000, "-1.50"),
             (1, "0.000001"),
             (59_760_000, "59.76"),
-            (1_234_500, "1.2345"),
+            (1_234_500, "1.23"),
+            (9_999, "0.009999"),
+            (9_995_000, "10.00"),
         ] {
             assert_eq!(Amount(micros).to_string(), text);
         }
-        assert_eq!(Amount(i64::MIN).to_string(), "-9223372036854.775808");
+        assert_eq!(Amount(i64::MIN).to_string(), "-9223372036854.78");
     }
 }

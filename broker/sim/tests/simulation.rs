@@ -14,7 +14,7 @@ const DOLLAR: i64 = 1_000_000;
 const HOUR: DurationMs = DurationMs::from_secs(3600);
 
 fn name<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
-    text.parse().unwrap()
+    text.parse().expect("it is well formed")
 }
 
 fn capacity(gpus: u32) -> NodeCapacity {
@@ -89,14 +89,13 @@ fn work(after: DurationMs, gpus: &str, runs: DurationMs) -> Work {
 }
 
 fn day() -> Vec<Work> {
-    (0..30)
-        .map(|n| work(DurationMs(n * 600_000), ["H100:8", "H100:4", "H100:1"][n as usize % 3], HOUR))
-        .collect()
+    let shapes = ["H100:8", "H100:4", "H100:1"].into_iter().cycle().take(30);
+    (0..).zip(shapes).map(|(n, gpus)| work(DurationMs(n * 600_000), gpus, HOUR)).collect()
 }
 
 fn simulate(seed: u64) -> Simulation {
-    let mut simulation = Simulation::new(seed, pool_and_cloud(), day()).unwrap();
-    simulation.run_until(World::BEGIN.plus(DurationMs(24 * HOUR.0))).unwrap();
+    let mut simulation = Simulation::new(seed, pool_and_cloud(), day()).expect("it holds together");
+    simulation.run_until(World::BEGIN.plus(DurationMs(24 * HOUR.0))).expect("nobody misbehaves");
     simulation
 }
 

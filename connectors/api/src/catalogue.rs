@@ -33,7 +33,7 @@ pub struct Offer {
     pub price: HourlyRate,
     /// How long a launch is expected to take until the node takes work.
     pub boot: DurationMs,
-    /// How many could be launched now; none where the provider does not say.
+    /// How many of them may be alive at once; none where the provider does not say.
     #[serde(default)]
     pub available: Option<u32>,
 }

@@ -33,8 +33,8 @@ pub struct AgentArgs {
     /// for root, ~/.local/state/spillway-agent for others]
     #[arg(long, value_name = "DIR", env = "SPILLWAY_AGENT_STATE")]
     pub state: Option<PathBuf>,
-    /// TOML file that declares what this machine has (hostname, cpus, memory, [[gpus]] with model, count and
-    /// memory, [labels]); what it leaves out is asked of the driver and the system
+    /// TOML file that declares what this machine has (hostname, cpus, memory, gpus with model, count and
+    /// memory, labels); what it leaves out is asked of the driver and the system
     #[arg(long, value_name = "FILE")]
     pub inventory: Option<PathBuf>,
     /// A label of this node, which jobs and policies can ask for; may be given several times

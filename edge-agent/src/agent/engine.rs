@@ -39,6 +39,8 @@ use crate::spool::{Spool, SpoolError};
 /// Longest wait for parts to end when the agent stops them as it goes: their grace is theirs, and what is
 /// left after this goes on to the end of its lease.
 const STOPPING_WAIT: Duration = Duration::from_secs(3700);
+/// Longest wait for the broker to acknowledge the last events.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// Renewals until the broker says how often.
 const RENEW_UNTIL_TOLD: Duration = Duration::from_secs(10);
 
@@ -288,7 +290,7 @@ impl Engine {
             self.acknowledge(welcome.acked);
             Obedience::Full
         };
-        self.memory.belong_to(&welcome.deployment);
+        self.memory.deployment.clone_from(&welcome.deployment);
         // What an earlier session wanted is not what this one wants, until it says so.
         self.desired = None;
         self.session = Some(Session { out, obedience, next_event: welcome.acked.saturating_add(1) });
@@ -392,9 +394,26 @@ impl Engine {
         if let Some(job) = self.spool.sync_job()? {
             self.spool.note_synced(job.run()?);
         }
-        self.send_events();
+        if tokio::time::timeout(FAREWELL, self.deliver_the_rest()).await.is_err() {
+            tracing::info!("the broker has not acknowledged every event; the next agent sends them again");
+        }
         tracing::info!(parts = self.living(), "the agent ends; what runs goes on under its supervisors");
         Ok(())
+    }
+
+    /// Sends what is left and waits until the broker has it, or the session is over.
+    async fn deliver_the_rest(&mut self) {
+        let obeyed = |engine: &Self| engine.session.as_ref().is_some_and(|s| s.obedience == Obedience::Full);
+        while obeyed(self) && self.spool.acknowledged() + 1 < self.spool.next() {
+            self.send_events();
+            match self.wires.link.recv().await {
+                Some(FromLink::Message(message)) => self.take_message(message),
+                Some(FromLink::Dialling(_) | FromLink::Up(..) | FromLink::Down | FromLink::Refused(_))
+                | None => {
+                    return;
+                }
+            }
+        }
     }
 
     fn living(&self) -> usize {

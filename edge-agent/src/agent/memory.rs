@@ -25,9 +25,6 @@ pub(super) struct Memory {
     /// The newest state of a broker that was seen.
     #[serde(default)]
     pub(super) seen: HighWater,
-    /// Whether something of this is not on the disk yet.
-    #[serde(skip)]
-    changed: bool,
 }
 
 impl Memory {
@@ -54,21 +51,7 @@ impl Memory {
     pub(super) fn see(&mut self, at: HighWater) {
         if (at.incarnation, at.journal) > (self.seen.incarnation, self.seen.journal) {
             self.seen = at;
-            self.changed = true;
         }
-    }
-
-    /// Takes in which deployment the node belongs to.
-    pub(super) fn belong_to(&mut self, deployment: &str) {
-        if self.deployment != deployment {
-            deployment.clone_into(&mut self.deployment);
-            self.changed = true;
-        }
-    }
-
-    /// A copy to be saved, where there is something new in it.
-    pub(super) fn take_changed(&mut self) -> Option<Self> {
-        std::mem::take(&mut self.changed).then(|| self.clone())
     }
 
     /// Whether a broker that stands there was started from an old copy of its database.
@@ -91,13 +74,10 @@ mod tests {
         let path = folder.path().join("agent.json");
         let mut memory = Memory::open(&path).unwrap();
         assert_eq!(memory.generation, 1);
-        assert_eq!(memory.take_changed(), None);
-        for (broker, news) in [(at(2, 10), true), (at(2, 9), false), (at(1, 99), false)] {
+        for (broker, newest) in [(at(2, 10), at(2, 10)), (at(2, 9), at(2, 10)), (at(1, 99), at(2, 10))] {
             memory.see(broker);
-            assert_eq!(memory.take_changed().is_some(), news, "{broker:?}");
+            assert_eq!(memory.seen, newest);
         }
-        memory.belong_to("here");
-        assert_eq!(memory.take_changed().unwrap().deployment, "here");
         memory.save(&path).unwrap();
         let memory = Memory::open(&path).unwrap();
         assert_eq!((memory.generation, memory.seen), (2, at(2, 10)));

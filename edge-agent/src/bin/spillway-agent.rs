@@ -5,11 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use spillway_agent::agent::{AgentArgs, AgentError, run_to_end};
+use spillway_agent::agent::{AgentArgs, AgentError, POWER_OFF_EXIT, run_to_end};
 use tracing_subscriber::EnvFilter;
-
-/// What the exit code says to whoever wraps the agent: the machine is not wanted any more, power it off.
-const POWER_OFF: u8 = 10;
 
 /// The agent of a Spillway node.
 #[derive(Parser)]
@@ -29,7 +26,7 @@ fn main() -> ExitCode {
         Err(error) => {
             tracing::error!(error = format!("{error:#}"), "the agent ends");
             let power_off = error.downcast_ref::<AgentError>().is_some_and(AgentError::wants_power_off);
-            if power_off { ExitCode::from(POWER_OFF) } else { ExitCode::FAILURE }
+            if power_off { ExitCode::from(POWER_OFF_EXIT) } else { ExitCode::FAILURE }
         }
     }
 }

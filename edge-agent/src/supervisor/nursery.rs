@@ -17,8 +17,8 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
 
@@ -41,7 +41,8 @@ pub(crate) struct Nursery {
 impl Nursery {
     /// Starts a nursery of this binary.
     pub(crate) fn start(exe: &Path) -> io::Result<Self> {
-        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         let mut command = Command::new(exe);
         command.args([SUPERVISE, NURSERY]).env_clear().envs(inherited());
         command.stdin(Stdio::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
@@ -125,18 +126,13 @@ fn receive(requests: BorrowedFd<'_>) -> io::Result<Option<(PathBuf, Option<Owned
     let mut bytes = vec![0; MAX_PATH];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let received = recvmsg(
-        requests,
-        &mut [IoSliceMut::new(&mut bytes)],
-        &mut ancillary,
-        RecvFlags::CMSG_CLOEXEC,
-    )?;
+    let received =
+        recvmsg(requests, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
     if received.bytes == 0 {
         return Ok(None);
     }
-    let output = ancillary.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut pipes) => pipes.next(),
-        _ => None,
+    let output = ancillary.drain().find_map(|message| {
+        if let RecvAncillaryMessage::ScmRights(mut pipes) = message { pipes.next() } else { None }
     });
     let path = bytes.get(..received.bytes).unwrap_or_default();
     Ok(Some((PathBuf::from(OsStr::from_bytes(path)), output)))
@@ -145,7 +141,8 @@ fn receive(requests: BorrowedFd<'_>) -> io::Result<Option<(PathBuf, Option<Owned
 /// Leaves everything of the nursery behind, above all its socket.
 fn become_supervisor(folder: &Path, output: OwnedFd) -> ExitCode {
     let nothing = rustix::fs::open("/dev/null", OFlags::RDWR, Mode::empty());
-    let wired = nothing.and_then(rustix::stdio::dup2_stdin).and_then(|()| rustix::stdio::dup2_stdout(&output));
+    let wired =
+        nothing.and_then(rustix::stdio::dup2_stdin).and_then(|()| rustix::stdio::dup2_stdout(&output));
     drop(output);
     if wired.is_err() {
         return ExitCode::FAILURE;

@@ -105,7 +105,11 @@ async fn a_prepared_part_starts_on_the_word_or_ends_without_running() {
     let record = loop {
         match node.next_of_part().await {
             News::Ended(part, record) if part == one => break record,
-            News::Prepared(_) | News::Launched(..) | News::Started(..) | News::Ended(..) | News::BatchDone => {}
+            News::Prepared(_)
+            | News::Launched(..)
+            | News::Started(..)
+            | News::Ended(..)
+            | News::BatchDone => {}
         }
     };
     assert_eq!(record.end, PartEnd::Exited { code: 0 });
@@ -244,6 +248,26 @@ async fn a_part_that_another_supervisor_has_is_waited_for() {
     let record = node.end().await;
     assert_eq!((record.end, record.started), (PartEnd::Exited { code: 0 }, true));
     assert_eq!(fs::read_to_string(folder.join(OUTPUT)).unwrap(), "ran\n");
+}
+
+#[tokio::test]
+async fn a_killed_nursery_is_replaced_and_takes_nothing_along() {
+    let state = tempfile::tempdir().unwrap();
+    let mut node = Node::open(state.path());
+    let (first, second) = (shell("sleep 1; exit 7"), shell("exit 8"));
+    let one = first.key();
+    let claim = node.executor.folder(one).join(SUPERVISOR);
+    node.order(vec![run(first)]);
+    while !matches!(node.next_of_part().await, News::Started(..)) {}
+    let Some(Claim::Supervisor { supervisor, .. }) = read_json(&claim).unwrap() else { panic!("unclaimed") };
+    let stat = fs::read_to_string(format!("/proc/{}/stat", supervisor.pid)).unwrap();
+    let nursery: i32 = stat.rsplit_once(") ").unwrap().1.split(' ').nth(1).unwrap().parse().unwrap();
+    kill_process(Pid::from_raw(nursery).unwrap(), Signal::KILL).unwrap();
+    wait_until_gone(nursery);
+    node.order(vec![run(second)]);
+    let mut ends: Vec<_> = vec![node.end().await.end, node.end().await.end];
+    ends.sort_by_key(|end| format!("{end:?}"));
+    assert_eq!(ends, [PartEnd::Exited { code: 7 }, PartEnd::Exited { code: 8 }]);
 }
 
 /// How many parts that run `true` one executor gets through in a second with 32 at once.

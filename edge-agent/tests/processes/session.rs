@@ -335,11 +335,12 @@ async fn a_gang_s_part_waits_and_accelerators_are_given_once() {
         .until_ended(2)
         .await
         .into_iter()
-        .map(|event| match event {
-            AgentEvent::Ended { attempt, end: PartEnd::NotStarted { message }, ran_ms: 0, .. } => {
-                (attempt, message)
-            }
-            other => panic!("{other:?}"),
+        .map(|event| {
+            let AgentEvent::Ended { attempt, end: PartEnd::NotStarted { message }, ran_ms: 0, .. } = event
+            else {
+                panic!("{event:?}")
+            };
+            (attempt, message)
         })
         .collect();
     assert!(refused[&greedy.attempt].contains("accelerator 0 is in use by part"), "{refused:?}");

@@ -196,7 +196,7 @@ fn a_time_limit_ends_it() {
 
 #[test]
 fn a_killed_supervisor_takes_the_program_along() {
-    let mut part = Part::started("sleep 300", LONG, 100);
+    let mut part = Part::started("exec sleep 300", LONG, 100);
     let program = part.program();
     part.kill_supervisor();
     wait_until_gone(program);

@@ -76,11 +76,24 @@ pub struct Agent {
     pub spec: AgentSpec,
     /// Its process.
     pub process: Spawned,
+    /// Its earlier processes, which have ended. Dropping one would end what it has started as well.
+    past: Vec<Spawned>,
 }
 
 impl Agent {
+    /// The agent that this process is.
+    pub(super) const fn new(spec: AgentSpec, process: Spawned) -> Self {
+        Self { spec, process, past: vec![] }
+    }
+
     /// Starts it again after its process has ended, with the same state.
     pub fn restart(&mut self) {
-        self.process = self.spec.start(None);
+        let next = self.spec.start(None);
+        self.take_over(next);
+    }
+
+    /// From now on it is that process.
+    pub fn take_over(&mut self, process: Spawned) {
+        self.past.push(std::mem::replace(&mut self.process, process));
     }
 }

@@ -45,8 +45,8 @@ fn a_job_of_an_agent_that_never_comes_back_is_run_elsewhere() {
     federation.agents[lost].process.kill();
     federation.wait_evidence(&job, "a second start", |copies| (copies.len() == 2).then_some(()));
     federation.finish(&job);
-    let view = federation.wait_job(&job, JobState::Succeeded);
-    assert_eq!(view.attempts.last().unwrap().nodes[0].hostname, "spare");
+    federation.wait_job(&job, JobState::Succeeded);
+    assert_eq!(federation.attempt(&job, 2).nodes[0].hostname, "spare");
     federation.audit();
 }
 
@@ -78,7 +78,7 @@ fn a_stopped_agent_does_not_keep_its_job_alive_past_the_lease() {
     federation.agents[stopped].process.resume();
     // Its report comes late, and counts once.
     wait_for("the late report", SOON, || {
-        let first = &federation.job(&job).attempts[0];
+        let first = federation.attempt(&job, 1);
         if first.ended.is_some() && first.cost.micros > 0 { Ok(()) } else { Err(format!("{first:?}")) }
     });
     federation.finish(&job);
@@ -106,7 +106,7 @@ fn a_second_agent_with_the_same_identity_takes_over_and_the_first_one_says_why_i
     assert_eq!(status.code(), Some(1));
     let said = federation.agents[first].process.stderr();
     assert!(said.contains("another agent with this identity connected later"), "{said}");
-    federation.agents[first].process = second;
+    federation.agents[first].take_over(second);
     let job = federation.submit(Work::new("after").at(ON_PREM));
     federation.wait_job(&job, JobState::Succeeded);
     federation.audit();

@@ -52,7 +52,7 @@ fn wrong_job_files_are_refused_by_field_line_and_way_out() {
         std::fs::write(&path, text).unwrap();
         refused(&spillway(&federation, &["submit", path.to_str().unwrap()]), 1, words);
     }
-    refused(&spillway(&federation, &["run", "--group", GROUP, "--gpus", "0", "--", "true"]), 1, &["resources.gpus"]);
+    refused(&spillway(&federation, &["run", "--group", GROUP, "--gpus", "0", "--", "true"]), 2, &["resources.gpus"]);
     refused(&spillway(&federation, &["run", "--group", "nobody", "--", "true"]), 1, &["group", "nobody"]);
     refused(&spillway(&federation, &["submit"]), 2, &["FILE"]);
     refused(&spillway(&federation, &["run", "--env", "FOO", "--", "true"]), 2, &["--env", "FOO", "NAME=VALUE"]);

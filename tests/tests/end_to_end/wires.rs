@@ -41,11 +41,11 @@ fn a_cut_longer_than_the_lease_stops_the_job_before_it_starts_elsewhere() {
     federation.wire(link).mend();
     // The node that was cut off comes back and reports what it could not: it is charged once.
     wait_for("the late report", LATER, || {
-        let first = &federation.job(&job).attempts[0];
+        let first = federation.attempt(&job, 1);
         if first.cost.micros >= 2_000_000 { Ok(()) } else { Err(format!("{first:?}")) }
     });
     federation.finish(&job);
-    let view = federation.wait_job(&job, JobState::Succeeded);
-    assert_eq!(view.attempts.last().unwrap().nodes[0].hostname, "near");
+    federation.wait_job(&job, JobState::Succeeded);
+    assert_eq!(federation.attempt(&job, 2).nodes[0].hostname, "near");
     federation.audit();
 }

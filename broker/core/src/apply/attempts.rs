@@ -6,7 +6,7 @@ use spillway_types::{
 };
 
 use super::ApplyError;
-use crate::entity::{Attempt, Part, PartState};
+use crate::entity::{Attempt, Node, Part, PartState};
 use crate::event::{Placed, PlacedParts, TaskOutcome};
 use crate::{Event, Key, State};
 
@@ -82,6 +82,8 @@ impl State {
             user,
             site: placed.site.clone(),
             kind: placed.kind,
+            pool: None,
+            instance_type: None,
             payee,
             because: placed.because.clone(),
             parts,
@@ -137,8 +139,21 @@ impl State {
         let attempt = self.attempt_mut(id)?;
         attempt.state = attempt.state.after(AttemptStep::Lease)?;
         attempt.leased = Some(at);
-        attempt.parts.iter_mut().for_each(|part| part.state = PartState::Leased);
         let (job, task) = (attempt.job, attempt.task);
+        let nodes: Vec<Option<NodeId>> = attempt.parts.iter().map(|part| part.node).collect();
+        let nodes: Vec<Option<&Node>> = nodes.iter().map(|node| self.nodes.get(&(*node)?)).collect();
+        let hosts: Vec<Option<String>> =
+            nodes.iter().map(|node| node.map(|node| node.hostname.clone())).collect();
+        let first = nodes.first().copied().flatten();
+        let pool = first.map(|node| node.pool.clone());
+        let instance = first.and_then(|node| self.instances.get(&node.instance?));
+        let instance_type = instance.map(|instance| instance.instance_type.clone());
+        let attempt = self.attempt_mut(id)?;
+        (attempt.pool, attempt.instance_type) = (pool, instance_type);
+        for (part, host) in attempt.parts.iter_mut().zip(hosts) {
+            part.state = PartState::Leased;
+            part.host = host;
+        }
         self.step_task(job, task, TaskStep::Stage)
     }
 
@@ -252,6 +267,7 @@ fn new_parts(placed: &PlacedParts) -> Vec<Part> {
                 rate: HourlyRate| Part {
         node,
         instance,
+        host: None,
         allocation: allocation.clone(),
         rate,
         state: PartState::Waiting,

@@ -29,6 +29,17 @@ impl State {
             let entry = self.node_mut(*node)?;
             entry.state = entry.state.after(*step)?;
             entry.since = at;
+            match step {
+                NodeStep::Cordon => entry.cordoned = true,
+                NodeStep::Uncordon => entry.cordoned = false,
+                NodeStep::Connect
+                | NodeStep::Disconnect
+                | NodeStep::Lose
+                | NodeStep::Drain
+                | NodeStep::OwnerHold
+                | NodeStep::OwnerRelease
+                | NodeStep::Leave => {}
+            }
             if entry.state == NodeState::Gone
                 && let Some(gone) = self.nodes.remove(node)
             {
@@ -71,6 +82,7 @@ impl State {
             acked: 0,
             parts: std::collections::BTreeMap::new(),
             since: at,
+            cordoned: false,
         };
         self.nodes.insert(*node, entry);
         Ok(())
@@ -84,9 +96,6 @@ impl State {
         instance.ready.get_or_insert(at);
         instance.node = Some(node);
         let attempt = instance.attempt;
-        if self.nodes.get(&node).is_some_and(|node| node.parts.is_empty()) {
-            self.instance_mut(id)?.idle_since.get_or_insert(at);
-        }
         if self.attempts.get(&attempt).is_some_and(|attempt| attempt.state == AttemptState::Held) {
             self.bind(attempt, id, node)?;
         }

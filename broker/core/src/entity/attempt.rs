@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use spillway_ledger::{Hold, Payee, SliceBook, Subject};
 use spillway_types::{
-    Allocation, AttemptId, AttemptState, DurationMs, GroupName, HourlyRate, InstanceId, JobId, NodeId,
-    PartEnd, SiteKind, SiteName, UnixMs, UserName,
+    Allocation, AttemptId, AttemptState, DurationMs, GroupName, HourlyRate, InstanceId, InstanceType, JobId,
+    NodeId, PartEnd, PoolName, SiteKind, SiteName, UnixMs, UserName,
 };
 
 /// How far the broker knows a part to be.
@@ -57,8 +57,10 @@ impl PartState {
 pub struct Part {
     /// The node; none until its instance has become one.
     pub node: Option<NodeId>,
-    /// The instance it waits for, or runs on.
+    /// The instance it waits for, or that was launched for it.
     pub instance: Option<InstanceId>,
+    /// The node's host name when it got the part: it stays known when the node has left.
+    pub host: Option<String>,
     /// What it has of the node.
     pub allocation: Allocation,
     /// What it is charged per hour.
@@ -107,6 +109,10 @@ pub struct Attempt {
     pub site: SiteName,
     /// That site's kind.
     pub kind: SiteKind,
+    /// The pool of its nodes; none until they are here.
+    pub pool: Option<PoolName>,
+    /// The shape of the instances it runs on.
+    pub instance_type: Option<InstanceType>,
     /// Who is paid.
     pub payee: Payee,
     /// Why there, in one sentence.

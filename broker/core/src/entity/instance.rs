@@ -75,12 +75,12 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// What it has cost by `at` at its price, in micros: from the moment the provider ran it to its end. Where
-    /// the provider's answer was never heard, it counts from when its agent dialled in.
+    /// What it has cost by `at` at its price, in micros: from the moment the provider ran it to its end. At
+    /// the latest it counts from when its agent dialled in, whatever the provider said, or did not say.
     #[must_use]
     pub fn cost_micros(&self, at: UnixMs) -> i64 {
         let until = self.gone.as_ref().map_or(at, |(gone, _)| *gone);
-        let since = self.launched.or(self.ready);
+        let since = [self.launched, self.ready].into_iter().flatten().min();
         since.map_or(0, |since| self.price.cost_micros(1, 1, 0, until.since(since).0))
     }
 

@@ -87,6 +87,8 @@ pub struct Node {
     pub parts: BTreeMap<AttemptId, Allocation>,
     /// When its state changed last.
     pub since: UnixMs,
+    /// Whether a person said that it takes no more work: that outlives its sessions.
+    pub cordoned: bool,
 }
 
 impl Node {

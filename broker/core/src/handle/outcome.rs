@@ -88,13 +88,17 @@ fn end_waiting(turn: &mut Turn<'_>, id: AttemptId, outcome: TaskOutcome) {
 pub(super) fn declare_silent(turn: &mut Turn<'_>, id: AttemptId, rank: u32) -> Reply {
     let attempt = turn.state.attempts.get(&id).filter(|attempt| attempt.state.occupies_nodes());
     let part = attempt.and_then(|attempt| attempt.parts.get(usize::try_from(rank).ok()?));
-    let Some(node) = part.filter(|part| !part.state.is_over()).and_then(|part| part.node) else {
+    let part = part.filter(|part| !part.state.is_over());
+    let Some((node, missing)) = part.and_then(|part| Some((part.node?, part.missing))) else {
         return Reply::Done;
     };
     turn.emit(Event::PartSilent { attempt: id, rank });
     advance(turn, id);
-    // Whatever its session looks like, nobody answers there: no new work until it dials in again.
-    let away = |node: &Node| node.state.after(NodeStep::Disconnect).is_ok_and(|after| after != node.state);
+    // Whatever its session looks like, nobody answers there: no new work until it dials in again. Of a part that
+    // the node has lost, its agent could not have spoken.
+    let steps_away =
+        |node: &Node| node.state.after(NodeStep::Disconnect).is_ok_and(|after| after != node.state);
+    let away = |node: &Node| !missing && steps_away(node);
     if turn.state.nodes.get(&node).is_some_and(away) {
         turn.emit(Event::NodeStepped { node, step: NodeStep::Disconnect });
     }

@@ -81,7 +81,8 @@ pub(super) fn connect(
     observed: &BTreeSet<AttemptId>,
 ) -> Result<Reply, Refusal> {
     let node = find(turn, id)?;
-    node.state.after(NodeStep::Connect)?;
+    let after = node.state.after(NodeStep::Connect)?;
+    let cordoned = node.cordoned && after == NodeState::Ready;
     let (epoch, acked, instance) = (node.epoch + 1, node.acked, node.instance);
     // Two agents with one identity: what the other one may run is out of this one's sight.
     let connected = matches!(node.state, NodeState::Ready | NodeState::Cordoned | NodeState::OwnerHeld);
@@ -92,6 +93,9 @@ pub(super) fn connect(
     check_inventory(turn.state, node, &inventory)?;
     let missing = missing_parts(turn, id, observed, supplanted);
     turn.emit(Event::NodeConnected { node: id, epoch, boot_nonce, inventory, missing });
+    if cordoned {
+        turn.emit(Event::NodeStepped { node: id, step: NodeStep::Cordon });
+    }
     outcome::lease_what_waited(turn, id);
     Ok(Reply::Session { epoch, acked })
 }

@@ -2,7 +2,7 @@
 
 use spillway_core::Command;
 use spillway_core::command::{InstanceNews, JoinProof};
-use spillway_core::entity::GoneReason;
+use spillway_core::entity::{GoneReason, PartState};
 use spillway_ledger::{Account, EntryKind};
 use spillway_sim::Answer;
 use spillway_types::{
@@ -269,6 +269,14 @@ fn a_gang_waits_for_all_its_instances_and_nobody_else_gets_those_that_are_there(
         (scene.stands(rival), scene.stands(other)),
         ("provisioning", "provisioning"),
         "instances of their own"
+    );
+    let waiting = scene.attempt(attempt).parts.iter().find_map(|part| part.node).unwrap();
+    let rank = scene.attempt(attempt).part_on(waiting).unwrap().0;
+    scene.says(waiting, attempt, u32::try_from(rank).unwrap(), crate::words::ended_well(1));
+    assert_eq!(
+        scene.attempt(attempt).parts[rank].state,
+        PartState::Waiting,
+        "it cannot end before it begins"
     );
     scene.pass(400);
     scene.tick();

@@ -111,6 +111,31 @@ fn a_copy_of_a_node_that_was_never_heard_to_have_begun_gets_nothing_either() {
 }
 
 #[test]
+fn the_silence_of_a_lost_part_does_not_close_the_node_that_lost_it() {
+    let mut scene = Scene::new();
+    let node = scene.node("H100:8");
+    let (id, _) = scene.start(&job("H100:8"));
+    scene.contact();
+    scene.world.copy(node).unwrap();
+    scene.pass(72);
+    assert_eq!((scene.stands(id), scene.broker_node(node).state), ("queued", NodeState::Ready));
+    assert_eq!(scene.world.place().unwrap(), 1);
+}
+
+#[test]
+fn a_node_that_is_silent_in_an_open_session_gets_no_new_work() {
+    let mut scene = Scene::new();
+    let node = scene.node("H100:8");
+    let (id, attempt) = scene.start(&job("H100:4"));
+    scene.contact();
+    scene.must(Command::DeclareSilent { attempt, rank: 0 });
+    assert_eq!((scene.stands(id), scene.broker_node(node).state), ("queued", NodeState::Lost));
+    assert_eq!(scene.world.place().unwrap(), 0);
+    scene.world.restart(node).unwrap();
+    assert_eq!(scene.world.place().unwrap(), 1);
+}
+
+#[test]
 fn an_agent_that_starts_anew_goes_on_where_it_was() {
     let mut scene = Scene::new();
     let node = scene.node("H100:8");
@@ -152,7 +177,7 @@ fn what_is_reported_twice_counts_once() {
     let (_, attempt) = scene.start(&job("H100:8"));
     scene.world.pass(DurationMs(HOUR));
     let report = |news| PartReport { attempt, rank: 0, news };
-    let all = vec![
+    let all = [
         report(PartNews::Started),
         report(usage(0, 1000)),
         report(usage(1000, 2000)),
@@ -168,6 +193,7 @@ fn what_is_reported_twice_counts_once() {
     assert_eq!(scene.must(send(2, 2)), Reply::Acked(3));
     assert_eq!(scene.must(send(1, 4)), Reply::Acked(4));
     assert_eq!(scene.idle(send(3, 2)), Reply::Acked(4));
+    assert_eq!(scene.idle(send(1, 2)), Reply::Acked(4), "what is acknowledged stays so");
     assert_eq!(scene.attempt(attempt).gpu_ms, 8 * 2000);
     scene.is_over();
 }

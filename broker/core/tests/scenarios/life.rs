@@ -3,9 +3,12 @@
 use spillway_core::Command;
 use spillway_core::command::{PartNews, TickLimits};
 use spillway_core::entity::PartState;
-use spillway_types::{DurationMs, FailureReason, PartEnd, RetryPolicy, TaskState};
+use spillway_types::{DurationMs, FailureReason, JobId, PartEnd, RetryPolicy, TaskState};
 
 use crate::words::{DOLLAR, HOUR, Scene, array, ended_well, failed, job, name, once, usage};
+
+/// Brings a job somewhere.
+type Story = fn(&mut Scene) -> JobId;
 
 #[test]
 fn a_job_runs_is_charged_and_leaves_memory() {
@@ -32,7 +35,7 @@ fn a_job_runs_is_charged_and_leaves_memory() {
 
 #[test]
 fn a_job_is_cancelled_wherever_it_stands() {
-    let stories: [(&str, fn(&mut Scene) -> spillway_types::JobId); 4] = [
+    let stories: [(&str, Story); 4] = [
         ("queued", |scene| scene.submit(&job("H100:16"))),
         ("staging", |scene| scene.start(&job("H100:8")).0),
         ("running", |scene| {

@@ -2,8 +2,10 @@
 
 mod clouds;
 mod faults;
+#[cfg(test)]
 mod gangs;
 mod life;
 mod nodes;
 mod rules;
+#[cfg(test)]
 mod words;

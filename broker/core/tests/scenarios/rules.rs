@@ -1,10 +1,13 @@
 //! Who may do what, what it may cost, and what makes a submission happen once.
 
-use spillway_core::entity::Group;
+use spillway_core::command::PartNews;
+use spillway_core::entity::{GoneReason, Group};
 use spillway_core::{Command, Refusal, Reply};
+use spillway_policies::Decision;
+use spillway_sim::Answer;
 use spillway_types::{DurationMs, JobSpec, Role, Tariff};
 
-use crate::words::{DOLLAR, Scene, ended_well, job, name};
+use crate::words::{DOLLAR, Scene, array, ended_well, job, name};
 
 fn keyed(spec: &JobSpec, key: &str, digest: &str) -> Command {
     let key = Some((key.to_owned(), digest.to_owned()));
@@ -80,6 +83,56 @@ fn a_plan_that_the_budget_does_not_cover_any_more_is_stale() {
     let place = Command::Place { decisions, endpoint };
     assert_eq!(scene.idle(place), Reply::Placed { started: 0, stale: 1 });
     assert_eq!(scene.stands(id), "queued");
+}
+
+#[test]
+fn a_decision_is_carried_out_once_and_only_where_there_is_room() {
+    let mut scene = Scene::new();
+    scene.node("H100:8");
+    scene.submit(&job("H100:8"));
+    let plan = scene.world.plan().decisions;
+    let second = scene.submit(&job("H100:8"));
+    let place = |decisions: &[Decision]| Command::Place {
+        decisions: decisions.to_vec(),
+        endpoint: spillway_core::command::Endpoint::default(),
+    };
+    assert_eq!(scene.must(place(&plan)), Reply::Placed { started: 1, stale: 0 });
+    assert_eq!(scene.idle(place(&plan)), Reply::Placed { started: 0, stale: 1 });
+    let moved = Decision { job: second, ..plan[0].clone() };
+    assert_eq!(scene.idle(place(&[moved])), Reply::Placed { started: 0, stale: 1 });
+}
+
+#[test]
+fn what_a_credit_gave_back_may_be_spent_again() {
+    let mut scene = Scene::new();
+    scene.offer("H100:8", 36);
+    // An agent claims two seconds for each of a hundred tasks that took no time: more than its machine cost.
+    let id = scene.submit(&array(100, "H100:8"));
+    scene.world.place().unwrap();
+    let launched = scene.instances();
+    let instance = launched[0];
+    for other in &launched[1..] {
+        scene.world.take_away(*other, GoneReason::NoCapacity).unwrap();
+    }
+    scene.world.launch(instance, Answer::Launched, DurationMs(0)).unwrap();
+    let node = scene.world.boot(instance).unwrap();
+    scene.world.set_offers(vec![]);
+    while let Some((task, attempt)) = scene.job(id).active.iter().find_map(|(t, s)| Some((*t, s.attempt()?)))
+    {
+        scene.says(node, attempt, 0, PartNews::Started);
+        scene.says(node, attempt, 0, ended_well(2000));
+        assert!(scene.job(id).succeeded.contains(task));
+        scene.world.place().unwrap();
+    }
+    scene.world.take_away(instance, GoneReason::Vanished).unwrap();
+    assert_eq!(scene.spent(), 0, "what was charged beyond the machine's cost came back");
+    let node = scene.node("H100:8");
+    let (_, attempt) = scene.start(&job("H100:8"));
+    let held = scene.held();
+    scene.must(Command::SetBudget { group: name("lab"), limit_micros: Some(held) });
+    scene.world.pass(DurationMs::from_secs(7210 + 60));
+    scene.says(node, attempt, 0, ended_well(7_270_000));
+    assert!(scene.spent() > held, "an overrun is no defect, credit or not");
 }
 
 #[test]

@@ -45,18 +45,18 @@ impl Driver {
             let seen = observed.iter().find(|seen| seen.intent == Some(instance.id));
             let alive = seen.filter(|seen| seen.state.exists());
             match (instance.state, alive) {
-                (InstanceState::Launching | InstanceState::Unknown, Some(seen)) => {
-                    let news = InstanceNews::Exists {
-                        provider_id: seen.provider_id.clone(),
-                        launched: seen.launched_at,
-                    };
-                    self.tell(instance.id, news).await.ok();
-                }
+                (InstanceState::Launching | InstanceState::Unknown, Some(seen)) => self.exists(instance.id, seen).await,
                 (InstanceState::Booting | InstanceState::Ready | InstanceState::Draining, None) => {
                     tracing::warn!(instance = %instance.id, "it vanished at the provider");
                     self.tell(instance.id, InstanceNews::Gone(GoneReason::Vanished)).await.ok();
                 }
-                (InstanceState::Ready, Some(seen)) => self.pass_on_interruption(instance, seen).await,
+                (InstanceState::Ready, Some(seen)) => {
+                    if instance.provider_id.is_none() {
+                        // Its agent was here before the provider's answer, which was never heard.
+                        self.exists(instance.id, seen).await;
+                    }
+                    self.pass_on_interruption(instance, seen).await;
+                }
                 (
                     InstanceState::Intended
                     | InstanceState::Launching
@@ -69,6 +69,11 @@ impl Driver {
                 ) => {}
             }
         }
+    }
+
+    async fn exists(&self, instance: InstanceId, seen: &ObservedInstance) {
+        let news = InstanceNews::Exists { provider_id: seen.provider_id.clone(), launched: seen.launched_at };
+        self.tell(instance, news).await.ok();
     }
 
     async fn pass_on_interruption(&mut self, instance: &Instance, seen: &ObservedInstance) {

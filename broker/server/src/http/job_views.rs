@@ -135,8 +135,8 @@ pub(super) struct Around<'a> {
 }
 
 /// One attempt.
-pub(super) fn attempt(attempt: &Attempt, job: &Job, around: Around<'_>, state: &State) -> AttemptView {
-    let first_node = attempt.parts.first().and_then(|part| state.nodes.get(&part.node?));
+pub(super) fn attempt(attempt: &Attempt, job: &Job, around: Around<'_>) -> AttemptView {
+    let instance_type = around.instance.map(|instance| instance.instance_type.clone());
     let queued = around.before.and_then(|before| before.ended).unwrap_or(job.submitted);
     let rate = attempt.parts.iter().map(|part| part.rate.0).fold(0_i64, i64::saturating_add);
     AttemptView {
@@ -146,9 +146,9 @@ pub(super) fn attempt(attempt: &Attempt, job: &Job, around: Around<'_>, state: &
         state: attempt.state,
         site: attempt.site.clone(),
         kind: attempt.kind,
-        pool: first_node.map(|node| node.pool.clone()),
-        nodes: attempt.parts.iter().filter_map(|part| node(part, state)).collect(),
-        instance_type: around.instance.map(|instance| instance.instance_type.clone()),
+        pool: attempt.pool.clone(),
+        nodes: attempt.parts.iter().filter_map(node).collect(),
+        instance_type: instance_type.or_else(|| attempt.instance_type.clone()),
         rate: HourlyRate(rate),
         because: attempt.because.clone(),
         placed: attempt.placed,
@@ -160,11 +160,9 @@ pub(super) fn attempt(attempt: &Attempt, job: &Job, around: Around<'_>, state: &
     }
 }
 
-/// A node that left is known by its id only.
-fn node(part: &Part, state: &State) -> Option<AttemptNode> {
+fn node(part: &Part) -> Option<AttemptNode> {
     let node = part.node?;
-    let hostname = state.nodes.get(&node).map_or_else(|| node.to_string(), |known| known.hostname.clone());
-    Some(AttemptNode { node, hostname })
+    Some(AttemptNode { node, hostname: part.host.clone().unwrap_or_else(|| node.to_string()) })
 }
 
 /// How an attempt ended, by its first part that did not end well.

@@ -223,7 +223,6 @@ async fn view(api: &Api, job: Job) -> Result<JobView, Failure> {
     let instances = instances_of(api, &attempts).await?;
     let mode = api.app.engine.mode();
     let read = move |view: &crate::View<'_>| {
-        let state = view.federation.state();
         let mut summary = job_views::summary(&job, view, &mode);
         if summary.sites.is_empty() {
             summary.sites = job_views::last_sites(&attempts);
@@ -235,7 +234,7 @@ async fn view(api: &Api, job: Job) -> Result<JobView, Failure> {
             before: before(attempt),
             instance: first_instance(attempt).and_then(|id| instances.get(&id)),
         };
-        let shown = attempts.iter().map(|attempt| job_views::attempt(attempt, &job, around(attempt), state));
+        let shown = attempts.iter().map(|attempt| job_views::attempt(attempt, &job, around(attempt)));
         JobView {
             attempts: shown.collect(),
             failure: job.first_failure.clone(),

@@ -3,10 +3,11 @@
 use spillway_core::command::{Endpoint, InstanceNews, JoinProof, PartNews, PartReport, TickLimits};
 use spillway_core::entity::GoneReason;
 use spillway_core::{Command, Reply};
+use spillway_policies::Decision;
 use spillway_sim::{Answer, Link, Program};
 use spillway_types::{
-    ArrayRange, AttemptId, Checkpoint, DurationMs, InstanceId, JobSpec, NodeId, NodeStep, PartEnd, Placement,
-    Resources, RetryPolicy,
+    ArrayRange, AttemptId, Checkpoint, DurationMs, InstanceId, JobId, JobSpec, NodeId, NodeStep, PartEnd,
+    Placement, Resources, RetryPolicy,
 };
 
 use crate::case::{Case, DOLLAR, Manners, group, inventory, name};
@@ -67,7 +68,7 @@ impl Case {
 
     fn submit(&mut self, which: u32, how: u32) {
         let bit = |n: u32| how >> n & 1 == 1;
-        let gpus = Self::pick(&GPUS, which).filter(|_| which % 13 != 0);
+        let gpus = Self::pick(&GPUS, which).filter(|_| !which.is_multiple_of(13));
         let array = (bit(0) && bit(1)).then(|| ArrayRange { first: 3, last: 3 + which % 4 });
         let spec = JobSpec {
             name: "job".to_owned(),
@@ -111,23 +112,32 @@ impl Case {
 
     fn place(&mut self, which: u32) {
         let decisions = match which % 8 {
-            0 => {
-                self.stale = self.world.plan().decisions;
-                return;
-            }
+            0 => return self.stale = self.world.plan().decisions,
             1 => self.stale.clone(),
+            2 => self.mistaken(which),
             _ => {
-                self.world.place().ok();
-                return;
+                self.stale = self.world.plan().decisions;
+                self.stale.clone()
             }
         };
         self.give(Command::Place { decisions, endpoint: Endpoint::default() });
     }
 
+    /// Remembered decisions, about whatever waits now.
+    fn mistaken(&self, which: u32) -> Vec<Decision> {
+        let queued = self.world.state().jobs.values().filter_map(|job| Some((job.id, job.queued.first()?)));
+        let queued: Vec<(JobId, u32)> = queued.collect();
+        let about = |decision: &Decision| {
+            let (job, task) = Self::pick(&queued, which)?;
+            Some(Decision { job, task, ..decision.clone() })
+        };
+        self.stale.iter().filter_map(about).collect()
+    }
+
     fn reconnect(&mut self, which: u32, how: u32) {
         let Some(id) = Self::pick(&self.down(), which) else { return };
         // Sometimes it has lost an accelerator, or found it again.
-        if how % 8 == 0
+        if how.is_multiple_of(8)
             && let Some(node) = self.world.node_mut(id)
         {
             let model = node.inventory.hostname.split('-').next().unwrap_or("h100").to_uppercase();
@@ -166,7 +176,7 @@ impl Case {
                 None => InstanceNews::Asking,
             },
             _ => {
-                let why = if how % 2 == 0 { GoneReason::Vanished } else { GoneReason::Terminated };
+                let why = if how.is_multiple_of(2) { GoneReason::Vanished } else { GoneReason::Terminated };
                 self.world.take_away(instance, why).ok();
                 return;
             }
@@ -175,16 +185,18 @@ impl Case {
     }
 
     fn change_rules(&mut self, which: u32, how: u32) {
-        let limit_micros = (how % 3 > 0).then(|| i64::from(how % 100) * DOLLAR);
+        let limit_micros = (!how.is_multiple_of(3)).then(|| i64::from(how % 100) * DOLLAR);
         match which % 6 {
             0 => self.give(Command::SetBudget { group: name("org"), limit_micros }),
             1 => self.give(Command::SetBudget { group: name("lab"), limit_micros }),
-            2 => self.give(group("ops", Some(if how % 2 == 0 { "lab" } else { "org" }), limit_micros)),
+            2 => {
+                self.give(group("ops", Some(if how.is_multiple_of(2) { "lab" } else { "org" }), limit_micros))
+            }
             3 => self.set_offers(i64::from(8 + how % 40), how % 3 * 50),
             4 => self.give(Command::ForgetOldKeys),
             _ => {
                 let mut pool = self.world.state().pools[&name("main")].clone();
-                pool.groups = (how % 3 == 0).then(|| [name("lab")].into());
+                pool.groups = how.is_multiple_of(3).then(|| [name("lab")].into());
                 self.give(Command::DeclarePool(pool));
             }
         }
@@ -201,11 +213,11 @@ impl Case {
             _ => 1 + u64::from(how / 4) % (acked + 1),
         };
         // Only what was acknowledged: what is new comes through the front door, where it is noted.
-        let until = if how % 4 == 0 { known } else { acked };
+        let until = if how.is_multiple_of(4) { known } else { acked };
         let numbered =
             (1..).zip(node.spool()).filter(|(number, _)| *number >= first.max(1) && *number <= until);
         let reports: Vec<PartReport> = numbered.map(|(_, report)| report.clone()).collect();
-        let epoch = if how % 5 == 0 { epoch.saturating_sub(1) } else { epoch };
+        let epoch = if how.is_multiple_of(5) { epoch.saturating_sub(1) } else { epoch };
         let (id, first) = (node.id, if first == 0 { 1 } else { first });
         self.give(Command::Report { node: id, epoch, first, reports });
     }
@@ -236,7 +248,7 @@ impl Case {
     }
 
     fn restart_broker(&mut self, which: u32) {
-        if which % 3 > 0 {
+        if !which.is_multiple_of(3) {
             return;
         }
         self.give(Command::StartBroker { deployment: "other".to_owned() });
@@ -248,7 +260,7 @@ impl Case {
     }
 
     fn enrol_again(&mut self, which: u32) {
-        if which % 2 == 0 {
+        if which.is_multiple_of(2) {
             if self.world.nodes().len() < 6 {
                 self.join(which / 2 % 2);
             }

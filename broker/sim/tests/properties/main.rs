@@ -4,8 +4,11 @@
 //! A case is a list of abstract choices. Each is resolved against what is there at that moment, so that most of
 //! them mean something; proptest shrinks the list.
 
+#[cfg(test)]
 mod case;
+#[cfg(test)]
 mod choices;
+#[cfg(test)]
 mod ending;
 
 use proptest::prelude::*;

@@ -104,9 +104,9 @@ impl Engine {
         }
         self.under_way.batch = true;
         let orders = std::mem::take(&mut self.orders);
-        let memory = self.memory.take_changed();
+        let memory = self.memory.clone();
         let path = self.state.join("agent.json");
-        self.executor.carry_out(orders, move || memory.map_or(Ok(()), |memory| memory.save(&path)));
+        self.executor.carry_out(orders, move || memory.save(&path));
     }
 
     pub(super) fn note_acknowledged(&mut self) {

@@ -436,7 +436,10 @@ impl Federation {
 
 impl Drop for Federation {
     /// The other processes show their last words themselves.
-    #[expect(clippy::print_stderr, reason = "beside the panic of the test, where a person looks for its cause")]
+    #[expect(
+        clippy::print_stderr,
+        reason = "beside the panic of the test, where a person looks for its cause"
+    )]
     fn drop(&mut self) {
         if !std::thread::panicking() {
             return;

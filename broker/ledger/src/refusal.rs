@@ -64,28 +64,39 @@ impl fmt::Display for BudgetRefusal {
         write!(
             f,
             "the money limit of group `{group}` is {} short: {} wanted, limit {}, spent {}, held {}; {advice}",
-            Amount(self.shortfall_micros),
-            Amount(self.wanted_micros),
-            Amount(self.limit_micros),
-            Amount(self.spent_micros),
-            Amount(self.held_micros),
+            rounded(self.shortfall_micros),
+            rounded(self.wanted_micros),
+            rounded(self.limit_micros),
+            rounded(self.spent_micros),
+            rounded(self.held_micros),
         )
     }
 }
 
-/// Micros as units of the deployment's currency: to the hundredth, below one hundredth exact.
+/// Micros as units of the deployment's currency: exact, two decimals or more.
 pub(crate) struct Amount(pub(crate) i64);
 
 impl fmt::Display for Amount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sign = if self.0 < 0 { "-" } else { "" };
-        let micros = self.0.unsigned_abs();
-        if micros > 0 && micros < 10_000 {
-            return write!(f, "{sign}0.{micros:06}");
+        let (units, mut fraction) = (self.0.unsigned_abs() / 1_000_000, self.0.unsigned_abs() % 1_000_000);
+        let mut decimals = 6;
+        while decimals > 2 && fraction.is_multiple_of(10) {
+            fraction /= 10;
+            decimals -= 1;
         }
-        let hundredths = (micros + 5_000) / 10_000;
-        write!(f, "{sign}{}.{:02}", hundredths / 100, hundredths % 100)
+        write!(f, "{sign}{units}.{fraction:0decimals$}")
     }
+}
+
+/// Micros to the hundredth of a unit, as people name prices; what is below one hundredth is exact.
+fn rounded(micros: i64) -> Amount {
+    let hundredth = 10_000;
+    Amount(if micros.abs() < hundredth {
+        micros
+    } else {
+        micros.saturating_add(hundredth / 2) / hundredth * hundredth
+    })
 }
 
 #[cfg(test)]
@@ -93,18 +104,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn amounts_are_to_the_hundredth() {
+    fn amounts_are_exact() {
         for (micros, text) in [
             (0, "0.00"),
             (-1_500_000, "-1.50"),
             (1, "0.000001"),
             (59_760_000, "59.76"),
-            (1_234_500, "1.23"),
-            (9_999, "0.009999"),
-            (9_995_000, "10.00"),
+            (1_234_500, "1.2345"),
         ] {
             assert_eq!(Amount(micros).to_string(), text);
         }
-        assert_eq!(Amount(i64::MIN).to_string(), "-9223372036854.78");
+        for (micros, text) in [(1_234_500, "1.23"), (9_999, "0.009999"), (9_995_000, "10.00")] {
+            assert_eq!(rounded(micros).to_string(), text);
+        }
+        assert_eq!(Amount(i64::MIN).to_string(), "-9223372036854.775808");
     }
 }

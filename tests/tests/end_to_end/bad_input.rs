@@ -13,7 +13,16 @@ fn spillway(federation: &Federation, arguments: &[&str]) -> Said {
     let token = token.to_str().unwrap();
     let global = ["--server", &url, "--token-file", token];
     let folder = Folder::new();
-    cli::spillway(folder.path(), "cli", &[arguments.first().into_iter().copied().collect::<Vec<_>>().as_slice(), &global, arguments.get(1..).unwrap()].concat())
+    cli::spillway(
+        folder.path(),
+        "cli",
+        &[
+            arguments.first().into_iter().copied().collect::<Vec<_>>().as_slice(),
+            &global,
+            arguments.get(1..).unwrap(),
+        ]
+        .concat(),
+    )
 }
 
 fn refused(said: &Said, code: i32, words: &[&str]) {
@@ -30,14 +39,20 @@ fn wrong_job_files_are_refused_by_field_line_and_way_out() {
     federation.join("one", 1);
     let large = format!("run: a\n#{}", "x".repeat(10 << 20));
     let refused_by_both: [(&str, &[&str]); 4] = [
-        ("run: a\nresources:\n  gpu: H100:8\n", &["line 3", "unknown field `gpu`", "resources.gpu", "did you mean `gpus`?"]),
+        (
+            "run: a\nresources:\n  gpu: H100:8\n",
+            &["line 3", "unknown field `gpu`", "resources.gpu", "did you mean `gpus`?"],
+        ),
         ("run: a\nresources:\n  gpus: \"0\"\n", &["resources.gpus", "value: 0", "leave `gpus` out"]),
         ("run: a\ntime_limit: -5m\n", &["time_limit", "value: -5m", "negative"]),
         (&large, &["limit is 1048576 bytes", "put data into files"]),
     ];
     // A plan says of these what is in the way, as it does of any other job.
     let refused_by_submit: [(&str, &[&str]); 3] = [
-        ("run: a\nresources:\n  gpus: RTX-9999:1\n", &["no site has RTX-9999", "known models: H100", "resources.gpus"]),
+        (
+            "run: a\nresources:\n  gpus: RTX-9999:1\n",
+            &["no site has RTX-9999", "known models: H100", "resources.gpus"],
+        ),
         ("run: a\nresources:\n  gpus: H100:64\n", &["resources.gpus", "H100:64", "at most 1"]),
         ("run: a\nwhere:\n  allow: [mars]\n", &["where.allow", "mars", "known sites: cloud-east, dc"]),
     ];
@@ -52,11 +67,23 @@ fn wrong_job_files_are_refused_by_field_line_and_way_out() {
         std::fs::write(&path, text).unwrap();
         refused(&spillway(&federation, &["submit", path.to_str().unwrap()]), 1, words);
     }
-    refused(&spillway(&federation, &["run", "--group", GROUP, "--gpus", "0", "--", "true"]), 2, &["resources.gpus"]);
+    refused(
+        &spillway(&federation, &["run", "--group", GROUP, "--gpus", "0", "--", "true"]),
+        2,
+        &["resources.gpus"],
+    );
     refused(&spillway(&federation, &["run", "--group", "nobody", "--", "true"]), 1, &["group", "nobody"]);
     refused(&spillway(&federation, &["submit"]), 2, &["FILE"]);
-    refused(&spillway(&federation, &["run", "--env", "FOO", "--", "true"]), 2, &["--env", "FOO", "NAME=VALUE"]);
-    refused(&spillway(&federation, &["submit", "/nowhere/job.yaml"]), 1, &["cannot read the job file /nowhere/job.yaml"]);
+    refused(
+        &spillway(&federation, &["run", "--env", "FOO", "--", "true"]),
+        2,
+        &["--env", "FOO", "NAME=VALUE"],
+    );
+    refused(
+        &spillway(&federation, &["submit", "/nowhere/job.yaml"]),
+        1,
+        &["cannot read the job file /nowhere/job.yaml"],
+    );
     let jobs = spillway(&federation, &["jobs", "-o", "json"]);
     assert_eq!(jobs.code, 0, "{jobs:?}");
     let jobs: serde_json::Value = serde_json::from_str(&jobs.stdout).unwrap();
@@ -70,7 +97,11 @@ fn callers_without_a_good_token_are_refused() {
     let url = federation.url();
     let bad = federation.path().join("bad.token");
     std::fs::write(&bad, "sw_0000").unwrap();
-    let said = cli::spillway(federation.path(), "foreign", &["jobs", "--server", &url, "--token-file", bad.to_str().unwrap()]);
+    let said = cli::spillway(
+        federation.path(),
+        "foreign",
+        &["jobs", "--server", &url, "--token-file", bad.to_str().unwrap()],
+    );
     refused(&said, 1, &["token"]);
     let nobody = format!("http://127.0.0.1:{}", free_port());
     let said = cli::spillway(federation.path(), "nobody", &["jobs", "--server", &nobody]);
@@ -108,7 +139,9 @@ fn join_tokens_are_good_once_for_a_while_and_here() {
     drop(first);
 
     wait_for("the token to expire", SOON, || {
-        let now = federation.ask(federation.client().create_join_token(&Default::default())).map_err(|e| e.to_string())?;
+        let now = federation
+            .ask(federation.client().create_join_token(&Default::default()))
+            .map_err(|e| e.to_string())?;
         // A token's end and an id are both by the broker's clock.
         if now.expires.0 > short.expires.0 + 3_600_000 { Ok(()) } else { Err(format!("{now:?}")) }
     });

@@ -43,7 +43,9 @@ fn expect_recovery(federation: &mut Federation, job: &Submitted, evidence: &str)
     assert!(message.contains("old copy") && message.contains(evidence), "{message}");
     // What runs goes on, for longer than its lease: it is renewed.
     let seen = federation.wait_evidence(job, "a line", |copies| Some(copies.first()?.last_ms));
-    federation.wait_evidence(job, "five seconds more", |copies| (copies.first()?.last_ms >= seen + 5000).then_some(()));
+    federation.wait_evidence(job, "five seconds more", |copies| {
+        (copies.first()?.last_ms >= seen + 5000).then_some(())
+    });
     match federation.try_submit(Work::new("refused").at(ON_PREM)) {
         Err(ClientError::Api(error)) => {
             assert_eq!((error.code, error.status()), (ErrorCode::Recovery, 503));
@@ -69,8 +71,10 @@ fn go_on_from_the_newest(mut federation: Federation, job: &Submitted) {
 fn on_prem_a_node_that_has_seen_more_shows_it() {
     let mut federation = Federation::start();
     federation.join("one", 1);
-    let job =
-        start_from_old_copy(&mut federation, Work::new("untouched").at(ON_PREM).until_told().lease("10s").only_once());
+    let job = start_from_old_copy(
+        &mut federation,
+        Work::new("untouched").at(ON_PREM).until_told().lease("10s").only_once(),
+    );
     expect_recovery(&mut federation, &job, "has seen journal entry");
     go_on_from_the_newest(federation, &job);
 }
@@ -78,8 +82,10 @@ fn on_prem_a_node_that_has_seen_more_shows_it() {
 #[test]
 fn in_the_cloud_an_instance_that_was_launched_later_shows_it() {
     let mut federation = Federation::start();
-    let job =
-        start_from_old_copy(&mut federation, Work::new("untouched").at(CLOUD).until_told().lease("10s").only_once());
+    let job = start_from_old_copy(
+        &mut federation,
+        Work::new("untouched").at(CLOUD).until_told().lease("10s").only_once(),
+    );
     expect_recovery(&mut federation, &job, "was launched at journal entry");
     let clouds = federation.ask(federation.client().clouds()).unwrap();
     assert!(clouds.items.iter().all(|cloud| cloud.instances.is_empty()), "it knows of none: {clouds:?}");

@@ -78,7 +78,11 @@ fn on_postgresql_when_launched() {
 #[test]
 fn a_lost_answer_to_a_launch_gives_one_machine() {
     let mut federation = Federation::start();
-    std::fs::write(federation.path().join("sky/faults.toml"), "[[faults]]\nkind = \"timeout-after-launch\"\n").unwrap();
+    std::fs::write(
+        federation.path().join("sky/faults.toml"),
+        "[[faults]]\nkind = \"timeout-after-launch\"\n",
+    )
+    .unwrap();
     let job = federation.submit(Work::new("ambiguous").at(CLOUD).lease(LEASE).only_once());
     let view = federation.wait_job(&job, JobState::Succeeded);
     assert_eq!(view.attempts.len(), 1, "{:#?}", view.attempts);

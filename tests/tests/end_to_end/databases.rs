@@ -33,7 +33,11 @@ impl Disk {
     /// The same command where the disk is mounted.
     fn inside(&self, command: &Command) -> Command {
         let mut inside = Command::new("nsenter");
-        inside.arg("--target").arg(self.holder.pid().to_string()).args(["--user", "--mount", "--preserve-credentials"]);
+        inside.arg("--target").arg(self.holder.pid().to_string()).args([
+            "--user",
+            "--mount",
+            "--preserve-credentials",
+        ]);
         inside.arg("--").arg(command.get_program()).args(command.get_args());
         inside
     }
@@ -71,7 +75,8 @@ fn a_full_disk_refuses_submissions_keeps_what_runs_and_is_over_when_there_is_roo
     let federation = Federation::prepare();
     let folder = federation.path().join("small");
     let disk = Disk::mount(federation.path(), &folder, "mount -t tmpfs -o size=8m tmpfs \"$1\"");
-    let mut federation = federation.with_database(&format!("sqlite:{}", folder.join("spillway.db").display()));
+    let mut federation =
+        federation.with_database(&format!("sqlite:{}", folder.join("spillway.db").display()));
     let inside = disk.inside(&federation.broker_command());
     federation.start_broker_by(inside);
     federation.join("one", 2);
@@ -132,7 +137,10 @@ fn a_second_broker_on_the_same_database_is_refused() {
 fn a_database_that_does_not_answer_or_has_no_name_is_named() {
     let federation = Federation::prepare();
     for (url, words) in [
-        ("postgres://spillway@localhost:5432/none?host=/nonexistent", &["/nonexistent", "does not answer"][..]),
+        (
+            "postgres://spillway@localhost:5432/none?host=/nonexistent",
+            &["/nonexistent", "does not answer"][..],
+        ),
         ("mysql://localhost/x", &["mysql", "sqlite:"]),
         ("sqlite:/nowhere/at/all.db", &["/nowhere/at", "create it first"]),
     ] {

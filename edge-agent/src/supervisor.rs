@@ -112,7 +112,7 @@ fn supervise(dir: &Path) -> io::Result<()> {
     // The program runs: a full disk must not end it, and the agent hears of it by the pipe as well.
     let identity = ProcessId::of(program.as_raw_nonzero().get());
     write_atomically(Path::new(SUPERVISOR), &claim(started_ms, identity)).ok();
-    part.trace(TraceStep::Started);
+    part.trace_at(started_ms, TraceStep::Started);
     writeln!(io::stdout(), "started {started_ms}").ok();
     let cause = part.watch(&wires, program, started_ms)?;
     // The group is killed while its leader is still a zombie, so that its number cannot be another's.
@@ -193,8 +193,12 @@ impl Part {
     }
 
     fn trace(&self, step: TraceStep) {
+        self.trace_at(boottime_ms(), step);
+    }
+
+    fn trace_at(&self, at_ms: u64, step: TraceStep) {
         let line = TraceLine {
-            at_ms: boottime_ms(),
+            at_ms,
             boot: self.boot.clone(),
             attempt: self.spec.attempt,
             rank: self.spec.rank,

@@ -81,6 +81,8 @@ pub struct JobWords {
     pub outcome: JobState,
     /// Whether it may start again.
     pub restartable: bool,
+    /// How many parts its tasks have together.
+    pub parts: u64,
     /// Where its copies write.
     pub evidence: PathBuf,
     /// What they wrote.

@@ -43,6 +43,8 @@ pub struct Submitted {
     pub id: JobId,
     /// What was asked.
     pub work: Work,
+    /// How many parts its tasks have together.
+    pub parts: u64,
     /// Where its copies write.
     pub evidence: PathBuf,
 }
@@ -326,7 +328,8 @@ impl Federation {
         let evidence = self.path().join("evidence").join(&work.name);
         let file = work.job_file(&evidence);
         let summary = self.ask(self.client().submit(&file, &work.name))?;
-        let submitted = Submitted { id: summary.id, work, evidence };
+        let parts = summary.tasks.total() * u64::from(work.nodes);
+        let submitted = Submitted { id: summary.id, work, parts, evidence };
         self.submitted.retain(|known| known.id != submitted.id);
         self.submitted.push(submitted.clone());
         Ok(submitted)

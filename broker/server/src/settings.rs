@@ -313,10 +313,15 @@ pub fn default_data_dir() -> PathBuf {
 mod tests {
     use super::*;
 
-    fn resolve(text: &str) -> Result<Settings, SettingsError> {
+    fn written(text: &str) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("broker.toml");
         fs::write(&path, text).unwrap();
+        (folder, path)
+    }
+
+    fn resolve(text: &str) -> Result<Settings, SettingsError> {
+        let (_folder, path) = written(text);
         Settings::resolve(Some(&path), Overrides { data_dir: Some("/data".into()), ..Overrides::default() })
     }
 

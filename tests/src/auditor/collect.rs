@@ -32,6 +32,7 @@ pub async fn collect(federation: &Federation) -> Scene {
         name: job.work.name.clone(),
         outcome: job.work.outcome,
         restartable: job.work.restartable,
+        parts: job.parts,
         copies: read_evidence(&job.evidence),
         evidence: job.evidence.clone(),
     };

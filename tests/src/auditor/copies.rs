@@ -13,13 +13,15 @@ use super::{JobWords, Scene, Trace};
 /// The kernel counts uptime in hundredths of a second, cut off; a line is written a moment after it was read.
 const CLOCK_MS: u64 = 20;
 
-/// One copy of a task: one process, from its first line to its last.
+/// One copy of a task's part: one process, from its first line to its last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Copy {
     /// The attempt it was told that it is.
     pub attempt: AttemptId,
     /// The task.
     pub task: u32,
+    /// The part's rank in its gang.
+    pub rank: u32,
     /// Its process.
     pub pid: u32,
     /// Its first line, in milliseconds of CLOCK_BOOTTIME.
@@ -54,13 +56,20 @@ pub fn read_evidence(path: &Path) -> Vec<Copy> {
 }
 
 fn parse(line: &str) -> Option<(&str, Copy)> {
-    let mut fields = line.split(' ');
-    let word = fields.next()?;
-    let (attempt, task, pid) =
-        (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-    let (seconds, hundredths) = fields.next()?.split_once('.')?;
-    let at = seconds.parse::<u64>().ok()? * 1000 + hundredths.parse::<u64>().ok()? * 10;
-    Some((word, Copy { attempt, task, pid, first_ms: at, last_ms: at, finished: word == "end" }))
+    let fields: Vec<&str> = line.split(' ').collect();
+    let [word, attempt, task, rank, pid, uptime] = *fields.as_slice() else { return None };
+    let (seconds, hundredths) = uptime.split_once('.')?;
+    let at_ms = seconds.parse::<u64>().ok()? * 1000 + hundredths.parse::<u64>().ok()? * 10;
+    let copy = Copy {
+        attempt: attempt.parse().ok()?,
+        task: task.parse().ok()?,
+        rank: rank.parse().ok()?,
+        pid: pid.parse().ok()?,
+        first_ms: at_ms,
+        last_ms: at_ms,
+        finished: word == "end",
+    };
+    Some((word, copy))
 }
 
 pub(super) fn check(scene: &Scene, replayed: &State, findings: &mut Vec<String>) {
@@ -81,13 +90,15 @@ pub(super) fn check(scene: &Scene, replayed: &State, findings: &mut Vec<String>)
     lives(&scene.traces, findings);
 }
 
+/// The parts of one attempt run together; anything else of a task runs alone.
 fn overlaps(job: &JobWords, findings: &mut Vec<String>) {
     for (at, one) in job.copies.iter().enumerate() {
-        for other in job.copies.iter().skip(at + 1).filter(|other| other.task == one.task) {
+        let others = job.copies.iter().skip(at + 1).filter(|other| other.task == one.task);
+        for other in others.filter(|other| other.attempt != one.attempt || other.rank == one.rank) {
             if one.first_ms <= other.last_ms && other.first_ms <= one.last_ms {
+                let (name, task) = (&job.name, one.task);
                 findings.push(format!(
-                    "{}: two copies of task {} at the same time: {one:?} and {other:?}",
-                    job.name, one.task
+                    "{name}: two copies of task {task} at the same time: {one:?} and {other:?}"
                 ));
             }
         }
@@ -95,9 +106,9 @@ fn overlaps(job: &JobWords, findings: &mut Vec<String>) {
 }
 
 fn starts(job: &JobWords, findings: &mut Vec<String>) {
-    let tasks: BTreeSet<u32> = job.copies.iter().map(|copy| copy.task).collect();
-    for task in &tasks {
-        let copies = || job.copies.iter().filter(|copy| copy.task == *task);
+    let parts: BTreeSet<(u32, u32)> = job.copies.iter().map(|copy| (copy.task, copy.rank)).collect();
+    for (task, rank) in &parts {
+        let copies = || job.copies.iter().filter(|copy| copy.task == *task && copy.rank == *rank);
         let (started, finished) = (copies().count(), copies().filter(|copy| copy.finished).count());
         if !job.restartable && started > 1 {
             findings.push(format!("{}: task {task} must start once and started {started} times", job.name));
@@ -109,8 +120,13 @@ fn starts(job: &JobWords, findings: &mut Vec<String>) {
             findings.push(format!("{}: task {task} succeeded, but no copy of it came to its end", job.name));
         }
     }
-    if job.outcome == JobState::Succeeded && tasks.is_empty() {
-        findings.push(format!("{}: it succeeded without having run", job.name));
+    let wanted = usize::try_from(job.parts).unwrap_or(usize::MAX);
+    if job.outcome == JobState::Succeeded && parts.len() != wanted {
+        findings.push(format!(
+            "{}: it succeeded, and {} of its {wanted} parts have run",
+            job.name,
+            parts.len()
+        ));
     }
 }
 
@@ -120,7 +136,8 @@ fn traces(job: &JobWords, traces: &[Trace], findings: &mut Vec<String>) {
         let step = |names: &[&str]| {
             let line = traces
                 .iter()
-                .find(|line| line.attempt == copy.attempt && names.contains(&line.step.as_str()));
+                .filter(|line| (line.attempt, line.rank) == (copy.attempt, copy.rank))
+                .find(|line| names.contains(&line.step.as_str()));
             line.map(|line| line.at_ms)
         };
         let (Some(started), Some(ended)) = (step(&["started"]), step(&["ended", "vanished"])) else {

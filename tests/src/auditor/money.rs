@@ -25,7 +25,7 @@ pub(super) fn check(scene: &Scene, replayed: &State, findings: &mut Vec<String>)
         check_attempt(scene, attempt, &charged, spend.get(&attempt.id).copied().unwrap_or(0), findings);
     }
     for instance in &replayed.changes.ended_instances {
-        check_instance(instance, &entries, replayed, findings);
+        check_instance(instance, &entries, used_on(instance, replayed, &charged), findings);
     }
 }
 
@@ -97,7 +97,8 @@ fn check_attempt(
                 attempt.id
             ));
         }
-        let copies = scene.jobs.iter().flat_map(|job| &job.copies).filter(|copy| copy.attempt == attempt.id);
+        let copies = scene.jobs.iter().flat_map(|job| &job.copies);
+        let copies = copies.filter(|copy| (copy.attempt, copy.rank) == (attempt.id, rank));
         for wrote_ms in copies.map(Copy::wrote_ms).filter(|wrote_ms| *wrote_ms > charged_ms + CLOCK_MS) {
             findings.push(format!("{} wrote for {wrote_ms} ms and was charged {charged_ms} ms", attempt.id));
         }
@@ -109,8 +110,17 @@ fn check_attempt(
     }
 }
 
-/// What an instance cost is what its attempts were charged, and the rest as overhead.
-fn check_instance(instance: &Instance, entries: &[&Entry], replayed: &State, findings: &mut Vec<String>) {
+/// What parts that ran on this instance's node were charged.
+fn used_on(instance: &Instance, replayed: &State, charged: &BTreeMap<(AttemptId, u32), u64>) -> i64 {
+    let attempts = replayed.changes.ended_attempts.iter().chain(replayed.attempts.values());
+    let parts =
+        attempts.flat_map(|attempt| (0..).zip(&attempt.parts).map(|(rank, part)| ((attempt.id, rank), part)));
+    let here = parts.filter(|(_, part)| part.node.is_some() && part.node == instance.node);
+    here.map(|(key, part)| part.rate.cost_micros(1, 1, 0, charged.get(&key).copied().unwrap_or(0))).sum()
+}
+
+/// What an instance cost is what its parts were charged, and the rest as overhead.
+fn check_instance(instance: &Instance, entries: &[&Entry], used: i64, findings: &mut Vec<String>) {
     let Some((gone, _)) = &instance.gone else { return };
     let lived = |from: UnixMs| instance.price.cost_micros(1, 1, 0, gone.since(from).0);
     // Where the provider's answer was never heard, its agent's first word is the first that is known of it.
@@ -120,16 +130,9 @@ fn check_instance(instance: &Instance, entries: &[&Entry], replayed: &State, fin
         .filter(|entry| entry.kind() == EntryKind::Overhead && entry.subject().instance == Some(instance.id))
         .map(|entry| entry.spend_micros())
         .sum();
-    let attempts = replayed.changes.ended_attempts.iter().chain(replayed.attempts.values());
-    let here = |attempt: &&Attempt| {
-        attempt.parts.iter().any(|part| part.node.is_some() && part.node == instance.node)
-    };
-    let used: i64 = attempts.filter(here).map(|attempt| attempt.cost_micros).sum();
     if cost != used + overhead {
-        findings.push(format!(
-            "{} cost {cost} micros; its attempts were charged {used}, and {overhead} are overhead",
-            instance.id
-        ));
+        let told = format!("its parts were charged {used}, and {overhead} are overhead");
+        findings.push(format!("{} cost {cost} micros; {told}", instance.id));
     }
 }
 

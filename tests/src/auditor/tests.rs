@@ -156,6 +156,7 @@ fn honest() -> Scene {
     let copy = Copy {
         attempt,
         task: 0,
+        rank: 0,
         pid: 7,
         first_ms: STARTED_MS + 10,
         last_ms: STARTED_MS + RAN_MS - 10,
@@ -173,14 +174,11 @@ fn honest() -> Scene {
             name: "honest".into(),
             outcome: JobState::Succeeded,
             restartable: true,
+            parts: 1,
             evidence: "/evidence".into(),
             copies: vec![copy],
         }],
     }
-}
-
-fn attempt(scene: &Scene) -> AttemptId {
-    scene.jobs[0].copies[0].attempt
 }
 
 fn without(scene: &mut Scene, unwanted: fn(&Event) -> bool) {
@@ -201,15 +199,34 @@ fn an_honest_scene_gives_nothing() {
     assert_eq!(audit(&honest()), [""; 0]);
 }
 
+/// What the defect is, how it comes about, and the words by which it is told.
+type Planted<'a> = (&'a str, &'a dyn Fn(&mut Scene), &'a str);
+
+#[track_caller]
+fn each_is_found(planted: &[Planted<'_>]) {
+    for (name, plant, words) in planted {
+        let mut scene = honest();
+        plant(&mut scene);
+        let findings = audit(&scene);
+        assert!(findings.iter().any(|finding| finding.contains(words)), "{name}: {findings:#?}");
+    }
+}
+
 #[test]
-fn every_planted_defect_is_found() {
-    let stray = |scene: &mut Scene, ended| {
-        let intent = InstanceId::generate(&mut SequentialIds::new(9));
-        scene.machines.push(Machine { provider_id: "i-stray".into(), intent, ended });
-    };
-    let planted: &[(&str, &dyn Fn(&mut Scene), &str)] = &[
+fn defects_in_what_ran_are_found() {
+    let other = AttemptId::generate(&mut SequentialIds::new(9));
+    each_is_found(&[
         ("overlap", &|scene| again(scene, 500), "two copies of task 0 at the same time"),
         ("a touch", &|scene| again(scene, RAN_MS - 20), "two copies of task 0 at the same time"),
+        (
+            "two attempts' ranks together",
+            &|scene| {
+                again(scene, 500);
+                scene.jobs[0].copies[1].rank = 1;
+                scene.jobs[0].copies[1].attempt = other;
+            },
+            "two copies of task 0 at the same time",
+        ),
         (
             "a second start",
             &|scene| {
@@ -227,43 +244,51 @@ fn every_planted_defect_is_found() {
             "was done 2 times",
         ),
         ("never done", &|scene| scene.jobs[0].copies[0].finished = false, "no copy of it came to its end"),
-        ("never run", &|scene| scene.jobs[0].copies.clear(), "succeeded without having run"),
+        ("never run", &|scene| scene.jobs[0].copies.clear(), "it succeeded, and 0 of its 1 parts have run"),
+        ("half a gang", &|scene| scene.jobs[0].parts = 2, "it succeeded, and 1 of its 2 parts have run"),
+        ("unknown work", &|scene| scene.jobs[0].copies[0].attempt = other, "does not know as its attempt"),
+    ]);
+}
+
+#[test]
+fn defects_in_lives_and_machines_are_found() {
+    let stray = |scene: &mut Scene, ended| {
+        let intent = InstanceId::generate(&mut SequentialIds::new(9));
+        scene.machines.push(Machine { provider_id: "i-stray".into(), intent, ended });
+    };
+    each_is_found(&[
+        ("a life without end", &|scene| drop(scene.traces.pop()), "no agent noted the whole life"),
+        (
+            "a second life",
+            &|scene| scene.traces.insert(0, scene.traces[0].clone()),
+            "started 2 times and ended 1 times",
+        ),
+        (
+            "words before life",
+            &|scene| scene.jobs[0].copies[0].first_ms = STARTED_MS - 100,
+            "its agent noted 50000 to 51000 ms",
+        ),
         ("a stray machine", &|scene| stray(scene, false), "machine i-stray lives at the provider"),
         ("an unintended machine", &|scene| stray(scene, true), "which nobody intended"),
+        (
+            "two machines for one intent",
+            &|scene| {
+                stray(scene, true);
+                stray(scene, true);
+            },
+            "has 2 machines",
+        ),
         (
             "a process",
             &|scene| scene.processes.push(Process { pid: 5, command: "sh -c train".into() }),
             "process 5 is left: sh -c train",
         ),
-        (
-            "a missing charge",
-            &|scene| without(scene, |event| matches!(event, Event::UsageCharged { to_ms: RAN_MS, .. })),
-            "ran 1000 ms and was charged 400 ms",
-        ),
-        (
-            "a charge twice",
-            &|scene| {
-                let row = scene.journal.last_mut().expect("a journal");
-                let charge = row.events.iter().position(|event| matches!(event, Event::UsageCharged { .. }));
-                let charge = charge.expect("a charge");
-                row.events.insert(charge, row.events[charge].clone());
-            },
-            "was charged up to 400 ms, then from 0 to 400 ms",
-        ),
-        ("a lost entry", &|scene| scene.totals.entries -= 1, "entries, the journal gives"),
-        ("lost money", &|scene| scene.totals.postings_micros = 1, "does not add up in the database"),
-        (
-            "held money",
-            &|scene| {
-                without(scene, |event| matches!(event, Event::AttemptSettled { .. }));
-                let mut state = spillway_core::State::default();
-                for row in &scene.journal {
-                    state.replay(row.seq, row.at, &row.events).expect("a shorter journal");
-                }
-                scene.stored = state;
-            },
-            "micros are still held for group dc",
-        ),
+    ]);
+}
+
+#[test]
+fn defects_in_the_database_are_found() {
+    each_is_found(&[
         (
             "a lost job",
             &|scene| scene.jobs[0].job = JobId::generate(&mut SequentialIds::new(9)),
@@ -281,21 +306,26 @@ fn every_planted_defect_is_found() {
             "incarnation is 1 by the journal and 7 as stored",
         ),
         ("a gap", &|scene| drop(scene.journal.remove(1)), "the journal has entry 3 where 2 belongs"),
-        ("a life without end", &|scene| drop(scene.traces.pop()), "no agent noted the whole life"),
+    ]);
+}
+
+#[test]
+fn defects_in_the_money_are_found() {
+    each_is_found(&[
         (
-            "a second life",
-            &|scene| scene.traces.insert(0, scene.traces[0].clone()),
-            "started 2 times and ended 1 times",
+            "a missing charge",
+            &|scene| without(scene, |event| matches!(event, Event::UsageCharged { to_ms: RAN_MS, .. })),
+            "ran 1000 ms and was charged 400 ms",
         ),
         (
-            "words before life",
-            &|scene| scene.jobs[0].copies[0].first_ms = STARTED_MS - 100,
-            "its agent noted 50000 to 51000 ms",
-        ),
-        (
-            "unknown work",
-            &|scene| scene.jobs[0].copies[0].attempt = AttemptId::generate(&mut SequentialIds::new(9)),
-            "which the database does not know as its attempt",
+            "a charge twice",
+            &|scene| {
+                let row = scene.journal.last_mut().expect("a journal");
+                let charge = row.events.iter().position(|event| matches!(event, Event::UsageCharged { .. }));
+                let charge = charge.expect("a charge");
+                row.events.insert(charge, row.events[charge].clone());
+            },
+            "was charged up to 400 ms, then from 0 to 400 ms",
         ),
         (
             "unpaid work",
@@ -305,13 +335,22 @@ fn every_planted_defect_is_found() {
             },
             "and was charged 1000 ms",
         ),
-    ];
-    for (name, plant, words) in planted {
-        let mut scene = honest();
-        plant(&mut scene);
-        let findings = audit(&scene);
-        assert!(findings.iter().any(|finding| finding.contains(words)), "{name}: {findings:#?}");
-    }
+        ("a lost entry", &|scene| scene.totals.entries -= 1, "entries, the journal gives"),
+        ("lost money", &|scene| scene.totals.postings_micros = 1, "does not add up in the database"),
+        ("another sum", &|scene| scene.totals.spend_micros += 1, "micros were spent by the ledger"),
+        (
+            "held money",
+            &|scene| {
+                without(scene, |event| matches!(event, Event::AttemptSettled { .. }));
+                let mut state = State::default();
+                for row in &scene.journal {
+                    state.replay(row.seq, row.at, &row.events).expect("a shorter journal");
+                }
+                scene.stored = state;
+            },
+            "micros are still held for group dc",
+        ),
+    ]);
 }
 
 #[test]
@@ -319,12 +358,14 @@ fn evidence_is_read_line_by_line() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("evidence");
     assert_eq!(read_evidence(&path), []);
-    let id = attempt(&honest());
+    let id = honest().jobs[0].copies[0].attempt;
     let text = format!(
-        "start {id} 0 7 12.50\nbeat {id} 0 7 12.61\nstart {id} 3 8 13.00\nend {id} 0 7 12.99\nbeat {id} 3 8 1"
+        "start {id} 0 1 7 12.50\nbeat {id} 0 1 7 12.61\nstart {id} 3 0 8 13.00\nend {id} 0 1 7 12.99\nbeat {id} 3 0 8 1"
     );
     std::fs::write(&path, text).unwrap();
-    let copy =
-        |task, pid, first_ms, last_ms, finished| Copy { attempt: id, task, pid, first_ms, last_ms, finished };
-    assert_eq!(read_evidence(&path), [copy(0, 7, 12_500, 12_990, true), copy(3, 8, 13_000, 13_000, false)]);
+    let first =
+        Copy { attempt: id, task: 0, rank: 1, pid: 7, first_ms: 12_500, last_ms: 12_990, finished: true };
+    let second =
+        Copy { task: 3, rank: 0, pid: 8, first_ms: 13_000, last_ms: 13_000, finished: false, ..first };
+    assert_eq!(read_evidence(&path), [first, second]);
 }

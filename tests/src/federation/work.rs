@@ -1,7 +1,7 @@
 //! Jobs that write down what they do, so that an auditor can compare their own words with everybody else's.
 //!
-//! Each copy of a task appends lines to the job's evidence file: `WORD ATTEMPT TASK PID UPTIME`, a `start`, a
-//! `beat` ten times a second, and an `end` before it exits. The time is that of CLOCK_BOOTTIME in seconds with
+//! Each copy of a task's part appends lines to the job's evidence file, `WORD ATTEMPT TASK RANK PID UPTIME`: a
+//! `start`, a `beat` ten times a second, and an `end` before it exits. The time is that of CLOCK_BOOTTIME in seconds with
 //! two decimals, as the kernel counts it for all of them.
 
 use std::path::Path;
@@ -15,7 +15,7 @@ const EVIDENCE: &str = "EVIDENCE";
 const SCRIPT: &str = r#"
 say() {
     read -r up _ </proc/uptime
-    echo "$1 $SPILLWAY_ATTEMPT_ID $SPILLWAY_TASK_INDEX $$ $up" >>"$EVIDENCE"
+    echo "$1 $SPILLWAY_ATTEMPT_ID $SPILLWAY_TASK_INDEX $SPILLWAY_NODE_RANK $$ $up" >>"$EVIDENCE"
 }
 say start
 beats=0
@@ -47,9 +47,9 @@ pub struct Work {
     code: u8,
     manners: Manners,
     site: Option<String>,
-    gpus: String,
+    pub(crate) nodes: u32,
+    array: Option<String>,
     lease: String,
-    grace: String,
 }
 
 impl Work {
@@ -64,9 +64,9 @@ impl Work {
             code: 0,
             manners: Manners::Polite,
             site: None,
-            gpus: "H100:1".to_owned(),
+            nodes: 1,
+            array: None,
             lease: "2s".to_owned(),
-            grace: "1s".to_owned(),
         }
     }
 
@@ -86,6 +86,18 @@ impl Work {
     #[must_use]
     pub fn stubborn(self) -> Self {
         Self { manners: Manners::Stubborn, ..self }
+    }
+
+    /// It needs that many nodes at the same time.
+    #[must_use]
+    pub fn on_nodes(self, nodes: u32) -> Self {
+        Self { nodes, ..self }
+    }
+
+    /// It has a task for each of these indexes, for example `1-4`.
+    #[must_use]
+    pub fn array(self, indexes: &str) -> Self {
+        Self { array: Some(indexes.to_owned()), ..self }
     }
 
     /// Its lease.
@@ -121,12 +133,14 @@ impl Work {
             name: Some(self.name.clone()),
             group: Some(super::GROUP.to_owned()),
             run: Some(Run::Program(words.map(str::to_owned).into())),
-            resources: Some(ResourcesFile { gpus: text(&self.gpus), ..ResourcesFile::default() }),
+            resources: Some(ResourcesFile { gpus: text("H100:1"), ..ResourcesFile::default() }),
             placement: Some(WhereFile { allow: self.site.iter().cloned().collect(), ..WhereFile::default() }),
-            checkpoint: Some(CheckpointFile { signal: None, grace: text(&self.grace) }),
+            checkpoint: Some(CheckpointFile { signal: None, grace: text("1s") }),
             retry: Some(RetryFile { on_loss: Some(self.restartable), ..RetryFile::default() }),
             env: [(EVIDENCE.to_owned(), evidence.display().to_string())].into(),
             lease: text(&self.lease),
+            nodes: Some(self.nodes),
+            array: self.array.as_deref().map(Into::into),
             time_limit: text("2m"),
             expected: text("2s"),
             ..JobFile::default()

@@ -66,6 +66,23 @@ fn a_job_that_must_not_start_twice_fails_with_its_agent() {
 }
 
 #[test]
+fn a_gang_that_loses_a_node_is_stopped_whole_and_run_again_whole() {
+    let mut federation = Federation::start();
+    let lost = federation.join("lost", 1);
+    federation.join("kept", 1);
+    let job = federation.submit(Work::new("gang").at(ON_PREM).on_nodes(2).until_told());
+    federation.wait_job(&job, JobState::Running);
+    federation.join("spare", 1);
+    federation.agents[lost].process.kill();
+    federation.wait_evidence(&job, "two more starts", |copies| (copies.len() == 4).then_some(()));
+    federation.finish(&job);
+    federation.wait_job(&job, JobState::Succeeded);
+    let hosts = federation.attempt(&job, 2).nodes.into_iter().map(|node| node.hostname);
+    assert_eq!(hosts.collect::<std::collections::BTreeSet<_>>(), ["kept", "spare"].map(str::to_owned).into());
+    federation.audit();
+}
+
+#[test]
 fn a_stopped_agent_does_not_keep_its_job_alive_past_the_lease() {
     let mut federation = Federation::start();
     let stopped = federation.join("stopped", 1);

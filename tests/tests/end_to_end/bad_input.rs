@@ -8,21 +8,13 @@ use spillway_tests::federation::{AgentSpec, GROUP, SOON};
 use spillway_tests::process::free_port;
 use spillway_tests::{Federation, Folder, wait_for};
 
-fn spillway(federation: &Federation, arguments: &[&str]) -> Said {
+/// Runs a command as the admin: its name, and what follows it.
+fn spillway(federation: &Federation, command: &str, arguments: &[&str]) -> Said {
     let (url, token) = (federation.url(), federation.token_file());
-    let token = token.to_str().unwrap();
-    let global = ["--server", &url, "--token-file", token];
+    let token = token.to_str().expect("the path is text");
     let folder = Folder::new();
-    cli::spillway(
-        folder.path(),
-        "cli",
-        &[
-            arguments.first().into_iter().copied().collect::<Vec<_>>().as_slice(),
-            &global,
-            arguments.get(1..).unwrap(),
-        ]
-        .concat(),
-    )
+    let words = [&[command, "--server", &url, "--token-file", token], arguments].concat();
+    cli::spillway(folder.path(), "cli", &words)
 }
 
 fn refused(said: &Said, code: i32, words: &[&str]) {
@@ -57,34 +49,35 @@ fn wrong_job_files_are_refused_by_field_line_and_way_out() {
         ("run: a\nwhere:\n  allow: [mars]\n", &["where.allow", "mars", "known sites: cloud-east, dc"]),
     ];
     let path = federation.path().join("job.yaml");
+    let path = path.to_str().unwrap();
     for (text, words) in refused_by_both {
-        std::fs::write(&path, text).unwrap();
+        std::fs::write(path, text).unwrap();
         for command in ["submit", "plan"] {
-            refused(&spillway(&federation, &[command, path.to_str().unwrap()]), 1, words);
+            refused(&spillway(&federation, command, &[path]), 1, words);
         }
     }
     for (text, words) in refused_by_submit {
-        std::fs::write(&path, text).unwrap();
-        refused(&spillway(&federation, &["submit", path.to_str().unwrap()]), 1, words);
+        std::fs::write(path, text).unwrap();
+        refused(&spillway(&federation, "submit", &[path]), 1, words);
     }
     refused(
-        &spillway(&federation, &["run", "--group", GROUP, "--gpus", "0", "--", "true"]),
+        &spillway(&federation, "run", &["--group", GROUP, "--gpus", "0", "--", "true"]),
         2,
         &["resources.gpus"],
     );
-    refused(&spillway(&federation, &["run", "--group", "nobody", "--", "true"]), 1, &["group", "nobody"]);
-    refused(&spillway(&federation, &["submit"]), 2, &["FILE"]);
+    refused(&spillway(&federation, "run", &["--group", "nobody", "--", "true"]), 1, &["group", "nobody"]);
+    refused(&spillway(&federation, "submit", &[]), 2, &["FILE"]);
     refused(
-        &spillway(&federation, &["run", "--env", "FOO", "--", "true"]),
+        &spillway(&federation, "run", &["--env", "FOO", "--", "true"]),
         2,
         &["--env", "FOO", "NAME=VALUE"],
     );
     refused(
-        &spillway(&federation, &["submit", "/nowhere/job.yaml"]),
+        &spillway(&federation, "submit", &["/nowhere/job.yaml"]),
         1,
         &["cannot read the job file /nowhere/job.yaml"],
     );
-    let jobs = spillway(&federation, &["jobs", "-o", "json"]);
+    let jobs = spillway(&federation, "jobs", &["-o", "json"]);
     assert_eq!(jobs.code, 0, "{jobs:?}");
     let jobs: serde_json::Value = serde_json::from_str(&jobs.stdout).unwrap();
     assert_eq!(jobs["items"], serde_json::json!([]), "nothing of it became a job");

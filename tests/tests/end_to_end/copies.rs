@@ -8,10 +8,12 @@ use spillway_api::{ClientError, ErrorCode};
 use spillway_tests::federation::{CLOUD, ON_PREM, SOON, Submitted};
 use spillway_tests::{Federation, Work, wait_for};
 
-/// Exchanges the broker's folder for another; the other way round the second time. The broker must not run.
+/// Replaces a folder by a copy of another. The broker must not run.
 fn copy(from: &Path, to: &Path) {
-    let _ = std::fs::remove_dir_all(to);
-    let status = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
+    if to.exists() {
+        std::fs::remove_dir_all(to).expect("a folder of the test's own");
+    }
+    let status = Command::new("cp").arg("-a").arg(from).arg(to).status().expect("cp starts");
     assert!(status.success());
 }
 

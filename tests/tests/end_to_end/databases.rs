@@ -18,7 +18,7 @@ struct Disk {
 impl Disk {
     /// Mounts it at `folder` by `script`, which finds the folder as `$1`.
     fn mount(place: &Path, folder: &Path, script: &str) -> Self {
-        std::fs::create_dir_all(folder).unwrap();
+        std::fs::create_dir_all(folder).expect("a folder");
         let mut command = Command::new("unshare");
         command.args(["--user", "--map-root-user", "--mount", "sh", "-c"]);
         command.arg(format!("{script} && echo mounted && exec sleep 600")).arg("sh").arg(folder);
@@ -45,7 +45,7 @@ impl Disk {
     /// Where its files are for everybody else.
     fn outside(&self, name: &str) -> PathBuf {
         let root = PathBuf::from(format!("/proc/{}/root", self.holder.pid()));
-        root.join(self.folder.strip_prefix("/").unwrap()).join(name)
+        root.join(self.folder.strip_prefix("/").expect("it is absolute")).join(name)
     }
 }
 

@@ -42,6 +42,19 @@ fn a_queue_longer_than_its_machine_runs_one_after_the_other() {
 }
 
 #[test]
+fn arrays_and_gangs_run_whole() {
+    let mut federation = Federation::start();
+    federation.join("one", 2);
+    federation.join("two", 2);
+    federation.submit(Work::new("array").at(ON_PREM).array("3-8"));
+    let gang = federation.submit(Work::new("gang").at(ON_PREM).on_nodes(2));
+    federation.submit(Work::new("cloud-gang").at(CLOUD).on_nodes(2));
+    let view = federation.wait_job(&gang, JobState::Succeeded);
+    assert_eq!(view.attempts[0].nodes.len(), 2, "{:?}", view.attempts);
+    federation.audit();
+}
+
+#[test]
 fn an_orderly_restart_of_everything_keeps_running_jobs() {
     let mut federation = Federation::start();
     let agent = federation.join("one", 1);

@@ -45,7 +45,9 @@ impl Driver {
             let seen = observed.iter().find(|seen| seen.intent == Some(instance.id));
             let alive = seen.filter(|seen| seen.state.exists());
             match (instance.state, alive) {
-                (InstanceState::Launching | InstanceState::Unknown, Some(seen)) => self.exists(instance.id, seen).await,
+                (InstanceState::Launching | InstanceState::Unknown, Some(seen)) => {
+                    self.exists(instance.id, seen).await
+                }
                 (InstanceState::Booting | InstanceState::Ready | InstanceState::Draining, None) => {
                     tracing::warn!(instance = %instance.id, "it vanished at the provider");
                     self.tell(instance.id, InstanceNews::Gone(GoneReason::Vanished)).await.ok();

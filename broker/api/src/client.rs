@@ -148,7 +148,7 @@ impl Client {
         self.answer(request, ANSWER_TIMEOUT + Duration::from_millis(wait_ms)).await
     }
 
-    /// Cancels a job. Cancelling an ended job changes nothing.
+    /// Cancels a job. One that has ended is a conflict, and stays as it is.
     ///
     /// # Errors
     /// [`ClientError`].

@@ -40,7 +40,7 @@ impl Reason {
             Self::Unsatisfiable => "ask for what a site has: see `spillway nodes` and `spillway offers`",
             Self::MaxPrice => "raise max_price, or wait for a cheaper place",
             Self::Recovery => "the broker places jobs when its nodes are back or their leases have run out",
-            Self::Retry => "it is placed again after a short pause",
+            Self::Retry => "the next plan places it again",
         }
     }
 }

@@ -76,10 +76,29 @@ impl Store {
     /// # Errors
     /// As [`Store::job`].
     pub async fn attempts_of(&self, job: JobId, limit: usize) -> Result<Vec<Attempt>, StoreError> {
-        let sql = "SELECT body FROM attempts WHERE job = $1 ORDER BY id DESC LIMIT $2";
-        let mut attempts = self.many(sql, vec![job.to_string().into(), page(limit)]).await?;
+        let mut attempts = self.attempts_before(job, None, limit).await?;
         attempts.reverse();
         Ok(attempts)
+    }
+
+    /// The newest `limit` attempts of a job that were placed before `before`, the newest first: a page of an array
+    /// with more attempts than one answer holds.
+    ///
+    /// # Errors
+    /// As [`Store::job`].
+    pub async fn attempts_before(
+        &self,
+        job: JobId,
+        before: Option<AttemptId>,
+        limit: usize,
+    ) -> Result<Vec<Attempt>, StoreError> {
+        let job = job.to_string().into();
+        let Some(before) = before else {
+            let sql = "SELECT body FROM attempts WHERE job = $1 ORDER BY id DESC LIMIT $2";
+            return self.many(sql, vec![job, page(limit)]).await;
+        };
+        let sql = "SELECT body FROM attempts WHERE job = $1 AND id < $2 ORDER BY id DESC LIMIT $3";
+        self.many(sql, vec![job, before.to_string().into(), page(limit)]).await
     }
 
     /// The attempt, whether it is settled or not.

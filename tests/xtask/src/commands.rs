@@ -142,6 +142,7 @@ fn target_dir(root: &Path) -> std::path::PathBuf {
 }
 
 fn bench(root: &Path, request: BenchRequest) -> Result<()> {
+    Step::cargo("binaries", "build --release --quiet -p spillway -p spillway-agent --bins").run(root)?;
     let step = Step::cargo("bench", "run --release --quiet -p spillway-tests --bin spillway-bench --");
     let mut args = request.names;
     args.extend(request.quick.then(|| "--quick".to_owned()));

@@ -1,10 +1,12 @@
 //! What time alone brings about.
 
-use spillway_types::{AttemptId, AttemptState, DurationMs, InstanceId, InstanceState, InstanceStep};
+use spillway_types::{
+    AttemptId, AttemptState, DurationMs, InstanceId, InstanceState, InstanceStep, NodeId, NodeState, NodeStep,
+};
 
 use super::{instances, outcome};
 use crate::command::TickLimits;
-use crate::entity::{Attempt, Instance};
+use crate::entity::{Attempt, Instance, Node};
 use crate::federation::Turn;
 use crate::{Event, Reply};
 
@@ -37,6 +39,12 @@ pub(super) fn tick(turn: &mut Turn<'_>, limits: TickLimits) -> Reply {
             turn.emit(Event::InstanceStepped { instance: id, step: InstanceStep::Drain, observed: None });
         }
         instances::terminate(turn, id);
+    }
+    let drained =
+        |node: &&Node| node.state == NodeState::Draining && node.parts.is_empty() && node.instance.is_none();
+    let empty: Vec<NodeId> = turn.state.nodes.values().filter(drained).map(|node| node.id).collect();
+    for node in empty {
+        turn.emit(Event::NodeStepped { node, step: NodeStep::Leave });
     }
     Reply::Done
 }

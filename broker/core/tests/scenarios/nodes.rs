@@ -58,6 +58,27 @@ fn a_cordoned_node_keeps_its_work_and_takes_no_more() {
 }
 
 #[test]
+fn a_cordon_outlives_the_session_and_a_drained_node_leaves_when_it_is_empty() {
+    let mut scene = Scene::new();
+    let node = scene.node("H100:8");
+    scene.must(Command::StepNode { node, step: NodeStep::Cordon });
+    let epoch = scene.broker_node(node).epoch;
+    scene.must(Command::Disconnect { node, epoch });
+    scene.world.connect(node).unwrap();
+    assert_eq!(scene.broker_node(node).state, NodeState::Cordoned);
+    scene.must(Command::StepNode { node, step: NodeStep::Uncordon });
+    let (id, _) = scene.start(&job("H100:8"));
+    scene.contact();
+    scene.must(Command::StepNode { node, step: NodeStep::Drain });
+    scene.tick();
+    assert_eq!(scene.broker_node(node).parts.len(), 1, "it has work");
+    scene.pass(3600);
+    assert_eq!(scene.job(id).task(0), Some(TaskState::Succeeded));
+    scene.tick();
+    assert!(!scene.state().nodes.contains_key(&node));
+}
+
+#[test]
 fn a_node_leaves_when_it_is_empty() {
     let mut scene = Scene::new();
     let node = scene.node("H100:8");

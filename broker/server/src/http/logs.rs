@@ -273,11 +273,20 @@ impl Tail {
         if let Some(chosen) = self.attempt {
             return Ok(store.attempt(chosen).await?);
         }
-        let attempts = store.attempts_of(self.part.job, spillway_store::MAX_PAGE).await?;
-        let meant = |attempt: &Attempt| {
+        let meant = |attempt: &&Attempt| {
             attempt.task == self.part.task && self.part.number.is_none_or(|number| number == attempt.number)
         };
-        Ok(attempts.into_iter().rev().find(meant))
+        let mut before = None;
+        loop {
+            let attempts = store.attempts_before(self.part.job, before, spillway_store::MAX_PAGE).await?;
+            if let Some(found) = attempts.iter().find(meant) {
+                return Ok(Some(found.clone()));
+            }
+            match attempts.last() {
+                Some(oldest) => before = Some(oldest.id),
+                None => return Ok(None),
+            }
+        }
     }
 }
 

@@ -73,12 +73,14 @@ async fn open(sessions: &Sessions, session: &BrokerSession) -> Result<Opening, R
     match sessions.engine.command(command).await {
         Ok(Reply::Session { epoch, acked }) => Ok(Opening::Epoch(epoch, acked)),
         Ok(_) => Err(refused(RefusalCode::Busy, "the broker is confused".to_owned(), Some(RETRY_AFTER))),
-        Err(EngineError::Refused(Refusal::NotFound { .. } | Refusal::Illegal(_))) => {
-            let message = "this node was removed from the federation: join again with a new token".to_owned();
-            Err(refused(RefusalCode::Revoked, message, None))
-        }
+        Err(EngineError::Refused(Refusal::NotFound { .. } | Refusal::Illegal(_))) => Err(revoked()),
         Err(error) => Err(refused(RefusalCode::Busy, error.to_string(), Some(RETRY_AFTER))),
     }
+}
+
+fn revoked() -> Refused {
+    let message = "this node was removed from the federation: join again with a new token".to_owned();
+    Refused { code: RefusalCode::Revoked, message, retry_after: None }
 }
 
 /// An agent that has seen, with our own mark on it, what this broker has not done yet shows that the broker was
@@ -125,6 +127,8 @@ enum End {
     Stopping,
     #[error("the broker is in recovery")]
     Recovery,
+    #[error("the node has left the federation")]
+    Left,
     #[error("the agent broke the protocol: {0}")]
     Protocol(String),
     #[error("the tunnel broke")]
@@ -187,9 +191,14 @@ impl Open<'_> {
         let node = self.node;
         let read = move |view: &View<'_>| {
             let state = view.federation.state();
-            (words::leases(state, node), state.incarnation, state.journal)
+            let leases = state.nodes.contains_key(&node).then(|| words::leases(state, node));
+            (leases, state.incarnation, state.journal)
         };
         let (leases, incarnation, journal) = self.sessions.engine.read(read).await?;
+        let Some(leases) = leases else {
+            self.handle.refuse(revoked()).await.ok();
+            return Err(End::Left);
+        };
         Ok((leases, self.sessions.mark(incarnation, journal)))
     }
 

@@ -279,6 +279,16 @@ pub(super) async fn what_is_over_can_be_read(database: &TestDatabase) {
     assert_eq!(store.job(job.id).await.unwrap(), Some(job.clone()));
     let attempt = store.attempts_of(job.id, 10).await.unwrap().remove(0);
     assert_eq!(store.attempt(attempt.id).await.unwrap(), Some(attempt.clone()));
+    for job in store.jobs(&JobFilter::default()).await.unwrap() {
+        let mut whole = store.attempts_of(job.id, 100).await.unwrap();
+        let (mut pages, mut before) = (vec![], None);
+        while let Some(next) = store.attempts_before(job.id, before, 1).await.unwrap().pop() {
+            before = Some(next.id);
+            pages.push(next);
+        }
+        whole.reverse();
+        assert_eq!(pages, whole);
+    }
     let kinds: Vec<&str> =
         store.entries_of(attempt.id).await.unwrap().iter().map(|entry| entry.kind().as_str()).collect();
     assert_eq!(kinds.first(), Some(&"hold"));

@@ -1,6 +1,6 @@
 //! Tasks a second: an array of `true` through one agent, from the submission to the end of the last task, each
 //! task under a supervisor of its own, its start, usage and end durable at the broker. Peer: an array of a
-//! private Slurm, of fewer tasks, since it takes seconds for each hundred.
+//! private Slurm, of fewer tasks, since it takes more than a second for each.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub(crate) fn run(settings: &Settings) -> Result<Vec<Measurement>> {
     let peer = match Slurm::start()? {
         None => None,
         Some(slurm) => {
-            let value = median_rate(1, || slurm.run_array(if settings.quick { 20 } else { 100 }, PATIENCE))?;
+            let value = median_rate(1, || slurm.run_array(if settings.quick { 20 } else { 40 }, PATIENCE))?;
             Some(Peer { name: format!("{}, sbatch --array", slurm.version()), value })
         }
     };

@@ -270,16 +270,13 @@ async fn a_killed_nursery_is_replaced_and_takes_nothing_along() {
     assert_eq!(ends, [PartEnd::Exited { code: 7 }, PartEnd::Exited { code: 8 }]);
 }
 
-/// How many parts that run `true` one executor gets through in a second with 32 at once.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a measurement: run it alone, with --release --nocapture"]
-async fn measure_parts_per_second() {
-    const PARTS: u32 = 3000;
+async fn many_short_parts_all_end_well() {
+    const PARTS: u32 = 200;
     const AT_ONCE: u32 = 32;
     let state = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let mut node = Node::open(state.path());
     let (mut begun, mut ended, mut idle) = (0, 0, true);
-    let begin = boottime_ms();
     while ended < PARTS {
         if idle && begun < PARTS && begun - ended < AT_ONCE {
             let count = (AT_ONCE - (begun - ended)).min(PARTS - begun);
@@ -297,6 +294,5 @@ async fn measure_parts_per_second() {
             News::Prepared(_) | News::Launched(..) | News::Started(..) => {}
         }
     }
-    let took = boottime_ms() - begin;
-    println!("{PARTS} parts in {took} ms: {} a second", u64::from(PARTS) * 1000 / took);
+    assert_eq!(begun, PARTS);
 }

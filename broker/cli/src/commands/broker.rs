@@ -34,7 +34,10 @@ pub(super) fn run(args: BrokerArgs, output: &mut Output) -> Result<u8, Failure> 
         let ready = |ready: &spillway_server::Ready| {
             output.show(ready, render::ready);
             if ready.admin_token.is_some() {
-                output.talk(&format!("the admin's token is in {}", token_file.display()));
+                output.talk(&format!(
+                    "the admin's token is shown this once; it is kept in {}",
+                    token_file.display()
+                ));
             }
         };
         Box::pin(spillway_server::run(settings, programs, stop, ready)).await

@@ -179,13 +179,14 @@ pub(crate) fn health(_: &Look, health: &HealthView) -> String {
     ])
 }
 
-/// Where a broker that has just started is.
+/// Where a broker that has just started is, and at its first start the admin's token, this once.
 pub(crate) fn ready(_: &Look, ready: &spillway_server::Ready) -> String {
     facts(&[
         ("http", Some(ready.http.clone())),
         ("tunnel", Some(ready.tunnel.clone())),
         ("CA fingerprint", Some(ready.ca_fingerprint.clone())),
         ("process", Some(ready.pid.to_string())),
+        ("admin token", ready.admin_token.clone()),
     ])
 }
 

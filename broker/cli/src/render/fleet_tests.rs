@@ -55,3 +55,16 @@ fn the_brokers_health() {
     insta::assert_snapshot!(health(&look(false), &view));
     assert!(view.is_well());
 }
+
+#[test]
+fn a_broker_shows_the_admins_token_at_its_first_start_only() {
+    let started = |admin_token: Option<&str>| spillway_server::Ready {
+        http: "http://127.0.0.1:7878".to_owned(),
+        tunnel: "127.0.0.1:7879".to_owned(),
+        ca_fingerprint: "ab".to_owned(),
+        pid: 7,
+        admin_token: admin_token.map(str::to_owned),
+    };
+    assert!(ready(&look(false), &started(Some("sw_1"))).contains("sw_1"));
+    assert!(!ready(&look(false), &started(None)).contains("admin token"));
+}

@@ -1,7 +1,7 @@
 //! Carries out what a plan decided, decision by decision, as far as the state has not moved under it.
 
 use spillway_policies::{Decision, PartPlacement, Target};
-use spillway_types::{AttemptId, InstanceId, SiteKind, SiteName};
+use spillway_types::{AttemptId, InstanceId, InstanceState, SiteKind, SiteName};
 
 use crate::command::Endpoint;
 use crate::event::{Intended, Placed, PlacedParts};
@@ -106,7 +106,8 @@ fn check_nodes(
             return None;
         }
         let instance = node.instance.map(|id| turn.state.instances.get(&id));
-        if instance.is_some_and(|instance| instance.is_none_or(|instance| instance.state.as_str() != "ready"))
+        if instance
+            .is_some_and(|instance| instance.is_none_or(|instance| instance.state != InstanceState::Ready))
         {
             return None;
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use spillway_types::{
-    AttemptId, AttemptState, FreeResources, Inventory, NodeId, NodeState, NodeStep, PoolName,
+    AttemptId, AttemptState, FreeResources, InstanceState, Inventory, NodeId, NodeState, NodeStep, PoolName,
 };
 
 use super::outcome;
@@ -50,7 +50,13 @@ pub(super) fn enrol(
             let Some(entry) = turn.state.instances.get(instance) else {
                 return refused(JoinRefusal::Unwanted);
             };
-            if !matches!(entry.state.as_str(), "launching" | "booting" | "unknown" | "ready") {
+            if !matches!(
+                entry.state,
+                InstanceState::Launching
+                    | InstanceState::Booting
+                    | InstanceState::Unknown
+                    | InstanceState::Ready
+            ) {
                 return refused(JoinRefusal::Unwanted);
             }
             if let Some(node) = entry.node.and_then(|node| turn.state.nodes.get(&node)) {

@@ -1,7 +1,7 @@
 //! Jobs come in, and are cancelled.
 
 use spillway_policies::{Unsatisfiable, cheapest_hold, could_ever_run};
-use spillway_types::{AttemptId, JobId, JobSpec, Role, UserName};
+use spillway_types::{AttemptId, JobId, JobSpec, UserName};
 
 use super::outcome;
 use crate::entity::StopCause;
@@ -79,9 +79,6 @@ pub(super) fn cancel(turn: &mut Turn<'_>, id: JobId, user: &UserName) -> Result<
     let job = turn.state.jobs.get(&id).ok_or_else(not_found)?;
     let who = turn.state.users.get(user).ok_or_else(not_found)?;
     if !turn.state.may_see(who, &job.spec.group) {
-        return Err(not_found());
-    }
-    if who.role == Role::Member && !who.groups.iter().any(|own| turn.state.is_within(&job.spec.group, own)) {
         return Err(not_found());
     }
     if job.is_final() {

@@ -50,10 +50,14 @@ pub enum InventoryError {
 pub fn take(file: Option<&Path>, labels: &BTreeMap<String, String>) -> Result<Inventory, InventoryError> {
     let declared = file.map(read).transpose()?.unwrap_or_default();
     let hostname = declared.hostname.clone().unwrap_or_else(machine::hostname);
-    let (source, accelerators) = match declared.accelerators(&hostname) {
+    let (source, mut accelerators) = match declared.accelerators(&hostname) {
         Some(accelerators) => (InventorySource::Declared, accelerators),
         None => from_driver(),
     };
+    // No driver knows what reaches beyond the machine.
+    if declared.domain.is_some() {
+        accelerators.iter_mut().for_each(|accelerator| accelerator.domain.clone_from(&declared.domain));
+    }
     let cpus_milli = match declared.cpus_milli {
         Some(cpus) => cpus,
         None => machine::cpus_milli().ok_or(InventoryError::Unknown { what: "CPU" })?,
@@ -108,13 +112,14 @@ mod tests {
     fn a_file_wins_and_labels_from_the_command_line_win_over_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("inventory.toml");
-        let text = "hostname = \"dgx1\"\ncpus = 64\nmemory = \"512GB\"\n[[gpus]]\nmodel = \"H100\"\ncount = 2\n\
+        let text = "hostname = \"dgx1\"\ndomain = \"row-2\"\ncpus = 64\nmemory = \"512GB\"\n[[gpus]]\nmodel = \"H100\"\ncount = 2\n\
                     memory = \"80GB\"\n[labels]\nrack = \"1\"\nrow = \"2\"\n";
         std::fs::write(&path, text).unwrap();
         let inventory = take(Some(&path), &BTreeMap::from([("rack".to_owned(), "9".to_owned())])).unwrap();
         assert_eq!(inventory.hostname, "dgx1");
         assert_eq!((inventory.capacity.cpus_milli, inventory.capacity.memory_mib), (64_000, 512 * 1024));
         assert_eq!((inventory.source, inventory.capacity.accelerators.len()), (InventorySource::Declared, 2));
+        assert_eq!(inventory.capacity.domain(), Some("row-2"));
         assert_eq!((inventory.labels["rack"].as_str(), inventory.labels["row"].as_str()), ("9", "2"));
         let missing = take(Some(&folder.path().join("no.toml")), &BTreeMap::new()).unwrap_err();
         assert!(missing.to_string().contains("no.toml"), "{missing}");

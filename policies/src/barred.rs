@@ -1,36 +1,58 @@
-//! The sentences for places that hard rules leave out. They are the same for all jobs of a shape.
+//! The sentences for places that hard rules leave out.
 
 use spillway_types::HourlyRate;
 
-use crate::QueuedJob;
+use crate::explain::{Place, least_rate};
+use crate::item::Item;
 use crate::judge::Bar;
-use crate::layout::{Layout, LevelView};
-use crate::shape::Shape;
-use crate::words;
-use crate::world::World;
+use crate::lay::Ground;
+use crate::layout::{ClassMask, Level};
+use crate::planner::Planner;
+use crate::{QueuedJob, words};
 
 /// Why no node of a pool would do.
-pub(crate) fn pool_words(world: &World<'_>, shape: &Shape, job: &QueuedJob, pool: usize, bar: Bar) -> String {
-    let place = &world.pools[pool];
-    let unit = &shape.units[place.unit];
-    let first = place.nodes.first().map(|node| &world.snapshot.nodes[*node]);
+pub(crate) fn place_words(planner: &Planner, item: &Item, place: &Place<'_>, bar: Bar) -> String {
+    let shape = &planner.shapes[item.shape];
+    let job = &item.job;
+    let first = place.kinds.first().map(|kind| &planner.fleet.kinds[*kind].sample);
+    let ground = Ground {
+        now: planner.now,
+        fleet: &planner.fleet,
+        shapes: &planner.shapes,
+        occupancies: &planner.occupancies,
+    };
+    let count = || ground.count_in_site(shape, place.tier, place.site);
     match bar {
         Bar::Group => {
             let groups = first.and_then(|node| node.groups.as_ref());
             let names = groups.map(|groups| groups.iter().map(ToString::to_string).collect::<Vec<_>>());
             format!("the pool is for {}, not for {}", names.unwrap_or_default().join(", "), job.group)
         }
-        Bar::Size => pool_size_words(world, shape, job, pool),
-        Bar::Nodes => {
-            let suitable = unit.open + unit.closed + unit.dear;
-            format!("{} nodes wanted, {suitable} of the site would do", job.nodes)
+        Bar::Size => {
+            let kinds = place.kinds.iter().map(|kind| &planner.fleet.kinds[*kind]);
+            let sizes = kinds.zip(place.kinds.iter().map(|kind| shape.kinds[*kind].mask));
+            let largest = sizes.max_by_key(|(kind, mask)| words::richness(&shape.need, &kind.all, *mask));
+            largest
+                .and_then(|(kind, mask)| missing(item, planner, &kind.all, mask, "on the largest node"))
+                .unwrap_or_else(|| "too small".to_owned())
         }
+        Bar::Nodes => format!("{} nodes wanted, {} of the site would do", job.nodes, count().suitable()),
         Bar::Closed if shape.nodes > 1 => {
-            let suitable = unit.open + unit.closed;
-            format!("{} nodes wanted, {} of the {suitable} that would do take work", job.nodes, unit.open)
+            let count = count();
+            let would_do = count.open + count.closed;
+            format!("{} nodes wanted, {} of the {would_do} that would do take work", job.nodes, count.open)
         }
         Bar::Closed => "would do, but is cordoned, drained, disconnected or held by its owner".to_owned(),
-        Bar::MaxPrice => price_words(job, shape.pools[pool].rate),
+        Bar::MaxPrice if shape.nodes > 1 && count().bar(shape.nodes).is_none() => {
+            let least = i64::try_from(least_rate(planner, shape, place)).unwrap_or(i64::MAX);
+            price_words(job, HourlyRate(least))
+        }
+        Bar::MaxPrice => {
+            let rates = place.kinds.iter().map(|kind| shape.kinds[*kind]);
+            let dear = rates.filter(|fit| fit.bar.is_none_or(|bar| bar >= Bar::MaxPrice)).map(|fit| fit.rate);
+            let rate = dear.min().unwrap_or(0).saturating_mul(i64::from(job.nodes.max(1)));
+            price_words(job, HourlyRate(rate))
+        }
         Bar::Site | Bar::Jurisdiction | Bar::Container | Bar::OnlyContainers | Bar::Fractions => {
             rule_words(job, bar, first.and_then(|node| node.jurisdiction.as_deref()))
         }
@@ -38,19 +60,19 @@ pub(crate) fn pool_words(world: &World<'_>, shape: &Shape, job: &QueuedJob, pool
 }
 
 /// Why an instance of an offer would not do.
-pub(crate) fn offer_words(world: &World<'_>, shape: &Shape, job: &QueuedJob, at: usize, bar: Bar) -> String {
-    let offer = &world.snapshot.offers[at];
+pub(crate) fn offer_words(planner: &Planner, item: &Item, at: usize, bar: Bar) -> String {
+    let shape = &planner.shapes[item.shape];
+    let offer = &planner.offers[at];
     match bar {
         Bar::Size => {
-            let size = Size::of(
-                shape,
-                job,
-                &world.offer_layouts[at],
-                (offer.capacity.cpus_milli, offer.capacity.memory_mib),
-            );
-            size.missing("on one instance").unwrap_or_else(|| "too small".to_owned())
+            let mask = item.job.resources.gpus.as_ref().map_or(0, |gpus| offer.layout.mask(&gpus.selector));
+            missing(item, planner, &offer.all, mask, "on one instance")
+                .unwrap_or_else(|| "too small".to_owned())
         }
-        Bar::MaxPrice => price_words(job, shape.offers[at].rate),
+        Bar::MaxPrice => {
+            let all = shape.offers[at].rate.saturating_mul(i64::from(item.job.nodes.max(1)));
+            price_words(&item.job, HourlyRate(all))
+        }
         Bar::Site
         | Bar::Jurisdiction
         | Bar::Group
@@ -58,58 +80,18 @@ pub(crate) fn offer_words(world: &World<'_>, shape: &Shape, job: &QueuedJob, at:
         | Bar::OnlyContainers
         | Bar::Fractions
         | Bar::Nodes
-        | Bar::Closed => rule_words(job, bar, offer.jurisdiction.as_deref()),
+        | Bar::Closed => rule_words(&item.job, bar, offer.view.jurisdiction.as_deref()),
     }
 }
 
-fn pool_size_words(world: &World<'_>, shape: &Shape, job: &QueuedJob, pool: usize) -> String {
-    let sizes = world.pools[pool].nodes.iter().map(|node| {
-        let capacity = &world.snapshot.nodes[*node].capacity;
-        Size::of(shape, job, &world.layouts[*node], (capacity.cpus_milli, capacity.memory_mib))
-    });
-    let largest = sizes.max_by_key(Size::richness);
-    largest.and_then(|size| size.missing("on the largest node")).unwrap_or_else(|| "too small".to_owned())
+fn missing(item: &Item, planner: &Planner, all: &Level, mask: ClassMask, have: &str) -> Option<String> {
+    let need = &planner.shapes[item.shape].need;
+    words::shortfall(item.job.resources.gpus.as_ref(), need, all, mask, have)
 }
 
-/// What a node has in all, against a shape.
-struct Size<'a> {
-    shape: &'a Shape,
-    job: &'a QueuedJob,
-    rooms: Vec<crate::layout::Room>,
-    cpus_milli: u32,
-    memory_mib: u64,
-    mask: crate::layout::ClassMask,
-}
-
-impl<'a> Size<'a> {
-    fn of(
-        shape: &'a Shape,
-        job: &'a QueuedJob,
-        layout: &Layout<'_>,
-        (cpus_milli, memory_mib): (u32, u64),
-    ) -> Self {
-        let mask = job.resources.gpus.as_ref().map_or(0, |gpus| layout.mask(&gpus.selector));
-        Self { shape, job, rooms: layout.all(), cpus_milli, memory_mib, mask }
-    }
-
-    fn level(&self) -> LevelView<'_> {
-        LevelView { cpus_milli: self.cpus_milli, memory_mib: self.memory_mib, rooms: &self.rooms }
-    }
-
-    fn richness(&self) -> (u32, u32, u64) {
-        words::richness(&self.shape.need, self.level(), self.mask)
-    }
-
-    fn missing(&self, have: &str) -> Option<String> {
-        let request = self.job.resources.gpus.as_ref();
-        words::shortfall(request, &self.shape.need, self.level(), self.mask, have)
-    }
-}
-
-/// `rate` is that of one part.
-fn price_words(job: &QueuedJob, rate: i64) -> String {
+/// `all` is what all parts cost together.
+fn price_words(job: &QueuedJob, all: HourlyRate) -> String {
     let most = job.placement.max_price.unwrap_or_default();
-    let all = HourlyRate(rate.saturating_mul(i64::from(job.nodes.max(1))));
     format!("{all} here, the job's max_price is {most}")
 }
 

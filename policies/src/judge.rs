@@ -1,13 +1,15 @@
-//! The hard rules: whether one node or one offer may and can run one part of a job, whatever else runs.
+//! The hard rules: whether a node of one kind or an instance of one offer may and can run one part of a job,
+//! whatever else runs.
 
 use spillway_types::resources::BLOCKS_PER_GPU;
 use spillway_types::{
-    AcceleratorShare, Allocation, GpuQuantity, GpuSelector, HourlyRate, NodeCapacity, Resources, SiteName,
-    instance_share,
+    AcceleratorShare, Allocation, GpuQuantity, GpuSelector, HourlyRate, Resources, SiteName, instance_share,
 };
 
-use crate::layout::{ClassMask, Layout, LevelView, Need, Want};
-use crate::{CloudOffer, NodePrice, NodeView, QueuedJob, Verdict};
+use crate::fleet::Kind;
+use crate::layout::{ClassMask, Layout, Need, Want};
+use crate::offer::Offer;
+use crate::{NodePrice, QueuedJob, Verdict};
 
 /// What stands in the way. Ordered: a later bar is nearer to running, and is the one that is named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,30 +73,26 @@ impl<'a> Terms<'a> {
         Self { job, need: Need::of(&job.resources), sized: sized(&job.resources) }
     }
 
-    pub(crate) fn node(&self, node: &NodeView, layout: &Layout<'_>) -> Judged {
-        let mask = self.mask(layout);
+    pub(crate) fn kind(&self, kind: &Kind) -> Judged {
+        let node = &kind.sample;
+        let mask = self.mask(&kind.layout);
         let rate = match node.price {
             NodePrice::Tariff(tariff) => tariff.rate(&self.sized),
             NodePrice::Instance(price) => instance_share(price, &node.capacity, &self.sized),
         };
-        let bar = self.node_bar(node, layout, mask, rate);
+        let bar = self.kind_bar(kind, mask, rate);
         Judged { bar, mask, rate }
     }
 
-    fn node_bar(
-        &self,
-        node: &NodeView,
-        layout: &Layout<'_>,
-        mask: ClassMask,
-        rate: HourlyRate,
-    ) -> Option<Bar> {
+    fn kind_bar(&self, kind: &Kind, mask: ClassMask, rate: HourlyRate) -> Option<Bar> {
+        let node = &kind.sample;
         let job = self.job;
         let can = node.capabilities;
         if let Some(bar) = self.place_bar(&node.site, node.jurisdiction.as_deref()) {
             Some(bar)
         } else if node.groups.as_ref().is_some_and(|groups| !groups.contains(&job.group)) {
             Some(Bar::Group)
-        } else if !self.fits_empty(&node.capacity, layout, mask) {
+        } else if !self.need.fits(&kind.all, mask) {
             Some(Bar::Size)
         } else if job.needs_container && !can.container {
             Some(Bar::Container)
@@ -113,13 +111,14 @@ impl<'a> Terms<'a> {
 
     /// An offer does not say what its agent can do: containers are taken for granted, fractions are not.
     /// How many are available is not asked here.
-    pub(crate) fn offer(&self, offer: &CloudOffer, layout: &Layout<'_>) -> Judged {
-        let mask = self.mask(layout);
+    pub(crate) fn offer(&self, known: &Offer) -> Judged {
+        let offer = &known.view;
+        let mask = self.mask(&known.layout);
         let rate = instance_share(offer.price, &offer.capacity, &self.sized);
         let all = i128::from(rate.0) * i128::from(self.job.nodes.max(1));
         let bar = if let Some(bar) = self.place_bar(&offer.site, offer.jurisdiction.as_deref()) {
             Some(bar)
-        } else if !self.fits_empty(&offer.capacity, layout, mask) {
+        } else if !self.need.fits(&known.all, mask) {
             Some(Bar::Size)
         } else if matches!(self.need.want, Want::Blocks(_)) {
             Some(Bar::Fractions)
@@ -141,15 +140,8 @@ impl<'a> Terms<'a> {
             .then_some(Bar::Jurisdiction)
     }
 
-    fn mask(&self, layout: &Layout<'_>) -> ClassMask {
+    fn mask(&self, layout: &Layout) -> ClassMask {
         self.job.resources.gpus.as_ref().map_or(0, |gpus| layout.mask(&gpus.selector))
-    }
-
-    fn fits_empty(&self, capacity: &NodeCapacity, layout: &Layout<'_>, mask: ClassMask) -> bool {
-        let rooms = layout.all();
-        let level =
-            LevelView { cpus_milli: capacity.cpus_milli, memory_mib: capacity.memory_mib, rooms: &rooms };
-        self.need.fits(level, mask)
     }
 }
 

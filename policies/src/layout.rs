@@ -1,38 +1,52 @@
 //! The compact form in which the planner counts: accelerators of a node that no request can tell apart are one
-//! class, and a class is a count of free ones and the rooms left on shared ones.
+//! class, and a [`Level`] is a count of free ones and the blocks left on shared ones.
 //!
 //! `FreeResources` stays the judge of what is really given; this form only answers "would it fit then" quickly.
-//! It leaves out which accelerator is which: what is reserved for later is assigned when it starts.
+//! It leaves out which accelerator is which: what is reserved for later is assigned when it starts. A level is
+//! small, has a fixed size and is copied freely.
 
 use spillway_types::resources::BLOCKS_PER_GPU;
 use spillway_types::{Accelerator, FreeResources, GpuQuantity, GpuSelector, NodeCapacity, Resources};
 
-/// Most classes that one node is divided into: one bit each in a [`ClassMask`]. Accelerators of any further
-/// class are never planned on.
-const MAX_CLASSES: usize = 64;
+/// Most classes that one node is divided into: models, memory sizes and MIG profiles of one machine. Accelerators
+/// of any further class are never planned on.
+pub(crate) const MAX_CLASSES: usize = 8;
+
+/// Most accelerators of one node that are shared at the same time in the planner's eyes; what is left on any
+/// further one is not planned on. No machine that is sold has more accelerators than this.
+const MAX_SHARED: usize = 16;
 
 /// A set of classes of one node, one bit each.
-pub(crate) type ClassMask = u64;
+pub(crate) type ClassMask = u8;
 
 /// A node's accelerators by class.
-#[derive(Debug)]
-pub(crate) struct Layout<'a> {
-    classes: Vec<Class<'a>>,
+#[derive(Debug, Clone)]
+pub(crate) struct Layout {
+    classes: Vec<Class>,
 }
 
-#[derive(Debug)]
-enum Class<'a> {
-    Whole { sample: &'a Accelerator, indexes: Vec<u32> },
-    Slices { profile: &'a str, uuids: Vec<&'a str> },
+#[derive(Debug, Clone)]
+enum Class {
+    Whole { sample: Accelerator, indexes: Vec<u32> },
+    Slices { profile: String, count: u16 },
 }
 
-/// What is free of one class.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Room {
-    /// Accelerators or slices that are wholly free.
-    pub(crate) whole: u32,
-    /// Free hundredths of accelerators that are shared and not full.
-    pub(crate) parts: Vec<u32>,
+/// What is left on one shared accelerator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Shared {
+    class: u8,
+    /// Hundredths; 0 where nothing is shared here.
+    blocks: u8,
+}
+
+/// What is free on a node at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Level {
+    pub(crate) cpus_milli: u32,
+    pub(crate) memory_mib: u64,
+    /// Accelerators or slices of each class that are wholly free.
+    whole: [u16; MAX_CLASSES],
+    shared: [Shared; MAX_SHARED],
 }
 
 /// What a job asks of the accelerators of one node.
@@ -51,32 +65,19 @@ pub(crate) struct Need {
     pub(crate) memory_mib: u64,
 }
 
-/// What is free on a node at one moment.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct LevelView<'a> {
-    pub(crate) cpus_milli: u32,
-    pub(crate) memory_mib: u64,
-    pub(crate) rooms: &'a [Room],
-}
-
-impl<'a> Layout<'a> {
-    pub(crate) fn of(capacity: &'a NodeCapacity) -> Self {
-        let mut classes: Vec<Class<'a>> = Vec::new();
+impl Layout {
+    pub(crate) fn of(capacity: &NodeCapacity) -> Self {
+        let mut classes: Vec<Class> = Vec::new();
         for accelerator in &capacity.accelerators {
             if accelerator.mig.is_empty() {
                 add_whole(&mut classes, accelerator);
             }
             for slice in &accelerator.mig {
-                add_slice(&mut classes, &slice.profile, &slice.uuid);
+                add_slice(&mut classes, &slice.profile);
             }
         }
         classes.truncate(MAX_CLASSES);
         Self { classes }
-    }
-
-    /// How many classes there are.
-    pub(crate) const fn len(&self) -> usize {
-        self.classes.len()
     }
 
     /// Whether the node has accelerators at all.
@@ -86,7 +87,7 @@ impl<'a> Layout<'a> {
 
     /// The classes that `selector` accepts.
     pub(crate) fn mask(&self, selector: &GpuSelector) -> ClassMask {
-        let accepts = |class: &Class<'_>| match (class, selector) {
+        let accepts = |class: &Class| match (class, selector) {
             (Class::Slices { profile, .. }, GpuSelector::Mig { profile: wanted }) => profile == wanted,
             (Class::Slices { .. }, _) | (Class::Whole { .. }, GpuSelector::Mig { .. }) => false,
             (Class::Whole { sample, .. }, _) => selector.matches(sample),
@@ -95,45 +96,47 @@ impl<'a> Layout<'a> {
         bits.fold(0, |mask, (bit, _)| mask | 1 << bit)
     }
 
-    /// What is free of each class.
-    pub(crate) fn rooms(&self, free: &FreeResources) -> Vec<Room> {
-        self.classes.iter().map(|class| class.room(free)).collect()
-    }
-
-    /// All of each class.
-    pub(crate) fn all(&self) -> Vec<Room> {
-        let count = |class: &Class<'_>| match class {
-            Class::Whole { indexes, .. } => indexes.len(),
-            Class::Slices { uuids, .. } => uuids.len(),
-        };
-        let room = |n| Room { whole: u32::try_from(n).unwrap_or(u32::MAX), parts: Vec::new() };
-        self.classes.iter().map(|class| room(count(class))).collect()
-    }
-}
-
-impl Class<'_> {
-    fn room(&self, free: &FreeResources) -> Room {
-        let mut room = Room::default();
-        match self {
-            Self::Whole { indexes, .. } => {
-                for blocks in indexes.iter().map(|index| free.blocks_of(*index)) {
-                    match blocks {
-                        0 => {}
-                        BLOCKS_PER_GPU.. => room.whole += 1,
-                        part => room.parts.push(part),
+    /// What is free on a node of this layout.
+    pub(crate) fn level(&self, capacity: &NodeCapacity, free: &FreeResources) -> Level {
+        let (cpus_milli, memory_mib) = (free.cpus_milli(), free.memory_mib());
+        let mut level = Level { cpus_milli, memory_mib, ..Level::default() };
+        for (at, class) in self.classes.iter().enumerate() {
+            match class {
+                Class::Whole { indexes, .. } => {
+                    for blocks in indexes.iter().map(|index| free.blocks_of(*index)) {
+                        match blocks {
+                            0 => {}
+                            BLOCKS_PER_GPU.. => level.whole[at] += 1,
+                            part => level.share(at, part),
+                        }
                     }
                 }
-            }
-            Self::Slices { uuids, .. } => {
-                let count = uuids.iter().filter(|uuid| free.has_slice(uuid)).count();
-                room.whole = u32::try_from(count).unwrap_or(u32::MAX);
+                Class::Slices { profile, .. } => {
+                    let slices = capacity.accelerators.iter().flat_map(|accelerator| &accelerator.mig);
+                    let mine = slices.filter(|slice| slice.profile == *profile);
+                    let count = mine.filter(|slice| free.has_slice(&slice.uuid)).count();
+                    level.whole[at] = u16::try_from(count).unwrap_or(u16::MAX);
+                }
             }
         }
-        room
+        level
+    }
+
+    /// What is free on an empty node of this capacity.
+    pub(crate) fn all(&self, capacity: &NodeCapacity) -> Level {
+        let (cpus_milli, memory_mib) = (capacity.cpus_milli, capacity.memory_mib);
+        let mut level = Level { cpus_milli, memory_mib, ..Level::default() };
+        for (whole, class) in level.whole.iter_mut().zip(&self.classes) {
+            *whole = match class {
+                Class::Whole { indexes, .. } => u16::try_from(indexes.len()).unwrap_or(u16::MAX),
+                Class::Slices { count, .. } => *count,
+            };
+        }
+        level
     }
 }
 
-fn add_whole<'a>(classes: &mut Vec<Class<'a>>, accelerator: &'a Accelerator) {
+fn add_whole(classes: &mut Vec<Class>, accelerator: &Accelerator) {
     for class in classes.iter_mut() {
         if let Class::Whole { sample, indexes } = class
             && sample.model == accelerator.model
@@ -143,19 +146,99 @@ fn add_whole<'a>(classes: &mut Vec<Class<'a>>, accelerator: &'a Accelerator) {
             return;
         }
     }
-    classes.push(Class::Whole { sample: accelerator, indexes: vec![accelerator.index] });
+    classes.push(Class::Whole { sample: accelerator.clone(), indexes: vec![accelerator.index] });
 }
 
-fn add_slice<'a>(classes: &mut Vec<Class<'a>>, name: &'a str, uuid: &'a str) {
+fn add_slice(classes: &mut Vec<Class>, name: &str) {
     for class in classes.iter_mut() {
-        if let Class::Slices { profile, uuids } = class
+        if let Class::Slices { profile, count } = class
             && *profile == name
         {
-            uuids.push(uuid);
+            *count = count.saturating_add(1);
             return;
         }
     }
-    classes.push(Class::Slices { profile: name, uuids: vec![uuid] });
+    classes.push(Class::Slices { profile: name.to_owned(), count: 1 });
+}
+
+impl Level {
+    /// Notes a shared accelerator; where there is no place for it any more, the smallest remainder is forgotten.
+    fn share(&mut self, class: usize, blocks: u32) {
+        let shared = Shared {
+            class: u8::try_from(class).unwrap_or(u8::MAX),
+            blocks: u8::try_from(blocks).unwrap_or(u8::MAX),
+        };
+        if let Some(smallest) = self.shared.iter_mut().min_by_key(|place| place.blocks)
+            && smallest.blocks < shared.blocks
+        {
+            *smallest = shared;
+        }
+    }
+
+    /// Wholly free accelerators of the classes in `mask`.
+    pub(crate) fn whole_free(&self, mask: ClassMask) -> u32 {
+        let mut left = mask;
+        let mut sum = 0;
+        while left != 0 {
+            sum += u32::from(self.whole[left.trailing_zeros() as usize]);
+            left &= left - 1;
+        }
+        sum
+    }
+
+    /// Wholly free accelerators of every class.
+    pub(crate) fn whole_free_of_all(&self) -> u32 {
+        self.whole.iter().map(|count| u32::from(*count)).sum()
+    }
+
+    /// The most hundredths that are free on one accelerator of the classes in `mask`.
+    pub(crate) fn most_blocks_free(&self, mask: ClassMask) -> u32 {
+        if self.whole_free(mask) > 0 {
+            return BLOCKS_PER_GPU;
+        }
+        self.shared_in(mask).map(|shared| u32::from(shared.blocks)).max().unwrap_or(0)
+    }
+
+    /// Free hundredths of all classes together.
+    pub(crate) fn blocks_free(&self) -> u64 {
+        let whole = u64::from(self.whole_free_of_all()) * u64::from(BLOCKS_PER_GPU);
+        whole + self.shared.iter().map(|shared| u64::from(shared.blocks)).sum::<u64>()
+    }
+
+    fn shared_in(&self, mask: ClassMask) -> impl Iterator<Item = &Shared> {
+        self.shared.iter().filter(move |shared| shared.blocks > 0 && mask >> shared.class & 1 == 1)
+    }
+
+    /// Takes `need` out, as far as it is there: accelerators of the first class of `mask` first; a part from the
+    /// fullest shared one.
+    pub(crate) fn take(&mut self, need: &Need, mask: ClassMask) {
+        self.cpus_milli = self.cpus_milli.saturating_sub(need.cpus_milli);
+        self.memory_mib = self.memory_mib.saturating_sub(need.memory_mib);
+        match need.want {
+            Want::Nothing => {}
+            Want::Whole(mut count) => {
+                for (_, whole) in self.whole.iter_mut().enumerate().filter(|(bit, _)| mask >> bit & 1 == 1) {
+                    let taken = u16::try_from(count).unwrap_or(u16::MAX).min(*whole);
+                    *whole -= taken;
+                    count -= u32::from(taken);
+                }
+            }
+            Want::Blocks(blocks) => self.take_part(mask, blocks),
+        }
+    }
+
+    fn take_part(&mut self, mask: ClassMask, blocks: u32) {
+        let fits = |shared: &&mut Shared| {
+            shared.blocks > 0 && mask >> shared.class & 1 == 1 && u32::from(shared.blocks) >= blocks
+        };
+        if let Some(tightest) = self.shared.iter_mut().filter(fits).min_by_key(|shared| shared.blocks) {
+            tightest.blocks -= u8::try_from(blocks).unwrap_or(tightest.blocks);
+        } else if let Some(class) = (0..MAX_CLASSES).find(|bit| mask >> bit & 1 == 1 && self.whole[*bit] > 0)
+        {
+            self.whole[class] -= 1;
+            self.share(class, BLOCKS_PER_GPU - blocks);
+        }
+    }
 }
 
 impl Need {
@@ -169,87 +252,21 @@ impl Need {
     }
 
     /// Whether it fits into this level, using classes of `mask` only.
-    pub(crate) fn fits(&self, level: LevelView<'_>, mask: ClassMask) -> bool {
+    pub(crate) fn fits(&self, level: &Level, mask: ClassMask) -> bool {
         self.cpus_milli <= level.cpus_milli
             && self.memory_mib <= level.memory_mib
             && match self.want {
                 Want::Nothing => true,
-                Want::Whole(count) => whole_free(level.rooms, mask) >= count,
-                Want::Blocks(blocks) => most_blocks_free(level.rooms, mask) >= blocks,
+                Want::Whole(count) => level.whole_free(mask) >= count,
+                Want::Blocks(blocks) => level.most_blocks_free(mask) >= blocks,
             }
-    }
-
-    /// Takes the accelerators out of `rooms`: the first class of `mask` first; a part from the fullest one.
-    pub(crate) fn take(&self, rooms: &mut [Room], mask: ClassMask) {
-        match self.want {
-            Want::Nothing => {}
-            Want::Whole(mut count) => {
-                for (_, room) in rooms.iter_mut().enumerate().filter(|(bit, _)| mask >> bit & 1 == 1) {
-                    let taken = count.min(room.whole);
-                    room.whole -= taken;
-                    count -= taken;
-                }
-            }
-            Want::Blocks(blocks) => take_part(rooms, mask, blocks),
-        }
     }
 
     /// Whether giving it would break into an accelerator that is wholly free, where sharing one would not.
-    pub(crate) fn opens_a_whole(&self, rooms: &[Room], mask: ClassMask) -> bool {
+    pub(crate) fn opens_a_whole(&self, level: &Level, mask: ClassMask) -> bool {
         match self.want {
             Want::Nothing | Want::Whole(_) => false,
-            Want::Blocks(blocks) => {
-                !selected(rooms, mask).any(|room| room.parts.iter().any(|p| *p >= blocks))
-            }
+            Want::Blocks(blocks) => !level.shared_in(mask).any(|shared| u32::from(shared.blocks) >= blocks),
         }
-    }
-}
-
-/// The rooms whose class is in `mask`.
-fn selected(rooms: &[Room], mask: ClassMask) -> impl Iterator<Item = &Room> {
-    rooms.iter().enumerate().filter(move |(bit, _)| mask >> bit & 1 == 1).map(|(_, room)| room)
-}
-
-/// Wholly free accelerators of the classes in `mask`.
-pub(crate) fn whole_free(rooms: &[Room], mask: ClassMask) -> u32 {
-    selected(rooms, mask).map(|room| room.whole).sum()
-}
-
-/// The most hundredths that are free on one accelerator of the classes in `mask`.
-pub(crate) fn most_blocks_free(rooms: &[Room], mask: ClassMask) -> u32 {
-    let most = |room: &Room| match room.whole {
-        0 => room.parts.iter().copied().max().unwrap_or(0),
-        _ => BLOCKS_PER_GPU,
-    };
-    selected(rooms, mask).map(most).max().unwrap_or(0)
-}
-
-/// Free hundredths of all classes together.
-pub(crate) fn blocks_free(rooms: &[Room]) -> u64 {
-    let of = |room: &Room| {
-        u64::from(room.whole) * u64::from(BLOCKS_PER_GPU)
-            + room.parts.iter().map(|p| u64::from(*p)).sum::<u64>()
-    };
-    rooms.iter().map(of).sum()
-}
-
-fn take_part(rooms: &mut [Room], mask: ClassMask, blocks: u32) {
-    let inside = |bit: usize| mask >> bit & 1 == 1;
-    let tightest = rooms
-        .iter()
-        .enumerate()
-        .filter(|(bit, _)| inside(*bit))
-        .flat_map(|(bit, room)| room.parts.iter().enumerate().map(move |(at, part)| (*part, bit, at)))
-        .filter(|(part, _, _)| *part >= blocks)
-        .min();
-    if let Some((part, bit, at)) = tightest {
-        if part == blocks {
-            rooms[bit].parts.swap_remove(at);
-        } else {
-            rooms[bit].parts[at] = part - blocks;
-        }
-    } else if let Some(bit) = (0..rooms.len()).find(|bit| inside(*bit) && rooms[*bit].whole > 0) {
-        rooms[bit].whole -= 1;
-        rooms[bit].parts.push(BLOCKS_PER_GPU - blocks);
     }
 }

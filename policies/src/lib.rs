@@ -1,12 +1,14 @@
-//! The planner: a pure function from a snapshot to a plan, with the reason for every candidate.
+//! The planner: what is known of the federation goes in, a plan comes out, with the reason for every candidate.
 //!
-//! [`plan`] lays the queue, in its order, onto every node's profile of free resources (conservative backfill:
-//! what an earlier job has reserved is not touched) and decides for each job on arrival: what can start within
-//! the job's waiting budget waits for nodes that are here, what cannot is launched in a cloud at once.
+//! [`Planner`] is told what changes and plans the whole queue: it lays the jobs, in an order that it searches for,
+//! onto every node's profile of free resources (conservative backfill: what an earlier job has reserved is not
+//! touched). Each job gets the place that costs least in all: the money that a run costs more, the price of the wait,
+//! and the price of GPUs that others may want soon. What would wait longer than waiting is worth leaves for a cloud at
+//! once, the right jobs first. [`plan`] does the same for one snapshot.
 //!
-//! It reads no clock, draws no random number and uses no floating-point number; the same snapshot gives the same
-//! plan. It leaves out on purpose: pre-emption, data gravity, interconnect domains, spot prices, and limits
-//! that several groups share (`budget_left` is each group's own; the ledger has the last word on a hold).
+//! It reads no clock and draws no random number; the same calls give the same plans. Floating-point numbers compare
+//! costs; no sum that is held or charged comes from one. It leaves out on purpose: pre-emption, spot prices, and
+//! limits that several groups share (`budget_left` is each group's own; the ledger has the last word on a hold).
 
 pub mod model;
 mod policy;
@@ -14,27 +16,35 @@ mod satisfy;
 
 mod planner;
 
-mod look;
+mod decide;
 mod order;
-mod start;
-
 mod search;
-mod shape;
-mod timeline;
 
+mod board;
+mod gang;
+mod item;
+mod lay;
+mod occupancy;
+mod profile;
+mod sites;
+
+mod fleet;
 mod judge;
 mod layout;
-mod world;
+mod offer;
+mod shape;
+
+mod fragmentation;
 
 mod barred;
 mod explain;
 mod words;
 
+pub use fragmentation::{ANY_MODEL, Ask, ModelSet, Packer, PackingNode, Spot};
 pub use model::*;
-pub use policy::{Policy, PolicyError};
-pub use satisfy::{Unsatisfiable, cheapest_hold, could_ever_run};
-
-use planner::Planner;
+pub use planner::Planner;
+pub use policy::{Burst, Class, Policy, PolicyError, Sharing};
+pub use satisfy::{Places, Unsatisfiable, cheapest_hold, could_ever_run};
 
 /// Plans the whole queue: what starts now and where, and for every queued job what was seen.
 ///
@@ -43,8 +53,8 @@ use planner::Planner;
 #[must_use]
 pub fn plan(snapshot: &Snapshot) -> Plan {
     let mut planner = Planner::of(snapshot);
-    planner.run();
-    planner.into_plan()
+    let decisions = planner.plan(snapshot.now, &mut || true);
+    Plan { decisions, explanations: planner.explanations() }
 }
 
 /// What would become of `job` if it came after everything in the queue. It need not be in the queue; its id may
@@ -52,8 +62,10 @@ pub fn plan(snapshot: &Snapshot) -> Plan {
 #[must_use]
 pub fn explain_one(snapshot: &Snapshot, job: &QueuedJob) -> Explanation {
     let mut planner = Planner::of(snapshot);
-    planner.run();
-    planner.explain_last(job)
+    planner.set_job(job.clone());
+    planner.look_at_all();
+    planner.plan(snapshot.now, &mut || true);
+    planner.explanation(job.job).unwrap_or_default()
 }
 
 #[cfg(test)]

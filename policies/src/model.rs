@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use spillway_types::{
-    Allocation, Capabilities, CloudName, DurationMs, FreeResources, GroupName, HourlyRate, IndexRanges,
-    InstanceType, JobId, NodeCapacity, NodeId, Placement, PoolName, Reason, Resources, SiteKind, SiteName,
-    Tariff, UnixMs,
+    Allocation, Capabilities, ClassName, CloudName, DurationMs, FreeResources, GroupName, Held, HourlyRate,
+    IndexRanges, InstanceType, JobId, NodeCapacity, NodeId, Placement, PoolName, Reason, Resources, SiteKind,
+    SiteName, Standing, Tariff, UnixMs,
 };
 
 use crate::Policy;
@@ -51,6 +51,16 @@ pub struct QueuedJob {
     pub longest: DurationMs,
     /// Where it may run, and what that may cost.
     pub placement: Placement,
+    /// The class that it names; one that the policy does not know is treated as the default.
+    pub class: Option<ClassName>,
+    /// By when it should have ended.
+    pub deadline: Option<UnixMs>,
+    /// How long it has to stop when it is asked to.
+    pub grace: DurationMs,
+    /// Whether somebody keeps it from being placed. A snapshot's queue has no held jobs.
+    pub held: Held,
+    /// Before which others somebody put it; the greater goes first.
+    pub standing: Standing,
 }
 
 /// A node as the planner sees it.
@@ -85,7 +95,7 @@ pub struct NodeView {
 }
 
 /// How the use of a node is priced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NodePrice {
     /// By the pool's tariff.
     Tariff(Tariff),
@@ -96,6 +106,8 @@ pub enum NodePrice {
 /// A part that occupies a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunningPart {
+    /// When it began.
+    pub began: UnixMs,
     /// When it is thought to end. May lie in the past: then it is overdue.
     pub ends: UnixMs,
     /// What it has.
@@ -198,12 +210,14 @@ pub struct PartPlacement {
 }
 
 /// What the planner saw for one job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Explanation {
     /// Why it waits; none where every waiting task starts now.
     pub reason: Option<Reason>,
     /// When the next task is planned to start, where it waits for resources.
     pub planned_start: Option<UnixMs>,
+    /// Until when it has started, or has left for a cloud; none where no cloud can take it.
+    pub bound: Option<UnixMs>,
     /// Its place in the queue, from 1.
     pub position: u32,
     /// Every place that was considered, the best first.
@@ -225,6 +239,8 @@ pub struct Candidate {
     pub rate: Option<HourlyRate>,
     /// What the run is thought to cost, in micros.
     pub cost_micros: Option<i64>,
+    /// What was compared: the money that the run costs the organisation more and the price of the wait, in micros.
+    pub total_micros: Option<i64>,
     /// How long until it would start.
     pub wait: Option<DurationMs>,
 }

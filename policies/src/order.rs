@@ -1,15 +1,17 @@
-//! The order of the queue: higher priority first; groups of one priority take turns by blocks in use over
-//! weight; within a group first come, first served.
+//! The order of the queue: what somebody put on top, then higher priority first; within a priority the lines of the groups take turns by blocks in
+//! use over weight, or all jobs stand in one line, as the policy says. Within a line the order is what the search
+//! makes of it; a job that comes stands at the end.
 //!
-//! What a plan starts or reserves counts as in use from then on, so that turns alternate within a plan too. A
-//! turn is one task: an array cannot take all that is free before another group is asked.
+//! What stands before counts as in use from then on, so that turns alternate within a plan too. A turn is one task:
+//! an array cannot take all that is free before another group is asked.
 
-use std::cmp::{Ordering, Reverse};
-use std::collections::{BTreeMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
-use spillway_types::GroupName;
-
-use crate::{GroupView, QueuedJob};
+use crate::QueuedJob;
+use crate::item::Item;
+use crate::policy::Sharing;
+use spillway_types::Standing;
 
 /// What a CPU-only task counts on each node, in hundredths of an accelerator: an eighth, rounded down.
 const CPU_TASK_BLOCKS: u64 = 12;
@@ -20,82 +22,194 @@ pub(crate) fn share_blocks(job: &QueuedJob) -> u64 {
     each.saturating_mul(u64::from(job.nodes.max(1)))
 }
 
-/// The jobs of one group, and its share.
-#[derive(Debug)]
-struct Line<'a> {
-    blocks: u64,
-    weight: u32,
-    jobs: VecDeque<&'a QueuedJob>,
+/// Which line a job stands in. Lines of one tier take turns; an earlier tier goes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct LineKey {
+    tier: Tier,
+    /// The group's number; 0 where all stand in one line.
+    group: usize,
 }
 
-impl Line<'_> {
-    fn compare(&self, other: &Self) -> Ordering {
-        let scaled = |mine: &Self, theirs: &Self| u128::from(mine.blocks) * u128::from(theirs.weight);
-        let head = |line: &Self| line.jobs.front().map(|job| (job.since, job.job));
-        scaled(self, other).cmp(&scaled(other, self)).then_with(|| head(self).cmp(&head(other)))
+/// What an admin put on top, the newest first; then by priority, the highest first.
+type Tier = (Reverse<u64>, Reverse<i32>);
+
+impl LineKey {
+    pub(crate) const fn of(item: &Item, priority: i32, sharing: Sharing) -> Self {
+        let group = match sharing {
+            Sharing::Fair => item.group,
+            Sharing::Efficient => 0,
+        };
+        let top = match item.job.standing {
+            // Counted from 1, so that even the first goes before those that nobody put on top.
+            Standing::TopOfAll(number) => number.saturating_add(1),
+            Standing::TopOfGroup(_) | Standing::Plain => 0,
+        };
+        Self { tier: (Reverse(top), Reverse(priority)), group }
     }
 }
 
-/// The queue, in the order in which it is looked at.
-#[derive(Debug)]
-pub(crate) struct Order<'a> {
-    /// Lines that are not empty, by priority, highest first.
-    tiers: BTreeMap<Reverse<i32>, Vec<Line<'a>>>,
-}
-
-/// A line of the [`Order`]; good until the next call of `settle`.
+/// What a group has in use, and its weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Turn {
-    tier: Reverse<i32>,
-    line: usize,
+pub(crate) struct Share {
+    pub(crate) blocks: u64,
+    pub(crate) weight: u32,
 }
 
-impl<'a> Order<'a> {
-    /// A group that is not in `groups` has priority 0 and weight 1.
-    pub(crate) fn of(queue: &'a [QueuedJob], groups: &BTreeMap<GroupName, GroupView>) -> Self {
-        let mut by_group: BTreeMap<&GroupName, Vec<&QueuedJob>> = BTreeMap::new();
-        for job in queue {
-            by_group.entry(&job.group).or_default().push(job);
+/// How much of the queue is looked at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Front {
+    /// Most jobs.
+    pub(crate) jobs: usize,
+    /// Most tasks of one job.
+    pub(crate) tasks: usize,
+}
+
+/// The lines. Jobs are known by their slots.
+#[derive(Debug, Default)]
+pub(crate) struct Lines {
+    lines: BTreeMap<LineKey, Vec<usize>>,
+}
+
+/// A line while turns are taken.
+struct Turns<'a> {
+    share: Share,
+    slots: &'a [usize],
+    /// The job whose turn it is, and how many of its tasks have had theirs.
+    at: usize,
+    tasks: u64,
+}
+
+impl Lines {
+    /// Puts a job at the end of its line, or before the jobs of its group that it was put on top of.
+    pub(crate) fn push(&mut self, key: LineKey, slot: usize, items: &[Option<Item>]) {
+        let line = self.lines.entry(key).or_default();
+        let job = |slot: usize| items.get(slot).and_then(Option::as_ref).map(|item| &item.job);
+        let topped = job(slot).filter(|new| !new.standing.is_plain());
+        let below = topped.and_then(|new| {
+            let mut others = line.iter().map(|other| job(*other));
+            others.position(|other| other.is_some_and(|o| o.group == new.group && o.standing < new.standing))
+        });
+        line.insert(below.unwrap_or(line.len()), slot);
+    }
+
+    /// The first place of its line that a job may be moved to: behind those that were put on top of it.
+    pub(crate) fn floor(&self, key: LineKey, slot: usize, items: &[Option<Item>]) -> usize {
+        let job = |slot: usize| items.get(slot).and_then(Option::as_ref).map(|item| &item.job);
+        let Some(moved) = job(slot) else { return 0 };
+        let above = |other: &usize| {
+            job(*other).is_some_and(|other| !other.standing.is_plain() && other.group == moved.group)
+        };
+        self.line(key).iter().rposition(above).map_or(0, |at| at + 1)
+    }
+
+    pub(crate) fn remove(&mut self, key: LineKey, slot: usize) {
+        if let Some(line) = self.lines.get_mut(&key) {
+            line.retain(|other| *other != slot);
         }
-        let mut tiers: BTreeMap<Reverse<i32>, Vec<Line<'a>>> = BTreeMap::new();
-        for (name, mut jobs) in by_group {
-            jobs.sort_by_key(|job| (job.since, job.job));
-            let view = groups.get(name);
-            let line = Line {
-                blocks: view.map_or(0, |group| group.blocks_in_use),
-                weight: view.map_or(1, |group| group.weight.max(1)),
-                jobs: jobs.into(),
+    }
+
+    /// The jobs of one line, in order.
+    pub(crate) fn line(&self, key: LineKey) -> &[usize] {
+        self.lines.get(&key).map_or(&[], Vec::as_slice)
+    }
+
+    /// Takes the job at a place out; a line may be empty afterwards.
+    pub(crate) fn take(&mut self, key: LineKey, at: usize) {
+        if let Some(line) = self.lines.get_mut(&key) {
+            line.remove(at);
+        }
+    }
+
+    /// Puts a job at a place.
+    pub(crate) fn put(&mut self, key: LineKey, at: usize, slot: usize) {
+        self.lines.entry(key).or_default().insert(at, slot);
+    }
+
+    /// Puts a job at the place of another, and gives that one.
+    pub(crate) fn replace(&mut self, key: LineKey, at: usize, slot: usize) -> usize {
+        let line = self.lines.entry(key).or_default();
+        line.get_mut(at).map_or(slot, |place| std::mem::replace(place, slot))
+    }
+
+    /// Moves the job at one place of a line to another.
+    pub(crate) fn shift(&mut self, key: LineKey, from: usize, to: usize) {
+        if let Some(line) = self.lines.get_mut(&key) {
+            let slot = line.remove(from);
+            line.insert(to, slot);
+        }
+    }
+
+    /// Swaps the jobs at two places of a line.
+    pub(crate) fn swap(&mut self, key: LineKey, one: usize, other: usize) {
+        if let Some(line) = self.lines.get_mut(&key) {
+            line.swap(one, other);
+        }
+    }
+
+    /// Every job's slot, in the order of the lines.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = usize> + '_ {
+        self.lines.values().flatten().copied()
+    }
+
+    /// The slots in the order in which tasks are laid: one entry for each task that is looked at.
+    pub(crate) fn sequence(&self, items: &[Option<Item>], shares: &[Share], front: Front) -> Vec<usize> {
+        let mut sequence = Vec::new();
+        let mut jobs = front.jobs;
+        let mut rest: Vec<(&LineKey, &Vec<usize>)> =
+            self.lines.iter().filter(|(_, line)| !line.is_empty()).collect();
+        while let Some((first, _)) = rest.first() {
+            let tier = first.tier;
+            let many = rest.iter().take_while(|(key, _)| key.tier == tier).count();
+            let turns = rest.drain(..many).map(|(key, slots)| Turns {
+                share: shares.get(key.group).copied().unwrap_or(Share { blocks: 0, weight: 1 }),
+                slots,
+                at: 0,
+                tasks: 0,
+            });
+            take_turns(turns.collect(), items, (&mut jobs, front.tasks), &mut sequence);
+        }
+        sequence
+    }
+}
+
+fn take_turns(
+    mut lines: Vec<Turns<'_>>,
+    items: &[Option<Item>],
+    (jobs, most_tasks): (&mut usize, usize),
+    sequence: &mut Vec<usize>,
+) {
+    let most_tasks = most_tasks as u64;
+    let item = |slot: usize| items.get(slot).and_then(Option::as_ref);
+    loop {
+        let next = lines.iter().enumerate().min_by(|(_, a), (_, b)| {
+            let scaled = |mine: &Turns<'_>, theirs: &Turns<'_>| {
+                u128::from(mine.share.blocks) * u128::from(theirs.share.weight.max(1))
             };
-            tiers.entry(Reverse(view.map_or(0, |group| group.priority))).or_default().push(line);
-        }
-        Self { tiers }
-    }
-
-    /// Whose turn it is, and the job at the head of that line.
-    pub(crate) fn next(&self) -> Option<(Turn, &'a QueuedJob)> {
-        let (tier, lines) = self.tiers.first_key_value()?;
-        let (at, line) = lines.iter().enumerate().min_by(|(_, a), (_, b)| a.compare(b))?;
-        Some((Turn { tier: *tier, line: at }, line.jobs.front()?))
-    }
-
-    /// Counts `blocks` for the line from now on.
-    pub(crate) fn charge(&mut self, turn: Turn, blocks: u64) {
-        if let Some(line) = self.tiers.get_mut(&turn.tier).and_then(|lines| lines.get_mut(turn.line)) {
-            line.blocks = line.blocks.saturating_add(blocks);
-        }
-    }
-
-    /// Takes the job at the head of the line out.
-    pub(crate) fn settle(&mut self, turn: Turn) {
-        let Some(lines) = self.tiers.get_mut(&turn.tier) else { return };
-        if let Some(line) = lines.get_mut(turn.line) {
-            line.jobs.pop_front();
-            if line.jobs.is_empty() {
-                lines.remove(turn.line);
+            let head = |line: &Turns<'_>| item(line.slots[line.at]).map(|item| crate::item::age(&item.job));
+            scaled(a, b).cmp(&scaled(b, a)).then_with(|| head(a).cmp(&head(b)))
+        });
+        let Some((at, _)) = next else { return };
+        let alone = lines.len() == 1;
+        let line = &mut lines[at];
+        let slot = line.slots[line.at];
+        if line.tasks == 0 {
+            if *jobs == 0 {
+                return;
             }
+            *jobs -= 1;
         }
-        if lines.is_empty() {
-            self.tiers.remove(&turn.tier);
+        let tasks = item(slot).map_or(0, |item| item.job.tasks.len().min(most_tasks));
+        let now = if alone { tasks - line.tasks.min(tasks) } else { 1.min(tasks) };
+        sequence.extend((0..now).map(|_| slot));
+        line.tasks += now;
+        let blocks = item(slot).map_or(0, |item| share_blocks(&item.job));
+        line.share.blocks = line.share.blocks.saturating_add(blocks.saturating_mul(now));
+        if line.tasks >= tasks {
+            line.tasks = 0;
+            line.at += 1;
+            if line.at == line.slots.len() {
+                lines.remove(at);
+            }
         }
     }
 }

@@ -56,17 +56,18 @@ fn one_job_starts_waits_or_bursts() {
     for (case, snapshot, expected) in [
         ("fits now", snapshot().node(node(1, "H100:8")).job(eight()), "starts on n1"),
         ("waits four minutes", full(240).job(eight()), "waits 240s (Resources)"),
-        ("8 GPU-hours are worth 2,192 s", full(2192).job(eight()), "waits 2192s (Resources)"),
-        ("one second more is not", full(2193).job(eight()), "launches p5"),
+        // 98.00 x (1 h + 3 min) and 3 min of waiting at 15.00: 103.65, as much as 24,876 s of waiting.
+        ("as long as it costs less", full(24_875).job(eight()), "waits 24875s (Resources)"),
+        ("but no longer", full(24_877).job(eight()), "launches p5"),
         ("the job's own word counts", full(240).job(eight().waits_at_most(60)), "launches p5"),
         (
             "and in the other direction",
             full(9000).job(eight().waits_at_most(9000)),
             "waits 9000s (Resources)",
         ),
-        ("time waited counts", full(240).job(eight().since(-1953)), "launches p5"),
-        ("not quite over yet", full(240).job(eight().since(-1952)), "waits 240s (Resources)"),
-        ("an offer that boots too long", full(170).job(eight().since(-9000)), "waits 170s (Resources)"),
+        ("time waited is gone", full(240).job(eight().since(-9000)), "waits 240s (Resources)"),
+        ("until the bound", full(240).job(eight().since(-172_560)), "waits 240s (Resources)"),
+        ("which is a promise", full(240).job(eight().since(-172_561)), "launches p5"),
         (
             "a CPU job counts an eighth of a GPU",
             full(9000).job(job(1, "").cpus(200)),
@@ -77,8 +78,8 @@ fn one_job_starts_waits_or_bursts() {
             snapshot().node(node(1, "H100:8").busy(8, 90_000)).job(eight()),
             "waits 90000s (Resources)",
         ),
-        ("overdue parts are given 15 s more", full(-1).job(eight()), "waits 15s (Resources)"),
-        ("or a quarter of what they are late by", full(-400).job(eight()), "waits 100s (Resources)"),
+        ("overdue parts are given 3.6 s more", full(-1).job(eight()), "waits 3s (Resources)"),
+        ("or a quarter of what they have run", full(-400).job(eight()), "waits 500s (Resources)"),
     ] {
         check(case, &snapshot, &[expected]);
     }
@@ -94,10 +95,10 @@ fn rented_nodes_come_after_owned_ones_and_before_launches() {
     };
     let warm = || node(2, "H100:8").in_site("cloud").rented_at(98);
     check("an owned node in time", &base(600).node(warm()), &["waits 600s (Resources)"]);
-    check("a warm instance", &base(9000).node(warm()), &["starts on n2"]);
-    check("one that is soon free", &base(9000).node(warm().busy(8, 600)), &["waits 600s (Resources)"]);
-    check("one that is not", &base(9000).node(warm().busy(8, 5000)), &["launches p5"]);
-    check("one that drains", &base(9000).node(warm().closed()), &["launches p5"]);
+    check("a warm instance", &base(30_000).node(warm()), &["starts on n2"]);
+    check("one that is soon free", &base(30_000).node(warm().busy(8, 600)), &["waits 600s (Resources)"]);
+    check("one that is not", &base(30_000).node(warm().busy(8, 29_000)), &["launches p5"]);
+    check("one that drains", &base(30_000).node(warm().closed()), &["launches p5"]);
 }
 
 #[test]
@@ -146,7 +147,7 @@ fn a_common_start_needs_nodes_that_are_free_together() {
         .node(node(2, "H100:8").busy(8, 200))
         .job(wide)
         .job(gang);
-    check("after each other", &snapshot, &["waits 100s (Resources)", "waits 1100s (Resources)"]);
+    check("after each other", &snapshot.unsearched(), &["waits 100s (Resources)", "waits 1100s (Resources)"]);
 }
 
 #[test]
@@ -389,7 +390,7 @@ fn nodes_are_chosen_to_fit_best() {
 #[test]
 fn reservations_are_not_delayed_by_backfill() {
     let wide = || job(1, "H100:8").since(-9).waits_at_most(90_000);
-    let cluster = || snapshot().node(node(1, "H100:8").busy(4, 1000)).job(wide());
+    let cluster = || snapshot().node(node(1, "H100:8").busy(4, 1000)).job(wide()).unsearched();
     let small = |seconds| job(2, "H100:1").runs(seconds).waits_at_most(90_000);
     check(
         "what ends in time starts",
@@ -401,7 +402,7 @@ fn reservations_are_not_delayed_by_backfill() {
         &cluster().job(small(1001)),
         &["waits 1000s (Resources)", "waits 4600s (Resources)"],
     );
-    let late = |small: crate::QueuedJob| cluster().offer(offer("p5", "H100:8", 98)).job(small);
+    let late = |small: crate::QueuedJob| cluster().offer(offer("p5", "H100:8", 10)).job(small);
     check("or leaves", &late(job(2, "H100:1").runs(1001)), &["waits 1000s (Resources)", "launches p5"]);
 }
 
@@ -472,7 +473,7 @@ fn every_candidate_has_a_word_and_a_sentence() {
         .collect();
     let expected = [
         "a main Planned: 8 H100 wanted, 3 free, free at 12:04:10 in 4m 10s",
-        "cloud p5 Dearer: 102.90 for a run, ready in 3m; waiting 4m 10s for nodes here is within the budget that ends at 12:36:32",
+        "cloud p5 Dearer: 102.90 for a run, ready in 3m; waiting 4m 10s for nodes here is worth 1.04",
         "b main Full: 8 H100 wanted, 0 free, free at 15:30:00 in 1d 3h 30m",
         "cloud p6 NoCapacity: 1 wanted, 0 to be had just now",
         "e main Closed: would do, but is cordoned, drained, disconnected or held by its owner",

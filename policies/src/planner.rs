@@ -1,248 +1,468 @@
-//! The planner's state while it makes one plan, and its main loop: whose turn it is, one task at a time.
+//! The planner: what it knows of the federation, kept up change by change, and the plan it makes of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use spillway_types::{FreeResources, GroupName, JobId, Reason, UnixMs};
+use spillway_types::{GroupName, JobId, NodeId, UnixMs};
 
-use crate::look::{Look, due};
-use crate::order::{Order, share_blocks};
-use crate::search::Found;
+use crate::board::{Board, Mark};
+use crate::fleet::Fleet;
+use crate::item::{Item, age, standing};
+use crate::lay::{Ground, Here, Laid, Spot};
+use crate::occupancy::{Counted, Occupancy};
+use crate::offer::Offer;
+use crate::order::{Front, LineKey, Lines, Share};
 use crate::shape::{Shape, ShapeKey};
-use crate::timeline::Timeline;
-use crate::world::World;
-use crate::{Decision, Explanation, Plan, QueuedJob, Snapshot};
+use crate::{CloudOffer, Decision, GroupView, NodeView, Policy, QueuedJob, Snapshot};
 
-/// Everything that changes while a plan is made.
+/// What the planner knows, and the plan that it made last.
+///
+/// It reads no clock and draws no random number: the same calls in the same order give the same plans.
 #[derive(Debug)]
-pub(crate) struct Planner<'a> {
-    pub(crate) world: World<'a>,
-    pub(crate) timelines: Vec<Timeline>,
-    pub(crate) free: Vec<FreeResources>,
-    pub(crate) offers_left: Vec<u32>,
-    /// What each group may still hold; a group that is not here has no limit.
-    pub(crate) purses: BTreeMap<&'a GroupName, i64>,
+pub struct Planner {
+    pub(crate) policy: Policy,
+    pub(crate) now: i64,
+    pub(crate) fleet: Fleet,
+    pub(crate) offers: Vec<Offer>,
+    groups: BTreeMap<GroupName, GroupView>,
+    group_numbers: BTreeMap<GroupName, usize>,
+    shares: Vec<Share>,
     pub(crate) shapes: Vec<Shape>,
-    shape_of: BTreeMap<ShapeKey<'a>, usize>,
-    pub(crate) decisions: Vec<Decision>,
-    explanations: BTreeMap<JobId, Explanation>,
-    /// Tasks that may still be started.
-    starts_left: usize,
-    /// Reservations that may still be made beyond the first one of each job.
-    spare_reservations: usize,
+    shape_of: BTreeMap<ShapeKey, usize>,
+    pub(crate) items: Vec<Option<Item>>,
+    slots: BTreeMap<JobId, usize>,
+    vacant: Vec<usize>,
+    pub(crate) lines: Lines,
+    pub(crate) board: Board,
+    /// Nodes whose profiles on the board are not what they are.
+    changed_nodes: BTreeSet<usize>,
+    /// Jobs that have come since the last plan.
+    pub(crate) fresh: Vec<usize>,
+    /// Jobs that leave for clouds, out of their lines.
+    pub(crate) away: Vec<usize>,
+    /// Whether something has ended sooner or later than was thought since the last plan.
+    off_estimate: bool,
+    pub(crate) layout: Layout,
+    /// How much is taken when, by what ran and was planned before the present layout was made.
+    pub(crate) occupancies: Vec<Occupancy>,
 }
 
-/// How far the planner has come with one job.
-#[derive(Debug)]
-pub(crate) struct Progress<'a> {
-    pub(crate) job: &'a QueuedJob,
-    pub(crate) shape: usize,
-    pub(crate) position: u32,
-    /// Which of the job's ranges holds the next index, and how far into it.
-    cursor: (usize, u32),
-    /// Tasks that still wait, those with a reservation included.
-    pub(crate) waiting: u64,
-    /// Tasks with a reservation.
-    pub(crate) reserved: u64,
-    /// Until when a start here is worth waiting for.
-    pub(crate) due: UnixMs,
-    /// The first reservation.
-    pub(crate) planned: Option<Found>,
-    /// Pools where tasks start now: how many, and on which nodes.
-    pub(crate) chosen_pools: BTreeMap<usize, (u64, BTreeSet<usize>)>,
-    /// Offers that are launched now, and for how many tasks.
-    pub(crate) chosen_offers: BTreeMap<usize, u64>,
-    pub(crate) reason: Option<Reason>,
+/// A laid queue.
+#[derive(Debug, Default)]
+pub(crate) struct Layout {
+    /// The slot of each task that was looked at, in order.
+    pub(crate) sequence: Vec<usize>,
+    /// Where each goes; parallel to `sequence`.
+    pub(crate) laid: Vec<Laid>,
+    /// What the board was before each; parallel to `sequence`.
+    pub(crate) marks: Vec<Mark>,
+    /// How many of them were looked at before the plan had all the starts that it may have.
+    pub(crate) looked_at: usize,
 }
 
-impl Progress<'_> {
-    /// The next index that was not started, which is started now.
-    pub(crate) fn take_index(&mut self) -> u32 {
-        let (range, offset) = self.cursor;
-        let (first, last) = self.job.tasks.ranges().get(range).copied().unwrap_or_default();
-        let index = first + offset;
-        self.cursor = if index >= last { (range + 1, 0) } else { (range, offset + 1) };
-        self.waiting = self.waiting.saturating_sub(1);
-        index
-    }
-}
-
-/// Whether there is more to do for a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
-    More,
-    Settled,
-}
-
-impl<'a> Planner<'a> {
-    pub(crate) fn of(snapshot: &'a Snapshot) -> Self {
-        let world = World::of(snapshot);
-        let timelines = snapshot.nodes.iter().zip(&world.layouts);
-        let timelines = timelines.map(|(node, layout)| Timeline::of(node, layout, snapshot.now)).collect();
-        let purse = |(name, view): (&'a GroupName, &crate::GroupView)| Some((name, view.budget_left?));
+impl Planner {
+    /// A planner that knows nothing yet.
+    #[must_use]
+    pub fn new(policy: Policy) -> Self {
         Self {
-            timelines,
-            free: snapshot.nodes.iter().map(|node| node.free.clone()).collect(),
-            offers_left: snapshot.offers.iter().map(|offer| offer.available).collect(),
-            purses: snapshot.groups.iter().filter_map(purse).collect(),
+            policy,
+            now: 0,
+            fleet: Fleet::default(),
+            offers: Vec::new(),
+            groups: BTreeMap::new(),
+            group_numbers: BTreeMap::new(),
+            shares: Vec::new(),
             shapes: Vec::new(),
             shape_of: BTreeMap::new(),
-            decisions: Vec::new(),
-            explanations: BTreeMap::new(),
-            starts_left: snapshot.policy.max_starts,
-            spare_reservations: snapshot.policy.max_jobs,
-            world,
+            items: Vec::new(),
+            slots: BTreeMap::new(),
+            vacant: Vec::new(),
+            lines: Lines::default(),
+            board: Board::default(),
+            changed_nodes: BTreeSet::new(),
+            fresh: Vec::new(),
+            away: Vec::new(),
+            off_estimate: false,
+            layout: Layout::default(),
+            occupancies: Vec::new(),
         }
     }
 
-    pub(crate) fn now(&self) -> i64 {
-        self.world.snapshot.now.0
+    /// A planner that knows what the snapshot says, and that the jobs came in the order of their age.
+    #[must_use]
+    pub fn of(snapshot: &Snapshot) -> Self {
+        let mut planner = Self::new(snapshot.policy.clone());
+        planner.now = snapshot.now.0;
+        planner.set_groups(snapshot.groups.clone());
+        planner.set_offers(snapshot.offers.clone());
+        for node in &snapshot.nodes {
+            planner.set_node(node.clone(), snapshot.now);
+        }
+        let mut queue: Vec<&QueuedJob> = snapshot.queue.iter().collect();
+        queue.sort_by_key(|job| age(job));
+        for job in queue {
+            planner.set_job(job.clone());
+        }
+        planner
     }
 
-    /// Plans the whole queue.
-    pub(crate) fn run(&mut self) {
-        let snapshot = self.world.snapshot;
-        let mut order = Order::of(&snapshot.queue, &snapshot.groups);
-        let mut begun: BTreeMap<JobId, Progress<'a>> = BTreeMap::new();
-        let mut looked_at = 0;
-        while let Some((turn, job)) = order.next() {
-            let fresh = !begun.contains_key(&job.job);
-            if self.starts_left == 0 || (fresh && looked_at == snapshot.policy.max_jobs) {
-                break;
+    /// Replaces the policy.
+    pub fn set_policy(&mut self, policy: Policy) {
+        if policy == self.policy {
+            return;
+        }
+        self.policy = policy;
+        self.shapes.clear();
+        self.shape_of.clear();
+        self.rebuild_jobs();
+    }
+
+    /// Leaves nothing out of the next plan, however long the queue is.
+    pub(crate) const fn look_at_all(&mut self) {
+        self.policy.max_jobs = usize::MAX;
+        self.policy.max_starts = usize::MAX;
+    }
+
+    /// Takes in a node that is new or has changed.
+    pub fn set_node(&mut self, node: NodeView, now: UnixMs) {
+        self.off_estimate |= self.fleet.ended_off_estimate(&node, now);
+        let number = self.fleet.set(node, now);
+        self.changed_nodes.insert(number);
+    }
+
+    /// A node has left.
+    pub fn remove_node(&mut self, node: NodeId) {
+        self.changed_nodes.extend(self.fleet.remove(node));
+    }
+
+    /// Replaces what clouds would launch.
+    pub fn set_offers(&mut self, offers: Vec<CloudOffer>) {
+        let same = self.offers.len() == offers.len()
+            && self.offers.iter().zip(&offers).all(|(known, new)| {
+                CloudOffer { available: 0, ..known.view.clone() }
+                    == CloudOffer { available: 0, ..new.clone() }
+            });
+        if same {
+            for (known, new) in self.offers.iter_mut().zip(offers) {
+                known.view.available = new.available;
             }
-            looked_at += usize::from(fresh);
-            let position = u32::try_from(looked_at).unwrap_or(u32::MAX);
-            let progress = begun.entry(job.job).or_insert_with(|| self.begin(job, position));
-            let before = progress.waiting - progress.reserved;
-            let step = self.advance(progress);
-            if before > progress.waiting - progress.reserved {
-                order.charge(turn, share_blocks(job));
+            return;
+        }
+        self.offers = offers.into_iter().map(Offer::of).collect();
+        for shape in &mut self.shapes {
+            shape.offers.clear();
+            shape.extend(&self.fleet, &self.offers, &self.policy);
+        }
+        self.price_all();
+    }
+
+    /// Replaces what is known of the groups.
+    pub fn set_groups(&mut self, groups: BTreeMap<GroupName, GroupView>) {
+        let priority = |groups: &BTreeMap<_, GroupView>| -> Vec<(GroupName, i32)> {
+            let of = |(name, view): (&GroupName, &GroupView)| (name.clone(), view.priority);
+            groups.iter().map(of).filter(|(_, priority)| *priority != 0).collect()
+        };
+        let moved = priority(&groups) != priority(&self.groups);
+        self.groups = groups;
+        for (name, number) in &self.group_numbers {
+            let view = standing(&self.groups, name);
+            self.shares[*number] = Share { blocks: view.blocks_in_use, weight: view.weight };
+        }
+        if moved {
+            self.rebuild_jobs();
+        }
+    }
+
+    /// Takes in a job with tasks that wait, new or changed. A new one stands at the end of its line.
+    pub fn set_job(&mut self, job: QueuedJob) {
+        if let Some(slot) = self.slots.get(&job.job).copied() {
+            let same = self.items[slot]
+                .as_ref()
+                .is_some_and(|item| QueuedJob { tasks: item.job.tasks.clone(), ..job.clone() } == job);
+            if same {
+                let item = self.items[slot].as_mut().expect("a slot that is known holds its job");
+                item.job = job;
+                return;
             }
-            if step == Step::Settled
-                && let Some(progress) = begun.remove(&job.job)
-            {
-                order.settle(turn);
-                let explanation = self.explain(&progress);
-                self.explanations.insert(job.job, explanation);
+            self.remove_job(job.job);
+        }
+        let item = self.compile(job);
+        let (key, id) = (self.line_of(&item), item.job.job);
+        let slot = self.vacant.pop().unwrap_or_else(|| {
+            self.items.push(None);
+            self.items.len() - 1
+        });
+        self.items[slot] = Some(item);
+        self.slots.insert(id, slot);
+        self.lines.push(key, slot, &self.items);
+        self.fresh.push(slot);
+    }
+
+    /// No task of the job waits any more.
+    pub fn remove_job(&mut self, job: JobId) {
+        let Some(slot) = self.slots.remove(&job) else { return };
+        if let Some(item) = self.items[slot].take() {
+            self.lines.remove(self.line_of(&item), slot);
+        }
+        self.fresh.retain(|other| *other != slot);
+        self.away.retain(|other| *other != slot);
+        self.vacant.push(slot);
+    }
+
+    /// How many jobs wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(crate) fn line_of(&self, item: &Item) -> LineKey {
+        LineKey::of(item, standing(&self.groups, &item.job.group).priority, self.policy.sharing)
+    }
+
+    fn compile(&mut self, job: QueuedJob) -> Item {
+        let group = self.group_number(&job.group);
+        let shape = self.shape_number(&job);
+        let mut item = Item::of(job, shape, group, &self.policy);
+        self.shapes[shape].extend(&self.fleet, &self.offers, &self.policy);
+        item.price(&self.shapes[shape], &self.offers);
+        item
+    }
+
+    fn shape_number(&mut self, job: &QueuedJob) -> usize {
+        let shapes = &mut self.shapes;
+        *self.shape_of.entry(ShapeKey::of(job)).or_insert_with(|| {
+            shapes.push(Shape::of(job));
+            shapes.len() - 1
+        })
+    }
+
+    fn group_number(&mut self, name: &GroupName) -> usize {
+        if let Some(known) = self.group_numbers.get(name) {
+            return *known;
+        }
+        let view = standing(&self.groups, name);
+        self.shares.push(Share { blocks: view.blocks_in_use, weight: view.weight });
+        self.group_numbers.insert(name.clone(), self.shares.len() - 1);
+        self.shares.len() - 1
+    }
+
+    /// Compiles every job again, in the order in which they stand.
+    fn rebuild_jobs(&mut self) {
+        let jobs: Vec<QueuedJob> = {
+            let slots = self.lines.slots().chain(self.away.iter().copied());
+            slots.filter_map(|slot| Some(self.items[slot].as_ref()?.job.clone())).collect()
+        };
+        self.lines = Lines::default();
+        (self.items, self.vacant, self.fresh, self.away) = Default::default();
+        self.slots.clear();
+        for job in jobs {
+            self.set_job(job);
+        }
+    }
+
+    fn price_all(&mut self) {
+        for item in self.items.iter_mut().flatten() {
+            item.price(&self.shapes[item.shape], &self.offers);
+        }
+    }
+
+    /// Lays the whole queue anew, looks for a better order, and says what starts now. `go_on` is asked between
+    /// tries: where it says no, the best plan found so far is the plan.
+    pub fn plan(&mut self, now: UnixMs, go_on: &mut dyn FnMut() -> bool) -> Vec<Decision> {
+        self.note_occupancy(self.now, now.0);
+        self.clear_board(now);
+        self.take_leavers_back();
+        let sequence = self.sequence();
+        self.lay_to(&sequence, &[], f64::INFINITY);
+        let tries = self.tries();
+        self.search(tries, go_on);
+        self.lay_leavers();
+        self.fresh.clear();
+        self.off_estimate = false;
+        self.decide()
+    }
+
+    /// Notes what is taken from `now` on: by what runs, and by what the layout starts after `since`.
+    pub(crate) fn note_occupancy(&mut self, since: i64, now: i64) {
+        let mut changes: Vec<Vec<(i64, i64)>> =
+            self.fleet.kinds.iter().map(|kind| kind.changes(now)).collect();
+        let mut counted: Vec<(usize, Counted)> = Vec::new();
+        let ground = self.ground();
+        for (slot, laid) in self.layout.sequence.iter().zip(&self.layout.laid) {
+            let (Spot::Here(here), Some(item)) = (&laid.spot, self.item(*slot)) else { continue };
+            if here.start <= since {
+                continue;
+            }
+            for node in &here.nodes {
+                let Some(machine) = self.fleet.machine(*node) else { continue };
+                let amount = self.fleet.kinds[machine.kind].needs(&self.shapes[item.shape].need);
+                let (start, end) = (here.start, here.start.saturating_add(ground.span_on(item, *node)));
+                changes[machine.kind].extend([(start, amount), (end, -amount)]);
+                counted.push((*slot, Counted { kind: machine.kind, start, end, amount }));
             }
         }
-        self.leave_out(order, begun, looked_at);
-    }
-
-    /// Says of what was not looked at to the end that others come first.
-    fn leave_out(
-        &mut self,
-        mut order: Order<'a>,
-        mut begun: BTreeMap<JobId, Progress<'a>>,
-        looked_at: usize,
-    ) {
-        let mut position = looked_at;
-        while let Some((turn, job)) = order.next() {
-            order.charge(turn, share_blocks(job));
-            order.settle(turn);
-            let explanation = if let Some(mut progress) = begun.remove(&job.job) {
-                progress.reason.get_or_insert(Reason::Priority);
-                self.explain(&progress)
-            } else {
-                position += 1;
-                Explanation {
-                    reason: Some(Reason::Priority),
-                    planned_start: None,
-                    position: u32::try_from(position).unwrap_or(u32::MAX),
-                    candidates: Vec::new(),
-                }
-            };
-            self.explanations.insert(job.job, explanation);
+        self.occupancies = self
+            .fleet
+            .kinds
+            .iter()
+            .zip(changes)
+            .map(|(kind, changes)| Occupancy::of(now, kind.whole_of_all(), changes))
+            .collect();
+        self.items.iter_mut().flatten().for_each(|item| item.counted.clear());
+        for (slot, own) in counted {
+            if let Some(Some(item)) = self.items.get_mut(slot) {
+                item.counted.push(own);
+            }
         }
     }
 
-    /// What would become of `job` if it came after the whole queue.
-    pub(crate) fn explain_last(&mut self, job: &'a QueuedJob) -> Explanation {
-        self.starts_left = self.world.snapshot.policy.max_starts;
-        let queued = self.explanations.len();
-        let position = u32::try_from(queued.saturating_add(1)).unwrap_or(u32::MAX);
-        let mut progress = self.begin(job, position);
-        while self.starts_left > 0 && self.advance(&mut progress) == Step::More {}
-        if progress.waiting > 0 {
-            progress.reason.get_or_insert(Reason::Priority);
+    /// Those that were to leave and are still here stand at the end of their lines again.
+    fn take_leavers_back(&mut self) {
+        for slot in std::mem::take(&mut self.away) {
+            if let Some(item) = self.items[slot].as_ref() {
+                let key = self.line_of(item);
+                self.lines.push(key, slot, &self.items);
+            }
         }
-        self.explain(&progress)
     }
 
-    pub(crate) fn into_plan(self) -> Plan {
-        Plan { decisions: self.decisions, explanations: self.explanations }
-    }
-
-    fn begin(&mut self, job: &'a QueuedJob, position: u32) -> Progress<'a> {
-        let key = ShapeKey::of(job);
-        let shape = if let Some(known) = self.shape_of.get(&key) {
-            *known
+    /// How many other orders are worth trying: all that the policy allows where a job has come that does not start
+    /// now, half of them where something ended off its estimate, none where all goes as planned.
+    fn tries(&self) -> u32 {
+        let waits = |slot: &usize| {
+            let at = self.layout.sequence.iter().position(|other| other == slot);
+            at.is_some_and(|at| match &self.layout.laid[at].spot {
+                Spot::Here(here) => here.start > self.now,
+                Spot::Launch(_) => true,
+                Spot::Blocked(_) => false,
+            })
+        };
+        if self.fresh.iter().any(waits) {
+            self.policy.search
+        } else if self.off_estimate {
+            self.policy.search / 2
         } else {
-            self.shapes.push(Shape::of(&self.world, job));
-            self.shape_of.insert(key, self.shapes.len() - 1);
-            self.shapes.len() - 1
-        };
-        Progress {
-            job,
-            shape,
-            position,
-            cursor: (0, 0),
-            waiting: job.tasks.len(),
-            reserved: 0,
-            due: due(job, &self.world.snapshot.policy),
-            planned: None,
-            chosen_pools: BTreeMap::new(),
-            chosen_offers: BTreeMap::new(),
-            reason: None,
+            0
         }
     }
 
-    /// Starts or reserves one more task, or finds that no more can be done for the job.
-    fn advance(&mut self, progress: &mut Progress<'a>) -> Step {
-        if progress.waiting == progress.reserved {
-            return Step::Settled;
+    /// Takes everything off the board and brings it up to date.
+    fn clear_board(&mut self, now: UnixMs) {
+        self.now = now.0;
+        self.layout = Layout::default();
+        self.board.drop_back(Mark::default());
+        let overdue = self.fleet.review(now);
+        self.off_estimate |= !overdue.is_empty();
+        self.changed_nodes.extend(overdue);
+        for number in std::mem::take(&mut self.changed_nodes) {
+            self.board.set_node(&self.fleet, number);
         }
-        let started = match self.look(progress) {
-            Look::Start(found) => self.start(progress, &found),
-            Look::Launch { offer, local } => self.launch(progress, offer, local),
-            Look::Wait(found) => return self.reserve(progress, found),
-            Look::Blocked(reason) => {
-                progress.reason.get_or_insert(reason);
-                return Step::Settled;
-            }
-        };
-        if started.is_err() {
-            // The profile and the node's own arithmetic disagree; the node's word counts.
-            progress.reason.get_or_insert(Reason::Resources);
-            return Step::Settled;
+        for shape in &mut self.shapes {
+            shape.extend(&self.fleet, &self.offers, &self.policy);
         }
-        self.starts_left -= 1;
-        if progress.waiting == progress.reserved { Step::Settled } else { Step::More }
+        self.board.offers_left = self.offers.iter().map(|offer| offer.view.available).collect();
+        self.board.purses = vec![i64::MAX; self.shares.len()];
+        for (name, number) in &self.group_numbers {
+            let left = self.groups.get(name).and_then(|view| view.budget_left);
+            self.board.purses[*number] = left.unwrap_or(i64::MAX);
+        }
     }
 
-    /// Keeps the nodes for one task from its start on. Tasks after the first get one only while they are in
-    /// time and reservations are left, so that an array is laid out as far as it matters.
-    fn reserve(&mut self, progress: &mut Progress<'a>, found: Found) -> Step {
-        let late = found.start > progress.due.0.max(self.now());
-        if progress.reserved > 0 {
-            if late || self.spare_reservations == 0 {
-                return Step::Settled;
+    pub(crate) fn sequence(&self) -> Vec<usize> {
+        let front = Front { jobs: self.policy.max_jobs, tasks: self.policy.max_starts };
+        self.lines.sequence(&self.items, &self.shares, front)
+    }
+
+    /// Takes the layout off the board from a place on.
+    pub(crate) fn unlay(&mut self, first: usize) {
+        if let Some(mark) = self.layout.marks.get(first).copied() {
+            self.board.drop_back(mark);
+        }
+        self.layout.sequence.truncate(first);
+        self.layout.laid.truncate(first);
+        self.layout.marks.truncate(first);
+    }
+
+    /// Lays `sequence`, keeping what it has in common with what is laid. Gives the cost; it stops where that, with the
+    /// `least` that the rest can cost by slot, reaches `most`.
+    pub(crate) fn lay_to(&mut self, sequence: &[usize], least: &[f64], most: f64) -> f64 {
+        let common = sequence.iter().zip(&self.layout.sequence).take_while(|(new, old)| new == old).count();
+        self.unlay(common);
+        let Layout { sequence: known, laid, marks, .. } = &mut self.layout;
+        let mut cost: f64 = laid.iter().map(|laid| laid.cost).sum();
+        let least_of = |slot: &usize| least.get(*slot).copied().unwrap_or(0.0);
+        let mut rest: f64 = sequence[common..].iter().map(least_of).sum();
+        let ground = Ground {
+            now: self.now,
+            fleet: &self.fleet,
+            shapes: &self.shapes,
+            occupancies: &self.occupancies,
+        };
+        for slot in &sequence[common..] {
+            if cost + rest >= most {
+                return f64::INFINITY;
             }
-            self.spare_reservations -= 1;
+            rest -= least_of(slot);
+            let Some(item) = self.items[*slot].as_ref() else { continue };
+            marks.push(self.board.mark());
+            let follows =
+                known.last() == Some(slot) && item.launches.is_empty() && waits(laid.last(), self.now);
+            let placed = if follows {
+                Laid { spot: Spot::Blocked(spillway_types::Reason::Resources), cost: 0.0 }
+            } else {
+                ground.lay(&mut self.board, item)
+            };
+            known.push(*slot);
+            cost += placed.cost;
+            laid.push(placed);
         }
-        let shape = &self.shapes[progress.shape];
-        let until = found.start.saturating_add(span_ms(progress.job));
-        for at in &found.fits {
-            let fit = shape.fits[*at];
-            self.timelines[fit.node].reserve(found.start, until, &shape.need, fit.mask);
+        cost
+    }
+
+    /// Lays those that leave after all others: they go to clouds whatever is free here.
+    fn lay_leavers(&mut self) {
+        let ground = Ground {
+            now: self.now,
+            fleet: &self.fleet,
+            shapes: &self.shapes,
+            occupancies: &self.occupancies,
+        };
+        for slot in &self.away {
+            let Some(item) = self.items[*slot].as_ref() else { continue };
+            self.layout.marks.push(self.board.mark());
+            self.layout.sequence.push(*slot);
+            self.layout.laid.push(ground.leave(&mut self.board, item));
         }
-        progress.reserved += 1;
-        progress.reason.get_or_insert(Reason::Resources);
-        progress.planned.get_or_insert(found);
-        if late || progress.waiting == progress.reserved { Step::Settled } else { Step::More }
+    }
+
+    /// When the plan should be made again even if nothing is heard: a planned start, or something that should have
+    /// ended by then.
+    #[must_use]
+    pub fn wake_at(&self) -> Option<UnixMs> {
+        if self.slots.is_empty() {
+            return None;
+        }
+        let starts = self.layout.laid.iter().filter_map(|laid| match &laid.spot {
+            Spot::Here(Here { start, .. }) if *start > self.now => Some(UnixMs(*start)),
+            Spot::Here(_) | Spot::Launch(_) | Spot::Blocked(_) => None,
+        });
+        starts.chain(self.fleet.next_review()).min()
+    }
+
+    /// A job that waits, by its id.
+    pub(crate) fn slot_of(&self, job: JobId) -> Option<usize> {
+        self.slots.get(&job).copied()
+    }
+
+    pub(crate) fn item(&self, slot: usize) -> Option<&Item> {
+        self.items.get(slot).and_then(Option::as_ref)
     }
 }
 
-/// How long a task is thought to occupy its nodes; at least a millisecond, so that it occupies them at all.
-pub(crate) fn span_ms(job: &QueuedJob) -> i64 {
-    i64::try_from(job.estimate.0).unwrap_or(i64::MAX).max(1)
+/// Whether a task has a start that is still to come, or none.
+fn waits(laid: Option<&Laid>, now: i64) -> bool {
+    laid.is_some_and(|laid| match &laid.spot {
+        Spot::Here(here) => here.start > now,
+        Spot::Launch(_) => false,
+        Spot::Blocked(_) => true,
+    })
 }

@@ -1,35 +1,101 @@
 //! The policy: weights, waiting budgets and bounds, from a TOML file.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, de};
-use spillway_types::DurationMs;
+use spillway_types::{ClassName, DurationMs, GpuModel, HourlyRate};
+
+/// Whose turn it is among groups of one priority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sharing {
+    /// The groups take turns by what they use over their weight; the order within a group is searched.
+    #[default]
+    Fair,
+    /// All stand in one line whose order is searched: the least cost for all together.
+    Efficient,
+}
+
+/// Whether jobs may leave for clouds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Burst {
+    /// Where waiting costs more than leaving.
+    #[default]
+    WhenWorth,
+    /// Nothing is launched; jobs wait for nodes that are here.
+    Never,
+}
 
 /// What an operator can set. Unknown fields are refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Policy {
-    /// How long a job may wait for on-prem for each GPU-hour it is thought to run, in milliseconds: the
-    /// compute-wait of Starburst (ATC'24).
-    pub wait_per_gpu_hour_ms: u64,
-    /// No job's waiting budget is below this. Read from milliseconds or a text like `10s`.
+    /// What an hour of a job's wait is worth: a job waits for nodes that are here as long as the wait costs less
+    /// than leaving for a cloud. The one knob between waiting and spending. Read from a text like `15.00`.
+    #[serde(with = "price")]
+    pub wait_hour_price: HourlyRate,
+    /// A start so soon is waited for whatever it costs. Read from milliseconds or a text like `10s`.
     #[serde(deserialize_with = "duration")]
     pub min_wait: DurationMs,
-    /// No job's waiting budget is above this. Read from milliseconds or a text like `2d`.
+    /// The bound that every job is promised: it starts within this, or leaves for a cloud that can take it. Read
+    /// from milliseconds or a text like `2d`.
     #[serde(deserialize_with = "duration")]
     pub max_wait: DurationMs,
+    /// Whose turn it is among groups of one priority.
+    pub sharing: Sharing,
+    /// Whether jobs may leave for clouds.
+    pub burst: Burst,
+    /// Other terms for jobs of a class, by its name. A job without a class, or of one that is not here, has the
+    /// terms above.
+    pub classes: BTreeMap<ClassName, Class>,
+    /// How fast accelerators are, where a job does not name its model: its estimate is for a speed of 1, a model
+    /// that is not here has that speed.
+    #[serde(with = "speeds")]
+    pub speed: BTreeMap<GpuModel, u32>,
+    /// How many other plans are tried each time a job comes or something ends off its estimate.
+    pub search: u32,
     /// Most queued jobs that one plan looks at; the rest wait with reason `Priority`.
     pub max_jobs: usize,
     /// Most tasks that one plan starts.
     pub max_starts: usize,
 }
 
+/// What is different for jobs of a class; what is left out is as for all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Class {
+    /// What an hour of a job's wait is worth.
+    #[serde(default, with = "maybe_price", skip_serializing_if = "Option::is_none")]
+    pub wait_hour_price: Option<HourlyRate>,
+    /// The bound that a job is promised.
+    #[serde(default, deserialize_with = "maybe_duration", skip_serializing_if = "Option::is_none")]
+    pub max_wait: Option<DurationMs>,
+    /// Whether a job may leave for clouds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burst: Option<Burst>,
+}
+
+/// What holds for one job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Terms {
+    pub(crate) wait_hour_price: HourlyRate,
+    pub(crate) max_wait: DurationMs,
+    pub(crate) burst: Burst,
+}
+
 impl Default for Policy {
     fn default() -> Self {
         Self {
-            wait_per_gpu_hour_ms: 274_000,
+            wait_hour_price: HourlyRate(15_000_000),
             min_wait: DurationMs::from_secs(10),
             max_wait: DurationMs::from_secs(48 * 3600),
+            sharing: Sharing::Fair,
+            burst: Burst::WhenWorth,
+            classes: BTreeMap::new(),
+            speed: BTreeMap::new(),
+            search: 60,
             max_jobs: 2000,
             max_starts: 512,
         }
@@ -82,6 +148,93 @@ impl Policy {
             return refused("max_starts", &0, "must be at least 1, or nothing ever starts");
         }
         Ok(self)
+    }
+}
+
+impl Policy {
+    /// What holds for a job of this class.
+    pub(crate) fn terms(&self, class: Option<&ClassName>) -> Terms {
+        let class = class.and_then(|name| self.classes.get(name)).copied().unwrap_or_default();
+        Terms {
+            wait_hour_price: class.wait_hour_price.unwrap_or(self.wait_hour_price),
+            max_wait: class.max_wait.unwrap_or(self.max_wait),
+            burst: class.burst.unwrap_or(self.burst),
+        }
+    }
+
+    /// How fast a model is, in thousandths; none where the table does not say.
+    pub(crate) fn speed_milli(&self, model: &GpuModel) -> Option<u32> {
+        self.speed.get(model).copied()
+    }
+}
+
+/// A price per hour as people write it.
+mod price {
+    use serde::{Deserialize, Deserializer, Serializer, de};
+    use spillway_types::HourlyRate;
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<HourlyRate, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+
+    pub(super) fn serialize<S: Serializer>(rate: &HourlyRate, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(format!("{rate:.6}").trim_end_matches("/h"))
+    }
+}
+
+/// A price per hour that may be left out.
+mod maybe_price {
+    use serde::{Deserializer, Serializer};
+    use spillway_types::HourlyRate;
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<HourlyRate>, D::Error> {
+        super::price::deserialize(d).map(Some)
+    }
+
+    pub(super) fn serialize<S: Serializer>(rate: &Option<HourlyRate>, s: S) -> Result<S::Ok, S::Error> {
+        match rate {
+            Some(rate) => super::price::serialize(rate, s),
+            None => s.serialize_none(),
+        }
+    }
+}
+
+/// A duration that may be left out.
+fn maybe_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<DurationMs>, D::Error> {
+    duration(deserializer).map(Some)
+}
+
+/// Speeds as factors with at most three decimals, kept in thousandths.
+mod speeds {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+    use spillway_types::GpuModel;
+
+    /// Slowest and fastest that make sense, as factors.
+    const RANGE: std::ops::RangeInclusive<f64> = 0.001..=1000.0;
+
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range was checked")]
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<GpuModel, u32>, D::Error> {
+        let factors = BTreeMap::<GpuModel, f64>::deserialize(deserializer)?;
+        let milli = |(model, factor): (GpuModel, f64)| {
+            if RANGE.contains(&factor) {
+                Ok((model, (factor * 1000.0).round() as u32))
+            } else {
+                Err(de::Error::custom(format!("speed of {model} = {factor}: must be from 0.001 to 1000")))
+            }
+        };
+        factors.into_iter().map(milli).collect()
+    }
+
+    pub(super) fn serialize<S: Serializer>(
+        speeds: &BTreeMap<GpuModel, u32>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let factor = |(model, milli): (&GpuModel, &u32)| (model.clone(), f64::from(*milli) / 1000.0);
+        speeds.iter().map(factor).collect::<BTreeMap<_, _>>().serialize(serializer)
     }
 }
 

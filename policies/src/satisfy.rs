@@ -2,14 +2,16 @@
 //!
 //! Both look at everything that is known, open or not, free or not. What is not here yet is not foreseen.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use spillway_types::{GpuModel, GpuRequest, GpuSelector, HourlyRate, NodeCapacity};
+use spillway_types::{GpuModel, GpuRequest, GpuSelector, HourlyRate, NodeCapacity, SiteName};
 
+use crate::fleet::{Fleet, Kind};
+use crate::item::part_hold;
 use crate::judge::{Bar, Terms};
-use crate::layout::{Layout, LevelView, Need, Want, most_blocks_free, whole_free};
-use crate::look::part_hold;
-use crate::world::World;
+use crate::layout::{Layout, Level, Need, Want};
+use crate::offer::Offer;
+use crate::shape::Tier;
 use crate::{QueuedJob, Snapshot, Verdict};
 
 /// Why nothing that is known could ever run a job.
@@ -87,91 +89,154 @@ fn rules(by: &BTreeSet<Verdict>) -> String {
     by.iter().map(word).collect::<Vec<_>>().join("; ")
 }
 
-/// Whether anything that is known could run a task of `job` if it were empty, open and cheap enough.
-///
-/// # Errors
-/// [`Unsatisfiable`] says what is missing and what is there instead.
-pub fn could_ever_run(snapshot: &Snapshot, job: &QueuedJob) -> Result<(), Unsatisfiable> {
-    let world = World::of(snapshot);
-    let terms = Terms::of(job);
-    let wanted = usize::try_from(job.nodes).unwrap_or(usize::MAX);
-    let mut bars = BTreeSet::new();
-    let mut most = 0;
-    let mut per_unit = vec![0_usize; world.units.len()];
-    for pool in &world.pools {
-        for node in &pool.nodes {
-            match terms.node(&snapshot.nodes[*node], &world.layouts[*node]).bar {
-                None | Some(Bar::MaxPrice | Bar::Closed) => per_unit[pool.unit] += 1,
+/// All that is known, gathered for these questions: made once, asked often.
+#[derive(Debug)]
+pub struct Places {
+    fleet: Fleet,
+    offers: Vec<Offer>,
+}
+
+impl Places {
+    /// What a snapshot knows; its queue does not matter.
+    #[must_use]
+    pub fn of(snapshot: &Snapshot) -> Self {
+        let mut fleet = Fleet::default();
+        for node in &snapshot.nodes {
+            fleet.set(node.clone(), snapshot.now);
+        }
+        Self { fleet, offers: snapshot.offers.iter().cloned().map(Offer::of).collect() }
+    }
+
+    /// The kinds that have nodes, each with its site and tier.
+    fn kinds(&self) -> impl Iterator<Item = ((Tier, &SiteName), &Kind)> {
+        let kinds = self.fleet.kinds.iter().filter(|kind| !kind.nodes.is_empty());
+        kinds.map(|kind| ((Tier::of(kind), &kind.sample.site), kind))
+    }
+
+    /// Whether anything that is known could run a task of `job` if it were empty, open and cheap enough.
+    ///
+    /// # Errors
+    /// [`Unsatisfiable`] says what is missing and what is there instead.
+    pub fn could_ever_run(&self, job: &QueuedJob) -> Result<(), Unsatisfiable> {
+        let terms = Terms::of(job);
+        let wanted = usize::try_from(job.nodes.max(1)).unwrap_or(usize::MAX);
+        let mut bars = BTreeSet::new();
+        let mut suitable: BTreeMap<(Tier, &SiteName), usize> = BTreeMap::new();
+        for (unit, kind) in self.kinds() {
+            match terms.kind(kind).bar {
+                None | Some(Bar::MaxPrice | Bar::Closed) => {
+                    *suitable.entry(unit).or_default() += kind.nodes.len()
+                }
                 Some(bar) => {
                     bars.insert(bar);
                 }
             }
         }
-        most = most.max(per_unit[pool.unit]);
-    }
-    for (offer, layout) in snapshot.offers.iter().zip(&world.offer_layouts) {
-        match terms.offer(offer, layout).bar {
-            None | Some(Bar::MaxPrice | Bar::Closed) => return Ok(()),
-            Some(bar) => {
-                bars.insert(bar);
+        for offer in &self.offers {
+            match terms.offer(offer).bar {
+                None | Some(Bar::MaxPrice | Bar::Closed) => return Ok(()),
+                Some(bar) => {
+                    bars.insert(bar);
+                }
             }
         }
+        let most = suitable.into_values().max().unwrap_or(0);
+        if most >= wanted {
+            return Ok(());
+        }
+        if most > 0 {
+            let most = u32::try_from(most).unwrap_or(u32::MAX);
+            return Err(Unsatisfiable::TooFewNodes { wanted: job.nodes, most });
+        }
+        bars.remove(&Bar::Size);
+        Err(self
+            .too_large(job, &terms.need)
+            .unwrap_or_else(|| Unsatisfiable::RuledOut { by: bars.into_iter().map(Bar::verdict).collect() }))
     }
-    if most >= wanted.max(1) {
-        return Ok(());
+
+    /// What no capacity that is known has; none where some capacity is large enough.
+    fn too_large(&self, job: &QueuedJob, need: &Need) -> Option<Unsatisfiable> {
+        let kinds = self.kinds().map(|(_, kind)| (&kind.sample.capacity, &kind.layout, &kind.all));
+        let offers = self.offers.iter().map(|offer| (&offer.view.capacity, &offer.layout, &offer.all));
+        let places: Vec<(&NodeCapacity, &Layout, &Level)> = kinds.chain(offers).collect();
+        let request = job.resources.gpus.as_ref();
+        let mask = |layout: &Layout| request.map_or(0, |gpus| layout.mask(&gpus.selector));
+        if let Some(request) = request {
+            if places.iter().all(|(_, layout, _)| mask(layout) == 0) {
+                let accelerators = places.iter().flat_map(|(capacity, ..)| &capacity.accelerators);
+                let known: BTreeSet<_> = accelerators.map(|accelerator| accelerator.model.clone()).collect();
+                let asked = selector_words(request);
+                return Some(Unsatisfiable::UnknownModel { asked, known: known.into_iter().collect() });
+            }
+            let largest = places.iter().map(|(_, layout, all)| all.whole_free(mask(layout))).max();
+            let largest = largest.unwrap_or(0);
+            if matches!(need.want, Want::Whole(count) if count > largest) {
+                return Some(Unsatisfiable::TooManyGpus { asked: request.clone(), largest });
+            }
+        }
+        let with_gpus = || {
+            places.iter().filter(|(_, layout, all)| match need.want {
+                Want::Nothing => true,
+                Want::Whole(count) => all.whole_free(mask(layout)) >= count,
+                Want::Blocks(blocks) => all.most_blocks_free(mask(layout)) >= blocks,
+            })
+        };
+        if with_gpus().any(|(_, layout, all)| need.fits(all, mask(layout))) {
+            return None;
+        }
+        Some(Unsatisfiable::TooLarge {
+            cpus_milli: need.cpus_milli,
+            memory_mib: need.memory_mib,
+            largest_cpus_milli: with_gpus().map(|(capacity, ..)| capacity.cpus_milli).max().unwrap_or(0),
+            largest_memory_mib: with_gpus().map(|(capacity, ..)| capacity.memory_mib).max().unwrap_or(0),
+        })
     }
-    if most > 0 {
-        let most = u32::try_from(most).unwrap_or(u32::MAX);
-        return Err(Unsatisfiable::TooFewNodes { wanted: job.nodes, most });
+
+    /// The least money, in micros, that a start of one task would hold anywhere it may run, open or not, free or
+    /// not; none where it may run nowhere, `max_price` included.
+    #[must_use]
+    pub fn cheapest_hold(&self, job: &QueuedJob) -> Option<i64> {
+        let terms = Terms::of(job);
+        let wanted = usize::try_from(job.nodes.max(1)).unwrap_or(usize::MAX);
+        let mut rates: BTreeMap<(Tier, &SiteName), Vec<i64>> = BTreeMap::new();
+        for (unit, kind) in self.kinds() {
+            let judged = terms.kind(kind);
+            if matches!(judged.bar, None | Some(Bar::Closed)) {
+                let count = kind.nodes.len().min(wanted);
+                rates.entry(unit).or_default().extend(std::iter::repeat_n(judged.rate.0, count));
+            }
+        }
+        let gang = |mut rates: Vec<i64>| {
+            rates.sort_unstable();
+            let chosen = rates.get(..wanted)?;
+            let rate: i128 = chosen.iter().map(|rate| i128::from(*rate)).sum();
+            let payable = job.placement.max_price.is_none_or(|most| rate <= i128::from(most.0));
+            let holds = chosen.iter().map(|rate| part_hold(job, *rate));
+            payable.then(|| holds.fold(0_i64, i64::saturating_add))
+        };
+        let launch = |offer: &Offer| {
+            let judged = terms.offer(offer);
+            let ms = job.longest.0.saturating_add(offer.view.boot.0);
+            let price: HourlyRate = offer.view.price;
+            judged.bar.is_none().then(|| price.cost_micros(u64::from(job.nodes.max(1)), 1, 0, ms))
+        };
+        let here = rates.into_values().filter_map(gang);
+        here.chain(self.offers.iter().filter_map(launch)).min()
     }
-    bars.remove(&Bar::Size);
-    Err(too_large(&world, job, &terms.need)
-        .unwrap_or_else(|| Unsatisfiable::RuledOut { by: bars.into_iter().map(Bar::verdict).collect() }))
 }
 
-/// What no capacity that is known has; none where some capacity is large enough.
-fn too_large(world: &World<'_>, job: &QueuedJob, need: &Need) -> Option<Unsatisfiable> {
-    let snapshot = world.snapshot;
-    let nodes = snapshot.nodes.iter().map(|node| &node.capacity).zip(&world.layouts);
-    let offers = snapshot.offers.iter().map(|offer| &offer.capacity).zip(&world.offer_layouts);
-    let places: Vec<(&NodeCapacity, &Layout<'_>)> = nodes.chain(offers).collect();
-    let request = job.resources.gpus.as_ref();
-    let mask = |layout: &Layout<'_>| request.map_or(0, |gpus| layout.mask(&gpus.selector));
-    if let Some(request) = request {
-        if places.iter().all(|(_, layout)| mask(layout) == 0) {
-            let accelerators = places.iter().flat_map(|(capacity, _)| &capacity.accelerators);
-            let known: BTreeSet<_> = accelerators.map(|accelerator| accelerator.model.clone()).collect();
-            let asked = selector_words(request);
-            return Some(Unsatisfiable::UnknownModel { asked, known: known.into_iter().collect() });
-        }
-        let largest = places.iter().map(|(_, layout)| whole_free(&layout.all(), mask(layout))).max();
-        let largest = largest.unwrap_or(0);
-        if matches!(need.want, Want::Whole(count) if count > largest) {
-            return Some(Unsatisfiable::TooManyGpus { asked: request.clone(), largest });
-        }
-    }
-    let with_gpus = || {
-        places.iter().filter(|(_, layout)| match need.want {
-            Want::Nothing => true,
-            Want::Whole(count) => whole_free(&layout.all(), mask(layout)) >= count,
-            Want::Blocks(blocks) => most_blocks_free(&layout.all(), mask(layout)) >= blocks,
-        })
-    };
-    let fits = |(capacity, layout): &&(&NodeCapacity, &Layout<'_>)| {
-        let rooms = layout.all();
-        let level =
-            LevelView { cpus_milli: capacity.cpus_milli, memory_mib: capacity.memory_mib, rooms: &rooms };
-        need.fits(level, mask(layout))
-    };
-    if with_gpus().any(|place| fits(&place)) {
-        return None;
-    }
-    Some(Unsatisfiable::TooLarge {
-        cpus_milli: need.cpus_milli,
-        memory_mib: need.memory_mib,
-        largest_cpus_milli: with_gpus().map(|(capacity, _)| capacity.cpus_milli).max().unwrap_or(0),
-        largest_memory_mib: with_gpus().map(|(capacity, _)| capacity.memory_mib).max().unwrap_or(0),
-    })
+/// [`Places::could_ever_run`] for one question.
+///
+/// # Errors
+/// [`Unsatisfiable`] as there.
+pub fn could_ever_run(snapshot: &Snapshot, job: &QueuedJob) -> Result<(), Unsatisfiable> {
+    Places::of(snapshot).could_ever_run(job)
+}
+
+/// [`Places::cheapest_hold`] for one question.
+#[must_use]
+pub fn cheapest_hold(snapshot: &Snapshot, job: &QueuedJob) -> Option<i64> {
+    Places::of(snapshot).cheapest_hold(job)
 }
 
 fn selector_words(request: &GpuRequest) -> String {
@@ -181,39 +246,4 @@ fn selector_words(request: &GpuRequest) -> String {
         GpuSelector::MemoryAtLeast { gib } => format!("{gib}GB+"),
         GpuSelector::Mig { profile } => format!("mig-{profile}"),
     }
-}
-
-/// The least money, in micros, that a start of one task would hold anywhere it may run, open or not, free or
-/// not; none where it may run nowhere, `max_price` included.
-#[must_use]
-pub fn cheapest_hold(snapshot: &Snapshot, job: &QueuedJob) -> Option<i64> {
-    let world = World::of(snapshot);
-    let terms = Terms::of(job);
-    let wanted = usize::try_from(job.nodes.max(1)).unwrap_or(usize::MAX);
-    let mut rates: Vec<Vec<i64>> = vec![Vec::new(); world.units.len()];
-    for pool in &world.pools {
-        for node in &pool.nodes {
-            let judged = terms.node(&snapshot.nodes[*node], &world.layouts[*node]);
-            if matches!(judged.bar, None | Some(Bar::Closed)) {
-                rates[pool.unit].push(judged.rate.0);
-            }
-        }
-    }
-    let gang = |mut rates: Vec<i64>| {
-        rates.sort_unstable();
-        let chosen = rates.get(..wanted)?;
-        let rate: i128 = chosen.iter().map(|rate| i128::from(*rate)).sum();
-        let payable = job.placement.max_price.is_none_or(|most| rate <= i128::from(most.0));
-        let holds = chosen.iter().map(|rate| part_hold(job, *rate));
-        payable.then(|| holds.fold(0_i64, i64::saturating_add))
-    };
-    let launch = |(offer, layout)| {
-        let judged = terms.offer(offer, layout);
-        let ms = job.longest.0.saturating_add(offer.boot.0);
-        let price: HourlyRate = offer.price;
-        judged.bar.is_none().then(|| price.cost_micros(u64::from(job.nodes.max(1)), 1, 0, ms))
-    };
-    let here = rates.into_iter().filter_map(gang);
-    let offers = snapshot.offers.iter().zip(&world.offer_layouts).filter_map(launch);
-    here.chain(offers).min()
 }

@@ -1,188 +1,328 @@
-//! The earliest start of one task on nodes that are here, and the best of the nodes that allow it.
+//! Looking for a better order: which jobs leave is decided over the whole queue, not one by one as they come.
 //!
-//! Best means, in this order: the earliest start; no accelerators wasted on a job without any; the lower price;
-//! a preferred site; no whole accelerator opened for a fraction; the fewest accelerators, then CPUs, left free;
-//! the first node id. A gang starts on distinct nodes of one site at one instant.
+//! A job that has just come and does not start now is tried at every place of its line. Then small changes are tried,
+//! drawn from a fixed pseudo-random sequence: bring a leaver back, send one away, move one, swap two. What costs less
+//! in all is kept; the number of tries is bounded. Arrays stay where they are.
 
-use std::ops::Range;
+use crate::item::Item;
+use crate::lay::{Ground, Spot};
+use crate::order::LineKey;
+use crate::planner::Planner;
 
-use crate::layout::{LevelView, Need, blocks_free};
-use crate::shape::{FitNode, Memo, Shape, Tightness};
-use crate::timeline::Timeline;
-use crate::world::{Tier, World};
+/// A gain below this, in micros, is noise of the arithmetic.
+const LEAST_GAIN: f64 = 1.0;
+/// Of a hundred tries, how many bring a leaver back, send one away, move one; the others swap two.
+const BRING: usize = 50;
+const SEND: usize = 15;
+const MOVE: usize = 20;
+/// A queue longer than this is laid but not searched: one try costs as much as the queue is long.
+const MOST_SEARCHED: usize = 512;
 
-/// Where and when one task could start.
-#[derive(Debug, Clone)]
-pub(crate) struct Found {
-    pub(crate) start: i64,
-    pub(crate) unit: usize,
-    /// Indexes into `Shape::fits`, one for each rank.
-    pub(crate) fits: Vec<usize>,
+/// The sequence of splitmix64 (Steele, Lea and Flood, OOPSLA 2014): the same for the same moment and queue.
+#[derive(Debug)]
+struct Draws(u64);
+
+impl Draws {
+    const fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below `n`, which is over 0 and below 2^32.
+    fn below(&mut self, n: usize) -> usize {
+        let scaled = (u128::from(self.next() >> 32) * n as u128) >> 32;
+        usize::try_from(scaled).unwrap_or(0)
+    }
 }
 
-/// What is asked of a search.
+/// One change of the order.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Query {
-    pub(crate) now: i64,
-    pub(crate) span_ms: i64,
-    /// Nodes whose rate is above this are left out.
-    pub(crate) rate_cap: i64,
+enum Step {
+    /// A leaver comes back to a place of its line.
+    Bring {
+        away: usize,
+        to: usize,
+    },
+    /// A job leaves.
+    Send {
+        key: LineKey,
+        from: usize,
+    },
+    /// A leaver takes the place of a job of its line, which leaves.
+    Replace {
+        away: usize,
+        at: usize,
+    },
+    Move {
+        key: LineKey,
+        from: usize,
+        to: usize,
+    },
+    Swap {
+        key: LineKey,
+        one: usize,
+        other: usize,
+    },
 }
 
-/// How good a node is among those that allow the same start; smaller is better.
-type NodeRank = (bool, i64, Tightness, usize);
+/// What is known while one search goes on.
+struct Search {
+    /// Generalised cost of the best order so far, leavers included.
+    best: f64,
+    /// For each slot no order can cost less for this job.
+    least: Vec<f64>,
+    /// The best order itself, without leavers.
+    order: Vec<usize>,
+    tries: u32,
+    draws: Draws,
+}
 
-/// How good a site is; smaller is better: the ranks of its nodes added up.
-type UnitRank = (i64, usize, i128, usize, usize, u128, u64, usize);
+impl Planner {
+    /// Searches while tries are left and `go_on` says so. What leaves is in `away` afterwards.
+    pub(crate) fn search(&mut self, tries: u32, go_on: &mut dyn FnMut() -> bool) {
+        if tries == 0 || self.layout.sequence.len() > MOST_SEARCHED {
+            return;
+        }
+        let mut search = self.begin_search(tries);
+        for slot in self.fresh.clone() {
+            if self.is_single(slot) && !self.starts_now(slot) {
+                self.try_everywhere(slot, &mut search, go_on);
+            }
+        }
+        while search.tries > 0 && go_on() {
+            search.tries -= 1;
+            match self.draw(&mut search) {
+                Some(step) => self.attempt(step, &mut search),
+                None if search.order.is_empty() => break,
+                None => {}
+            }
+        }
+        let sequence = self.sequence();
+        self.lay_to(&sequence, &[], f64::INFINITY);
+    }
 
-/// The best start on the nodes of `tier`.
-pub(crate) fn earliest_in_tier(
-    shape: &mut Shape,
-    world: &World<'_>,
-    timelines: &[Timeline],
-    tier: Tier,
-    query: Query,
-) -> Option<Found> {
-    let mut best: Option<(UnitRank, Found)> = None;
-    for unit in (0..world.units.len()).filter(|unit| world.units[*unit].tier == tier) {
-        let Some(found) = earliest_in_unit(shape, timelines, unit, query) else { continue };
-        let rank = unit_rank(shape, timelines, &found);
-        if best.as_ref().is_none_or(|(other, _)| rank < *other) {
-            best = Some((rank, found));
+    fn begin_search(&mut self, tries: u32) -> Search {
+        let mut least = vec![0.0; self.items.len()];
+        self.note_occupancy(i64::MIN, self.now);
+        self.unlay(0);
+        let ground = Ground {
+            now: self.now,
+            fleet: &self.fleet,
+            shapes: &self.shapes,
+            occupancies: &self.occupancies,
+        };
+        for slot in self.lines.slots() {
+            if let Some(item) = self.items[slot].as_ref() {
+                least[slot] = ground.least_cost(&self.board, item);
+            }
+        }
+        let sequence = self.sequence();
+        self.lay_to(&sequence, &[], f64::INFINITY);
+        self.part_leavers();
+        let seed = self.now.unsigned_abs() ^ (sequence.len() as u64) << 48;
+        Search { best: self.cost_of_all(), least, order: self.sequence(), tries, draws: Draws(seed) }
+    }
+
+    /// Takes the jobs that the layout sends away out of their lines: they hold nothing here.
+    fn part_leavers(&mut self) {
+        let leaves = |at: &usize| matches!(self.layout.laid[*at].spot, Spot::Launch(_));
+        let first =
+            (0..self.layout.laid.len()).find(|at| leaves(at) && self.is_single(self.layout.sequence[*at]));
+        let Some(first) = first else { return };
+        let leavers: Vec<usize> = (first..self.layout.laid.len())
+            .filter(leaves)
+            .map(|at| self.layout.sequence[at])
+            .filter(|slot| self.is_single(*slot))
+            .collect();
+        for slot in &leavers {
+            if let Some(key) = self.key_of(*slot) {
+                self.lines.remove(key, *slot);
+            }
+        }
+        self.away.extend(leavers);
+        let sequence = self.sequence();
+        self.lay_to(&sequence, &[], f64::INFINITY);
+    }
+
+    fn away_cost(&self) -> f64 {
+        let costs = self.away.iter().filter_map(|slot| self.item(*slot)?.launches.first());
+        costs.map(|launch| launch.cost).sum()
+    }
+
+    fn cost_of_all(&self) -> f64 {
+        self.layout.laid.iter().map(|laid| laid.cost).sum::<f64>() + self.away_cost()
+    }
+
+    /// Whether the search may move the job: it has one task, and nobody put it on top.
+    fn is_single(&self, slot: usize) -> bool {
+        self.item(slot).is_some_and(|item| item.job.tasks.len() == 1 && item.job.standing.is_plain())
+    }
+
+    fn key_of(&self, slot: usize) -> Option<LineKey> {
+        self.item(slot).map(|item| self.line_of(item))
+    }
+
+    fn starts_now(&self, slot: usize) -> bool {
+        let at = self.layout.sequence.iter().position(|other| *other == slot);
+        at.is_some_and(|at| matches!(&self.layout.laid[at].spot, Spot::Here(here) if here.start <= self.now))
+    }
+
+    /// Tries a job at every place of its line, at most half of the tries, and leaves it at the best.
+    fn try_everywhere(&mut self, slot: usize, search: &mut Search, go_on: &mut dyn FnMut() -> bool) {
+        let Some(key) = self.key_of(slot) else { return };
+        let home = self.lines.line(key).iter().position(|other| *other == slot);
+        match home {
+            Some(home) => self.lines.take(key, home),
+            None => self.away.retain(|other| *other != slot),
+        }
+        let floor = self.lines.floor(key, slot, &self.items);
+        let places = self.lines.line(key).len() + 1;
+        let most = places.min((search.tries / 2 + 1) as usize);
+        let mut found = None;
+        for at in 0..most {
+            if search.tries == 0 || !go_on() {
+                break;
+            }
+            let to = places - 1 - at * places / most;
+            if to < floor {
+                break;
+            }
+            search.tries -= 1;
+            self.lines.put(key, to, slot);
+            if let Some(cost) = self.evaluate(search) {
+                search.best = cost;
+                found = Some(to);
+            }
+            self.lines.take(key, to);
+        }
+        match (found, home) {
+            (Some(to), _) => {
+                self.lines.put(key, to, slot);
+                let sequence = self.sequence();
+                self.lay_to(&sequence, &[], f64::INFINITY);
+                self.part_leavers();
+            }
+            (None, Some(home)) => self.lines.put(key, home, slot),
+            (None, None) => self.away.push(slot),
+        }
+        search.order = self.sequence();
+    }
+
+    /// The cost of the lines as they are now, where it is below the best.
+    fn evaluate(&mut self, search: &Search) -> Option<f64> {
+        let sequence = self.sequence();
+        let most = search.best - self.away_cost() - LEAST_GAIN;
+        let cost = self.lay_to(&sequence, &search.least, most);
+        (cost < most).then(|| cost + self.away_cost())
+    }
+
+    /// A change to try; none where the one that was drawn makes no sense.
+    fn draw(&self, search: &mut Search) -> Option<Step> {
+        let Search { order, draws, .. } = search;
+        let kind = if self.away.is_empty() { BRING + draws.below(100 - BRING) } else { draws.below(100) };
+        if kind < BRING {
+            let away = draws.below(self.away.len());
+            let slot = self.away[away];
+            let key = self.key_of(slot)?;
+            let to = draws.below(self.lines.line(key).len() + 1);
+            return (to >= self.lines.floor(key, slot, &self.items)).then_some(Step::Bring { away, to });
+        }
+        if order.is_empty() {
+            return None;
+        }
+        let slot = order[draws.below(order.len())];
+        let key = self.key_of(slot).filter(|_| self.is_single(slot))?;
+        let line = self.lines.line(key);
+        let from = line.iter().position(|other| *other == slot)?;
+        if kind < BRING + SEND {
+            let in_place = !self.away.is_empty() && draws.below(2) == 0;
+            let away = if in_place { draws.below(self.away.len()) } else { 0 };
+            let replaces = in_place && self.key_of(self.away[away]) == Some(key);
+            self.item(slot)?.launches.first()?;
+            return Some(if replaces { Step::Replace { away, at: from } } else { Step::Send { key, from } });
+        }
+        if line.len() < 2 {
+            return None;
+        }
+        let other = draws.below(line.len() - 1);
+        let other = if other >= from { other + 1 } else { other };
+        let front = from.min(other);
+        let allowed = |slot: usize| self.is_single(slot) && front >= self.lines.floor(key, slot, &self.items);
+        if !allowed(slot) || !allowed(line[other]) {
+            return None;
+        }
+        Some(if kind < BRING + SEND + MOVE {
+            Step::Move { key, from, to: other }
+        } else {
+            Step::Swap { key, one: from, other }
+        })
+    }
+
+    /// Makes a change and takes it back unless it costs less.
+    fn attempt(&mut self, step: Step, search: &mut Search) {
+        match step {
+            Step::Bring { away, to } => {
+                let slot = self.away.swap_remove(away);
+                let Some(key) = self.key_of(slot) else { return };
+                self.lines.put(key, to, slot);
+                if !self.keep(search) {
+                    self.lines.take(key, to);
+                    self.away.push(slot);
+                }
+            }
+            Step::Send { key, from } => {
+                let slot = self.lines.line(key)[from];
+                self.lines.take(key, from);
+                self.away.push(slot);
+                if !self.keep(search) {
+                    self.away.pop();
+                    self.lines.put(key, from, slot);
+                }
+            }
+            Step::Replace { away, at } => {
+                let comes = self.away[away];
+                let Some(key) = self.key_of(comes) else { return };
+                let goes = self.lines.replace(key, at, comes);
+                self.away[away] = goes;
+                if !self.keep(search) {
+                    self.away[away] = comes;
+                    self.lines.replace(key, at, goes);
+                }
+            }
+            Step::Move { key, from, to } => {
+                self.lines.shift(key, from, to);
+                if !self.keep(search) {
+                    self.lines.shift(key, to, from);
+                }
+            }
+            Step::Swap { key, one, other } => {
+                self.lines.swap(key, one, other);
+                if !self.keep(search) {
+                    self.lines.swap(key, one, other);
+                }
+            }
         }
     }
-    best.map(|(_, found)| found)
-}
 
-/// The best start on the nodes of one site and tier.
-pub(crate) fn earliest_in_unit(
-    shape: &mut Shape,
-    timelines: &[Timeline],
-    unit: usize,
-    query: Query,
-) -> Option<Found> {
-    let range = shape.units[unit].fits.clone();
-    if range.len() < shape.nodes {
-        return None;
-    }
-    if shape.nodes == 1 {
-        let (start, at) = earliest_in(shape, timelines, range, query)?;
-        return Some(Found { start, unit, fits: vec![at] });
-    }
-    let table = shape.memos_for(query.span_ms);
-    for (fit, memo) in shape.fits[range.clone()].iter().zip(&mut shape.memos[table][range.clone()]) {
-        refresh(&shape.need, fit, memo, &timelines[fit.node], query);
-    }
-    let payable = |fit: &FitNode| fit.rate <= query.rate_cap;
-    let memos = &shape.memos[table][range.clone()];
-    let fits = shape.fits[range.clone()].iter();
-    let start_of = |(fit, memo): (&FitNode, &Memo)| if payable(fit) { memo.start } else { i64::MAX };
-    let mut starts: Vec<i64> = fits.zip(memos).map(start_of).collect();
-    let start = common_start(shape, timelines, range.start, &mut starts, query.span_ms)?;
-    let together = starts.iter().enumerate().filter(|(_, at)| **at == start).map(|(at, _)| range.start + at);
-    let mut ranked: Vec<_> =
-        together.map(|at| (node_rank(shape, &shape.fits[at], timelines, start), at)).collect();
-    ranked.sort_unstable();
-    let fits = ranked.into_iter().take(shape.nodes).map(|(_, at)| at).collect();
-    Some(Found { start, unit, fits })
-}
-
-/// The earliest start on one node of a part of `Shape::fits`, and the best node for it.
-pub(crate) fn earliest_in(
-    shape: &mut Shape,
-    timelines: &[Timeline],
-    range: Range<usize>,
-    query: Query,
-) -> Option<(i64, usize)> {
-    let table = shape.memos_for(query.span_ms);
-    let memos = shape.memos[table][range.clone()].iter_mut();
-    let mut best: Option<(i64, NodeRank, usize)> = None;
-    for ((fit, memo), at) in shape.fits[range.clone()].iter().zip(memos).zip(range) {
-        refresh(&shape.need, fit, memo, &timelines[fit.node], query);
-        if memo.start == i64::MAX || fit.rate > query.rate_cap {
-            continue;
-        }
-        let found = (memo.start, rank(fit, memo.tightness), at);
-        if best.is_none_or(|best| found < best) {
-            best = Some(found);
-        }
-    }
-    best.map(|(start, _, at)| (start, at))
-}
-
-/// Brings the memo of one node up to its profile's version.
-fn refresh(need: &Need, fit: &FitNode, memo: &mut Memo, timeline: &Timeline, query: Query) {
-    if memo.version == Some(timeline.version()) || memo.start == i64::MAX {
-        return;
-    }
-    let from = memo.start.max(query.now);
-    let start = timeline.earliest(from, query.span_ms, need, fit.mask).unwrap_or(i64::MAX);
-    let tightness =
-        if start == i64::MAX { Tightness::default() } else { tightness(need, timeline.at(start), fit) };
-    *memo = Memo { version: Some(timeline.version()), start, tightness };
-}
-
-/// The first instant at which as many nodes as the shape wants can start. `starts` holds each node's earliest
-/// start; it is moved on to the nodes' earliest starts from that instant on.
-fn common_start(
-    shape: &Shape,
-    timelines: &[Timeline],
-    first: usize,
-    starts: &mut [i64],
-    span_ms: i64,
-) -> Option<i64> {
-    loop {
-        // No instant before the k-th smallest has k nodes that can start; so going there skips nothing.
-        let at = kth_smallest(starts, shape.nodes)?;
-        let mut moved = false;
-        for (start, fit) in starts.iter_mut().zip(&shape.fits[first..]).filter(|(start, _)| **start < at) {
-            let later = timelines[fit.node].earliest(at, span_ms, &shape.need, fit.mask);
-            *start = later.unwrap_or(i64::MAX);
-            moved = true;
-        }
-        if !moved || starts.iter().filter(|start| **start == at).count() >= shape.nodes {
-            return Some(at);
-        }
+    /// Whether the lines as they are now cost less than the best; then they are the best.
+    fn keep(&mut self, search: &mut Search) -> bool {
+        let Some(cost) = self.evaluate(search) else { return false };
+        search.best = cost;
+        self.part_leavers();
+        search.order = self.sequence();
+        true
     }
 }
 
-fn kth_smallest(starts: &[i64], k: usize) -> Option<i64> {
-    let at = if k == 1 {
-        starts.iter().copied().min()
-    } else {
-        let mut sorted = starts.to_vec();
-        sorted.sort_unstable();
-        sorted.get(k - 1).copied()
-    };
-    at.filter(|start| *start != i64::MAX)
-}
-
-fn rank(fit: &FitNode, tightness: Tightness) -> NodeRank {
-    (fit.wastes_gpus, fit.rate, tightness, fit.node)
-}
-
-fn node_rank(shape: &Shape, fit: &FitNode, timelines: &[Timeline], start: i64) -> NodeRank {
-    rank(fit, tightness(&shape.need, timelines[fit.node].at(start), fit))
-}
-
-fn tightness(need: &Need, level: LevelView<'_>, fit: &FitNode) -> Tightness {
-    Tightness {
-        opens_a_whole: need.opens_a_whole(level.rooms, fit.mask),
-        blocks_free: blocks_free(level.rooms),
-        cpus_free_milli: level.cpus_milli,
+impl Ground<'_> {
+    /// What the job costs at least: on an empty board, or in the cloud.
+    fn least_cost(&self, board: &crate::board::Board, item: &Item) -> f64 {
+        let here = self.cost_alone(board, item).unwrap_or(f64::INFINITY);
+        let cloud = item.launches.first().map_or(f64::INFINITY, |launch| launch.cost);
+        let least = here.min(cloud);
+        if least.is_finite() { least } else { 0.0 }
     }
-}
-
-fn unit_rank(shape: &Shape, timelines: &[Timeline], found: &Found) -> UnitRank {
-    let mut sum = (found.start, 0, 0_i128, shape.units[found.unit].preferred, 0, 0_u128, 0_u64, usize::MAX);
-    for at in &found.fits {
-        let (wastes, rate, tightness, node) = node_rank(shape, &shape.fits[*at], timelines, found.start);
-        sum.1 += usize::from(wastes);
-        sum.2 += i128::from(rate);
-        sum.4 += usize::from(tightness.opens_a_whole);
-        sum.5 += u128::from(tightness.blocks_free);
-        sum.6 += u64::from(tightness.cpus_free_milli);
-        sum.7 = sum.7.min(node);
-    }
-    sum
 }

@@ -1,258 +1,189 @@
-//! Jobs that ask for the same are one shape: which nodes and offers would do is found once for all of them, and
-//! what a search has learnt about starts is kept for the next one.
+//! Jobs that ask for the same are one shape: which kinds of nodes and which offers would do is found once for all
+//! of them.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 
-use spillway_types::{GpuRequest, GroupName, HourlyRate, SiteName};
+use spillway_types::{GpuRequest, GpuSelector, GroupName, HourlyRate, SiteKind, SiteName};
 
-use crate::QueuedJob;
+use crate::fleet::{Fleet, Kind};
 use crate::judge::{Bar, Terms};
 use crate::layout::{ClassMask, Need};
-use crate::world::World;
+use crate::offer::Offer;
+use crate::{NodePrice, Policy, QueuedJob};
 
-/// What makes two jobs the same shape: all that the hard rules look at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct ShapeKey<'a> {
-    group: &'a GroupName,
-    gpus: Option<&'a GpuRequest>,
+/// A speed of 1, in thousandths.
+const PLAIN_SPEED: u32 = 1000;
+
+/// What makes two jobs the same shape: all that the hard rules and prices look at.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ShapeKey {
+    group: GroupName,
+    gpus: Option<GpuRequest>,
     cpus_milli: u32,
     memory_mib: u64,
     nodes: u32,
     needs_container: bool,
-    allow: &'a [SiteName],
-    prefer: &'a [SiteName],
-    residency: &'a [String],
+    allow: Vec<SiteName>,
+    prefer: Vec<SiteName>,
+    residency: Vec<String>,
     max_price: Option<HourlyRate>,
 }
 
-impl<'a> ShapeKey<'a> {
-    pub(crate) fn of(job: &'a QueuedJob) -> Self {
+impl ShapeKey {
+    pub(crate) fn of(job: &QueuedJob) -> Self {
         Self {
-            group: &job.group,
-            gpus: job.resources.gpus.as_ref(),
+            group: job.group.clone(),
+            gpus: job.resources.gpus.clone(),
             cpus_milli: job.resources.cpus_milli,
             memory_mib: job.resources.memory_mib,
             nodes: job.nodes,
             needs_container: job.needs_container,
-            allow: &job.placement.allow,
-            prefer: &job.placement.prefer,
-            residency: &job.placement.residency,
+            allow: job.placement.allow.clone(),
+            prefer: job.placement.prefer.clone(),
+            residency: job.placement.residency.clone(),
             max_price: job.placement.max_price,
         }
     }
 }
 
-/// A node that may and can run one part, and takes work.
+/// Nodes of one kind against the shape.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct FitNode {
-    pub(crate) node: usize,
-    pub(crate) mask: ClassMask,
-    pub(crate) rate: i64,
-    /// The job wants no accelerator and this node has some.
-    pub(crate) wastes_gpus: bool,
-}
-
-/// A pool against the shape; parallel to `World::pools`.
-#[derive(Debug, Clone)]
-pub(crate) struct PoolFit {
-    /// Its part of `Shape::fits`.
-    pub(crate) fits: Range<usize>,
+pub(crate) struct KindFit {
     pub(crate) bar: Option<Bar>,
-    /// The cheapest rate of a part on a node that would do, where one is open among the open ones; `i64::MAX` for none.
+    pub(crate) mask: ClassMask,
+    /// What one part is charged per hour.
     pub(crate) rate: i64,
-}
-
-/// A site's nodes of one tier against the shape; parallel to `World::units`.
-#[derive(Debug)]
-pub(crate) struct UnitFit {
-    /// Its part of `Shape::fits`; empty where a gang does not find enough nodes.
-    pub(crate) fits: Range<usize>,
+    /// What one part costs the organisation more per hour than if the node stood idle: nothing on machines that
+    /// it owns; the rate on a lent machine, whose owner is paid, and on an instance, which runs as long as it is used.
+    pub(crate) marginal: i64,
     /// Place of the site in the job's `prefer` list; smaller is better.
     pub(crate) preferred: usize,
-    /// Nodes that would do and take work; that would do but take none; that would do but are too dear alone.
-    pub(crate) open: usize,
-    pub(crate) closed: usize,
-    pub(crate) dear: usize,
+    /// The job wants no accelerator and these nodes have some.
+    pub(crate) wastes_gpus: bool,
+    /// How fast the job runs here, in thousandths of what its estimate is for.
+    pub(crate) speed_milli: u32,
 }
 
-/// An offer against the shape; parallel to `Snapshot::offers`.
+/// An offer against the shape; parallel to the offers.
 #[derive(Debug)]
 pub(crate) struct OfferFit {
     pub(crate) bar: Option<Bar>,
     /// What one part is charged per hour.
     pub(crate) rate: i64,
     pub(crate) preferred: usize,
-}
-
-impl Default for Memo {
-    /// Nothing is known yet.
-    fn default() -> Self {
-        Self { version: None, start: i64::MIN, tightness: Tightness::default() }
-    }
-}
-
-/// What a search has learnt: the node's earliest start, true while the profile has this version, and a lower
-/// bound ever after.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Memo {
-    pub(crate) version: Option<u32>,
-    /// `i64::MAX` where it never fits.
-    pub(crate) start: i64,
-    /// What is free at that start.
-    pub(crate) tightness: Tightness,
-}
-
-/// How much a node has free at a start; smaller fits better.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(crate) struct Tightness {
-    /// A fraction would open an accelerator that is wholly free.
-    pub(crate) opens_a_whole: bool,
-    /// Hundredths of accelerators.
-    pub(crate) blocks_free: u64,
-    pub(crate) cpus_free_milli: u32,
+    pub(crate) speed_milli: u32,
 }
 
 /// One shape.
 #[derive(Debug)]
 pub(crate) struct Shape {
+    /// A job of the shape; only what the key holds of it counts.
+    sample: QueuedJob,
     pub(crate) need: Need,
     /// How many nodes start together.
     pub(crate) nodes: usize,
-    pub(crate) fits: Vec<FitNode>,
-    pub(crate) pools: Vec<PoolFit>,
-    pub(crate) units: Vec<UnitFit>,
+    /// Parallel to the fleet's kinds.
+    pub(crate) kinds: Vec<KindFit>,
+    /// The kinds that would do and take work, by who pays for them idle and by site: what a gang is spread over.
+    pub(crate) units: BTreeMap<(Tier, SiteName), Vec<usize>>,
+    /// Parallel to the offers.
     pub(crate) offers: Vec<OfferFit>,
-    /// The rates that occur in `fits`, ascending.
-    pub(crate) rates: Vec<i64>,
-    /// Which of `memos` is for runs of this length in milliseconds.
-    lengths: BTreeMap<i64, usize>,
-    /// Each parallel to `fits`.
-    pub(crate) memos: Vec<Vec<Memo>>,
-    /// For each pool and each offer that is barred the words for why, once they were asked for.
-    pub(crate) pool_words: Vec<Option<String>>,
-    pub(crate) offer_words: Vec<Option<String>>,
-    /// For each pool the words for what is free now, and how many starts they are true for.
-    pub(crate) free_words: Vec<Option<(usize, String)>>,
+}
+
+/// Who pays for a node while nothing runs there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Tier {
+    /// On-prem and personal nodes, charged by tariff.
+    Owned,
+    /// Cloud instances that run already.
+    Rented,
+}
+
+impl Tier {
+    pub(crate) const fn of(kind: &Kind) -> Self {
+        match kind.sample.price {
+            NodePrice::Tariff(_) => Self::Owned,
+            NodePrice::Instance(_) => Self::Rented,
+        }
+    }
 }
 
 impl Shape {
-    pub(crate) fn of(world: &World<'_>, job: &QueuedJob) -> Self {
-        let terms = Terms::of(job);
-        let nodes = usize::try_from(job.nodes.max(1)).unwrap_or(usize::MAX);
-        let mut shape = Self {
-            need: terms.need,
-            nodes,
-            fits: Vec::new(),
-            pools: Vec::with_capacity(world.pools.len()),
-            units: Vec::with_capacity(world.units.len()),
-            offers: Vec::with_capacity(world.snapshot.offers.len()),
-            rates: Vec::new(),
-            lengths: BTreeMap::new(),
-            memos: Vec::new(),
-            pool_words: vec![None; world.pools.len()],
-            offer_words: vec![None; world.snapshot.offers.len()],
-            free_words: vec![None; world.pools.len()],
-        };
-        for unit in &world.units {
-            let preferred = preference(job, unit.site);
-            shape.units.push(UnitFit { fits: 0..0, preferred, open: 0, closed: 0, dear: 0 });
-        }
-        for pool in 0..world.pools.len() {
-            shape.add_pool(world, &terms, pool);
-        }
-        shape.bar_small_units(world, job.placement.max_price);
-        for (offer, layout) in world.snapshot.offers.iter().zip(&world.offer_layouts) {
-            let judged = terms.offer(offer, layout);
-            let preferred = preference(job, &offer.site);
-            shape.offers.push(OfferFit { bar: judged.bar, rate: judged.rate.0, preferred });
-        }
-        shape.rates = shape.fits.iter().map(|fit| fit.rate).collect();
-        shape.rates.sort_unstable();
-        shape.rates.dedup();
-        shape
-    }
-
-    fn add_pool(&mut self, world: &World<'_>, terms: &Terms<'_>, at: usize) {
-        let pool = &world.pools[at];
-        let first = self.fits.len();
-        let mut nearest = Bar::Site;
-        let (mut cheapest, mut cheapest_barred) = (i64::MAX, i64::MAX);
-        let unit = &mut self.units[pool.unit];
-        for node in &pool.nodes {
-            let layout = &world.layouts[*node];
-            let judged = terms.node(&world.snapshot.nodes[*node], layout);
-            match judged.bar {
-                None => {
-                    let wastes_gpus = terms.job.resources.gpus.is_none() && layout.has_gpus();
-                    let rate = judged.rate.0;
-                    self.fits.push(FitNode { node: *node, mask: judged.mask, rate, wastes_gpus });
-                    unit.open += 1;
-                    cheapest = cheapest.min(rate);
-                }
-                Some(bar) => {
-                    nearest = nearest.max(bar);
-                    unit.closed += usize::from(bar == Bar::Closed);
-                    unit.dear += usize::from(bar == Bar::MaxPrice);
-                    if matches!(bar, Bar::Closed | Bar::MaxPrice) {
-                        cheapest_barred = cheapest_barred.min(judged.rate.0);
-                    }
-                }
-            }
-        }
-        if unit.fits.is_empty() {
-            unit.fits.start = first;
-        }
-        unit.fits.end = self.fits.len();
-        let bar = (self.fits.len() == first).then_some(nearest);
-        let rate = if bar.is_none() { cheapest } else { cheapest_barred };
-        self.pools.push(PoolFit { fits: first..self.fits.len(), bar, rate });
-    }
-
-    /// Takes out the sites that cannot hold all nodes of a gang, or not at the job's price.
-    fn bar_small_units(&mut self, world: &World<'_>, max_price: Option<HourlyRate>) {
-        for (at, unit) in self.units.iter_mut().enumerate() {
-            let mut rates: Vec<i64> = self.fits[unit.fits.clone()].iter().map(|fit| fit.rate).collect();
-            rates.sort_unstable();
-            let least: i128 = rates.iter().take(self.nodes).map(|rate| i128::from(*rate)).sum();
-            let bar = if unit.open + unit.closed + unit.dear < self.nodes {
-                Bar::Nodes
-            } else if unit.open + unit.closed < self.nodes {
-                Bar::MaxPrice
-            } else if unit.open < self.nodes {
-                Bar::Closed
-            } else if max_price.is_some_and(|most| least > i128::from(most.0)) {
-                Bar::MaxPrice
-            } else {
-                continue;
-            };
-            unit.fits = 0..0;
-            for (_, fit) in world.pools.iter().zip(&mut self.pools).filter(|(pool, _)| pool.unit == at) {
-                if fit.bar.is_none_or(|own| own >= Bar::MaxPrice) {
-                    fit.bar = Some(bar);
-                }
-            }
+    pub(crate) fn of(job: &QueuedJob) -> Self {
+        Self {
+            sample: job.clone(),
+            need: Need::of(&job.resources),
+            nodes: usize::try_from(job.nodes.max(1)).unwrap_or(usize::MAX),
+            kinds: Vec::new(),
+            units: BTreeMap::new(),
+            offers: Vec::new(),
         }
     }
 
-    /// Which of `memos` is for runs of this length. A new one gets lower bounds from the next shorter length:
-    /// what fits for long fits for a shorter time at least as early.
-    pub(crate) fn memos_for(&mut self, span_ms: i64) -> usize {
-        if let Some(known) = self.lengths.get(&span_ms) {
-            return *known;
+    /// Judges the kinds and offers that are new since the last call. Whoever changes the offers clears them first.
+    pub(crate) fn extend(&mut self, fleet: &Fleet, offers: &[Offer], policy: &Policy) {
+        if self.kinds.len() == fleet.kinds.len() && self.offers.len() == offers.len() {
+            return;
         }
-        let fresh = match self.lengths.range(..span_ms).next_back() {
-            Some((_, shorter)) => {
-                self.memos[*shorter].iter().map(|memo| Memo { version: None, ..*memo }).collect()
+        let terms = Terms::of(&self.sample);
+        for at in self.kinds.len()..fleet.kinds.len() {
+            let kind = &fleet.kinds[at];
+            let judged = terms.kind(kind);
+            if judged.bar.is_none() {
+                let unit = (Tier::of(kind), kind.sample.site.clone());
+                self.units.entry(unit).or_default().push(at);
             }
-            None => vec![Memo::default(); self.fits.len()],
-        };
-        self.memos.push(fresh);
-        self.lengths.insert(span_ms, self.memos.len() - 1);
-        self.memos.len() - 1
+            self.kinds.push(KindFit {
+                bar: judged.bar,
+                mask: judged.mask,
+                rate: judged.rate.0,
+                marginal: marginal(kind, judged.rate.0),
+                preferred: preference(&self.sample, &kind.sample.site),
+                wastes_gpus: self.sample.resources.gpus.is_none() && kind.layout.has_gpus(),
+                speed_milli: speed(&self.sample, &kind.sample.capacity, policy),
+            });
+        }
+        for offer in &offers[self.offers.len()..] {
+            let judged = terms.offer(offer);
+            self.offers.push(OfferFit {
+                bar: judged.bar,
+                rate: judged.rate.0,
+                preferred: preference(&self.sample, &offer.view.site),
+                speed_milli: speed(&self.sample, &offer.view.capacity, policy),
+            });
+        }
+    }
+}
+
+const fn marginal(kind: &Kind, rate: i64) -> i64 {
+    match (kind.sample.price, kind.sample.kind) {
+        (NodePrice::Tariff(_), SiteKind::OnPrem) => 0,
+        (NodePrice::Tariff(_), SiteKind::Personal | SiteKind::Cloud) | (NodePrice::Instance(_), _) => rate,
     }
 }
 
 fn preference(job: &QueuedJob, site: &SiteName) -> usize {
     job.placement.prefer.iter().position(|wanted| wanted == site).unwrap_or(job.placement.prefer.len())
+}
+
+/// Where the job names its model, its estimate is for that model; else the policy's table says how fast the
+/// slowest accelerator that would do is.
+fn speed(job: &QueuedJob, capacity: &spillway_types::NodeCapacity, policy: &Policy) -> u32 {
+    let Some(request) = &job.resources.gpus else { return PLAIN_SPEED };
+    if matches!(request.selector, GpuSelector::Model(_)) {
+        return PLAIN_SPEED;
+    }
+    let suitable = capacity.accelerators.iter().filter(|accelerator| request.selector.matches(accelerator));
+    let speeds = suitable.map(|accelerator| policy.speed_milli(&accelerator.model).unwrap_or(PLAIN_SPEED));
+    speeds.min().unwrap_or(PLAIN_SPEED)
+}
+
+/// How long a run that is thought to take `ms` takes at a speed; at least a millisecond, so that it takes any time.
+pub(crate) fn span_at(ms: u64, speed_milli: u32) -> i64 {
+    let scaled = if speed_milli == PLAIN_SPEED {
+        u128::from(ms)
+    } else {
+        (u128::from(ms) * u128::from(PLAIN_SPEED)).div_ceil(u128::from(speed_milli.max(1)))
+    };
+    i64::try_from(scaled).unwrap_or(i64::MAX / 4).clamp(1, i64::MAX / 4)
 }

@@ -64,6 +64,12 @@ impl Snapshot {
         self
     }
 
+    /// Without looking for a better order than that in which the jobs came.
+    pub(crate) fn unsearched(mut self) -> Self {
+        self.policy.search = 0;
+        self
+    }
+
     pub(crate) fn group(mut self, name: &str, priority: i32, weight: u32, budget_left: Option<i64>) -> Self {
         let view = GroupView { priority, weight, blocks_in_use: 0, budget_left };
         self.groups.insert(name.parse().unwrap(), view);
@@ -146,7 +152,8 @@ impl NodeView {
             .collect();
         let allocation = Allocation { shares, cpus_milli: gpus * 1000, ..Allocation::default() };
         self.free.take(&allocation).unwrap();
-        self.running.push(RunningPart { ends: at(until), allocation });
+        let began = at(until.min(0) - 4 * until.min(0).abs());
+        self.running.push(RunningPart { began, ends: at(until), allocation });
         self
     }
 }
@@ -181,6 +188,11 @@ pub(crate) fn job(id: u128, gpus: &str) -> QueuedJob {
         estimate: DurationMs::from_secs(3600),
         longest: DurationMs::from_secs(7200),
         placement: Placement::default(),
+        class: None,
+        deadline: None,
+        grace: spillway_types::job::DEFAULT_GRACE,
+        held: spillway_types::Held::No,
+        standing: spillway_types::Standing::Plain,
     }
 }
 

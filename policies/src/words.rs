@@ -2,7 +2,7 @@
 
 use spillway_types::{DurationMs, GpuQuantity, GpuRequest, GpuSelector};
 
-use crate::layout::{ClassMask, LevelView, Need, Want, most_blocks_free, whole_free};
+use crate::layout::{ClassMask, Level, Need, Want};
 
 const MS_PER_DAY: i64 = 86_400_000;
 
@@ -59,18 +59,18 @@ pub(crate) fn asked(request: Option<&GpuRequest>, need: &Need) -> String {
 pub(crate) fn shortfall(
     request: Option<&GpuRequest>,
     need: &Need,
-    level: LevelView<'_>,
+    level: &Level,
     mask: ClassMask,
     have: &str,
 ) -> Option<String> {
     let by_gpus = match need.want {
         Want::Nothing => None,
         Want::Whole(count) => {
-            let free = whole_free(level.rooms, mask);
+            let free = level.whole_free(mask);
             (free < count).then(|| free.to_string())
         }
         Want::Blocks(blocks) => {
-            let free = most_blocks_free(level.rooms, mask);
+            let free = level.most_blocks_free(mask);
             (free < blocks).then(|| format!("{}.{:02}", free / 100, free % 100))
         }
     };
@@ -87,11 +87,11 @@ pub(crate) fn shortfall(
 }
 
 /// Orders levels by how much of the need they offer: accelerators first.
-pub(crate) fn richness(need: &Need, level: LevelView<'_>, mask: ClassMask) -> (u32, u32, u64) {
+pub(crate) fn richness(need: &Need, level: &Level, mask: ClassMask) -> (u32, u32, u64) {
     let gpus = match need.want {
         Want::Nothing => 0,
-        Want::Whole(_) => whole_free(level.rooms, mask),
-        Want::Blocks(_) => most_blocks_free(level.rooms, mask),
+        Want::Whole(_) => level.whole_free(mask),
+        Want::Blocks(_) => level.most_blocks_free(mask),
     };
     (gpus, level.cpus_milli, level.memory_mib)
 }

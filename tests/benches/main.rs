@@ -7,6 +7,7 @@
 mod clock;
 mod disk;
 mod dispatch;
+mod fragmentation;
 mod report;
 mod slurm;
 mod submit;
@@ -56,6 +57,11 @@ const BENCHES: &[Bench] = &[
         name: "throughput",
         about: "tasks a second: an array of 10,000 times `true` through one agent",
         run: throughput::run,
+    },
+    Bench {
+        name: "fragmentation",
+        about: "accelerator share that cannot be given out when fractions and gangs fill a cluster",
+        run: fragmentation::run,
     },
 ];
 

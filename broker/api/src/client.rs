@@ -160,6 +160,30 @@ impl Client {
         self.answer(self.request(Method::POST, &route::job_cancel(id)), ANSWER_TIMEOUT).await
     }
 
+    /// Keeps the waiting tasks of a job from being placed. A job of which nothing waits is a conflict.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn hold(&self, id: JobId) -> Result<JobSummary, ClientError> {
+        self.answer(self.request(Method::POST, &route::job_hold(id)), ANSWER_TIMEOUT).await
+    }
+
+    /// Lets a held job go on; an admin's hold is released by admins only.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn release(&self, id: JobId) -> Result<JobSummary, ClientError> {
+        self.answer(self.request(Method::POST, &route::job_release(id)), ANSWER_TIMEOUT).await
+    }
+
+    /// Puts a waiting job before the others of its group; an admin's before those of all groups.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn top(&self, id: JobId) -> Result<JobSummary, ClientError> {
+        self.answer(self.request(Method::POST, &route::job_top(id)), ANSWER_TIMEOUT).await
+    }
+
     /// One page of a job's tasks.
     ///
     /// # Errors

@@ -11,6 +11,12 @@ pub const JOBS: &str = "/v1/jobs";
 pub const JOB: &str = "/v1/jobs/{id}";
 /// `POST` cancels a job.
 pub const JOB_CANCEL: &str = "/v1/jobs/{id}/cancel";
+/// `POST` keeps the waiting tasks of a job from being placed.
+pub const JOB_HOLD: &str = "/v1/jobs/{id}/hold";
+/// `POST` lets a held job go on.
+pub const JOB_RELEASE: &str = "/v1/jobs/{id}/release";
+/// `POST` puts a waiting job before others.
+pub const JOB_TOP: &str = "/v1/jobs/{id}/top";
 /// `GET` what a job's program wrote, as raw bytes.
 pub const JOB_LOGS: &str = "/v1/jobs/{id}/logs";
 /// `GET` a job's tasks.
@@ -59,6 +65,24 @@ pub fn job_cancel(id: JobId) -> String {
     JOB_CANCEL.replace("{id}", &id.to_string())
 }
 
+/// Where a job is held.
+#[must_use]
+pub fn job_hold(id: JobId) -> String {
+    JOB_HOLD.replace("{id}", &id.to_string())
+}
+
+/// Where a job is released.
+#[must_use]
+pub fn job_release(id: JobId) -> String {
+    JOB_RELEASE.replace("{id}", &id.to_string())
+}
+
+/// Where a job is put on top.
+#[must_use]
+pub fn job_top(id: JobId) -> String {
+    JOB_TOP.replace("{id}", &id.to_string())
+}
+
 /// Where a job's output is.
 #[must_use]
 pub fn job_logs(id: JobId) -> String {
@@ -99,6 +123,9 @@ mod tests {
         let mut ids = SequentialIds::new(1);
         let id = JobId::generate(&mut ids);
         assert_eq!(job_logs(id), format!("/v1/jobs/{id}/logs"));
+        assert_eq!(job_hold(id), format!("/v1/jobs/{id}/hold"));
+        assert_eq!(job_release(id), format!("/v1/jobs/{id}/release"));
+        assert_eq!(job_top(id), format!("/v1/jobs/{id}/top"));
         let node = NodeId::generate(&mut ids);
         assert_eq!(node_action(node, NodeAction::Drain), format!("/v1/nodes/{node}/drain"));
         let user: UserName = "ada".parse().expect("name");

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use spillway_types::{DurationMs, GroupName, JobId, Money, PoolName, Role, SiteName, UserName};
 
 use crate::commands::demo::DemoArgs;
+use crate::commands::simulate::{EXAMPLES as SIMULATE_EXAMPLES, SimulateArgs};
 use crate::job_args::JobArgs;
 
 /// The help of `spillway` itself: clap has no groups of subcommands.
@@ -23,6 +24,9 @@ Jobs:
   job        Show a job: its attempts, and why it is where it is
   logs       Print what a job wrote
   cancel     Cancel a job
+  hold       Keep a waiting job from starting
+  release    Let a held job go on
+  top        Put a waiting job before others
 
 Machines:
   sites      List sites
@@ -40,6 +44,10 @@ Money and people:
   users      List or create users, and make their tokens
   budget     Show or set a group's budget
   spend      Show what was spent
+
+Rules and what-ifs:
+  policy     Test access policies against their cases
+  simulate   Replay a trace against policies, and see what each would have cost
 
 Services:
   demo       See all of it work on this machine, in half a minute
@@ -134,6 +142,21 @@ pub(crate) enum Ask {
     Logs(LogsArgs),
     /// Cancel a job
     Cancel(JobIdArgs),
+    /// Keep a waiting job from starting
+    ///
+    /// Its tasks that wait stay where they are, with the reason Held, until `spillway release`. Tasks at work go on.
+    /// A job of which nothing waits is refused. What an admin holds is released by admins only.
+    Hold(JobIdArgs),
+    /// Let a held job go on
+    ///
+    /// What an admin holds is released by admins only. A job that nobody holds stays as it is.
+    Release(JobIdArgs),
+    /// Put a waiting job before others
+    ///
+    /// A member puts a job of the own groups before the other jobs of its group. An admin puts it before the jobs of
+    /// all groups, and that stays before what members put on top. The newest on top goes first. It changes the
+    /// order, not what runs: nothing is stopped for it, and a held job stays held.
+    Top(JobIdArgs),
     /// List sites
     Sites,
     /// List nodes
@@ -180,6 +203,11 @@ pub(crate) enum Serve {
         after_help = "Examples:\n  spillway demo\n  spillway demo --exit\n  spillway demo --exit -o json"
     )]
     Demo(DemoArgs),
+    /// Test access policies against their cases
+    Policy(PolicyArgs),
+    /// Replay a trace against policies, and see what each would have cost
+    #[command(after_help = SIMULATE_EXAMPLES)]
+    Simulate(Box<SimulateArgs>),
 }
 
 const RUN_EXAMPLES: &str = "\
@@ -228,6 +256,29 @@ pub(crate) struct BrokerArgs {
     #[arg(long)]
     pub check_config: bool,
 }
+
+#[derive(Debug, Args)]
+pub(crate) struct PolicyArgs {
+    #[command(subcommand)]
+    pub command: PolicyCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Ask every case of a folder; the exit code is 1 where one does not hold
+    #[command(after_help = POLICY_EXAMPLES)]
+    Test {
+        /// A folder with policies (*.cedar) and cases (*.cases.toml)
+        dir: PathBuf,
+    },
+}
+
+const POLICY_EXAMPLES: &str = "\
+Examples:
+  spillway policy test /etc/spillway/access
+  spillway policy test policies/access/examples -o json
+
+All policies of the folder are in force together, as in a broker whose settings name them all.";
 
 /// Whether to stay until the job has ended.
 #[derive(Debug, Clone, Args)]
@@ -432,6 +483,13 @@ mod tests {
         insta::assert_snapshot!("help", command.render_help());
         let run = command.find_subcommand_mut("run").expect("run");
         insta::assert_snapshot!("help_run", run.render_help());
+        for verb in ["hold", "release", "top"] {
+            let verb = command.find_subcommand_mut(verb).expect("it is there");
+            let name = format!("help_{}", verb.get_name());
+            insta::assert_snapshot!(name, verb.render_long_help());
+        }
+        let simulate = command.find_subcommand_mut("simulate").expect("simulate");
+        insta::assert_snapshot!("help_simulate", simulate.render_help());
     }
 
     #[test]

@@ -7,6 +7,8 @@ pub(crate) mod demo;
 mod fleet;
 mod follow;
 mod job;
+mod policy;
+pub(crate) mod simulate;
 
 use spillway_api::Client;
 use spillway_api::v1::NodeAction;
@@ -27,6 +29,8 @@ pub(crate) fn run(cli: Cli, output: &mut Output) -> Result<u8, Failure> {
         Command::Serve(Serve::Broker(args)) => return broker::run(*args, output),
         Command::Serve(Serve::Agent(args)) => return agent::run(&args),
         Command::Serve(Serve::Demo(args)) => return demo::run(&args, output),
+        Command::Serve(Serve::Policy(args)) => return policy::run(&args, output),
+        Command::Serve(Serve::Simulate(args)) => return simulate::run(*args, output),
     };
     let client = Settings::resolve(&global, &Environment::of_process())?.client()?;
     let runtime =
@@ -44,6 +48,9 @@ async fn ask(client: &Client, command: Ask, output: &mut Output) -> Result<u8, F
         Ask::Job(args) => job::show(client, &args, output).await,
         Ask::Logs(args) => job::logs(client, &args, output).await,
         Ask::Cancel(args) => job::cancel(client, &args, output).await,
+        Ask::Hold(args) => job::hold(client, &args, output).await,
+        Ask::Release(args) => job::release(client, &args, output).await,
+        Ask::Top(args) => job::top(client, &args, output).await,
         Ask::Sites => fleet::sites(client, output).await,
         Ask::Nodes => fleet::nodes(client, output).await,
         Ask::Join(args) => fleet::join(client, args, output).await,

@@ -31,6 +31,12 @@ pub(crate) struct JobArgs {
     /// How long it is thought to run [default: the time limit]
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, help_heading = "Job")]
     pub expected: Option<String>,
+    /// By when it should have ended: a length of time like 6h, or an instant like 2026-11-21T18:00:00Z
+    #[arg(long, value_name = "WHEN", allow_hyphen_values = true, help_heading = "Job")]
+    pub deadline: Option<String>,
+    /// The class that the broker's policy has rules for [default: the policy's own]
+    #[arg(long, value_name = "CLASS", help_heading = "Job")]
+    pub class: Option<String>,
 
     /// GPUs of each node: 8, H100:8, 80GB+:2, A100:0.25, mig-1g.10gb:1
     #[arg(long, allow_hyphen_values = true, help_heading = "Resources")]
@@ -63,6 +69,9 @@ pub(crate) struct JobArgs {
     /// Spot capacity: never or allow [default: never]
     #[arg(long, value_name = "RULE", help_heading = "Where")]
     pub spot: Option<String>,
+    /// Nodes of a gang: any, or of one interconnect domain: same-domain [default: any]
+    #[arg(long, value_name = "RULE", help_heading = "Where")]
+    pub interconnect: Option<String>,
 
     /// The signal that asks it to stop [default: SIGTERM]
     #[arg(long, help_heading = "Stopping and trying again")]
@@ -101,6 +110,7 @@ impl JobArgs {
             max_price: scalar(self.max_price),
             max_wait: scalar(self.max_wait),
             spot: self.spot,
+            interconnect: self.interconnect,
         };
         let checkpoint = CheckpointFile { signal: scalar(self.signal), grace: scalar(self.grace) };
         let retry =
@@ -115,6 +125,8 @@ impl JobArgs {
             array: scalar(self.array),
             time_limit: scalar(self.time_limit),
             expected: scalar(self.expected),
+            deadline: scalar(self.deadline),
+            class: self.class,
             placement: said(placement),
             checkpoint: said(checkpoint),
             retry: said(retry),
@@ -158,11 +170,11 @@ mod tests {
     fn flags_say_what_a_job_file_says() {
         let flags = args(
             "--name n --group g --image i --gpus H100:8 --cpus 0.5 --memory 32GB --nodes 2 --array 1-9 --time-limit 2h \
-             --expected 1h --allow a,b --prefer a --residency eu --max-price 25 --max-wait 5m --spot allow --signal USR1 \
+             --expected 1h --deadline 6h --class urgent --interconnect same-domain --allow a,b --prefer a --residency eu --max-price 25 --max-wait 5m --spot allow --signal USR1 \
              --grace 1m --max-attempts 5 --on-loss false --on-failure true --env A=1=2 --lease 30s -- python train.py",
         );
         let yaml = "{name: n, group: g, image: i, resources: {gpus: 'H100:8', cpus: 0.5, memory: 32GB}, nodes: 2, array: 1-9,
-            time_limit: 2h, expected: 1h, where: {allow: [a, b], prefer: [a], residency: [eu], max_price: 25, max_wait: 5m, spot: allow},
+            time_limit: 2h, expected: 1h, deadline: 6h, class: urgent, where: {interconnect: same-domain, allow: [a, b], prefer: [a], residency: [eu], max_price: 25, max_wait: 5m, spot: allow},
             checkpoint: {signal: USR1, grace: 1m}, retry: {max_attempts: 5, on_loss: false, on_failure: true}, env: {A: 1=2},
             lease: 30s, run: [python, train.py]}";
         assert_eq!(flags.into_job_file().expect("a job"), JobFile::parse_yaml(yaml).expect("a job"));

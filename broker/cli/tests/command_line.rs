@@ -199,3 +199,63 @@ fn json_is_the_apis_own_and_health_tells_by_its_code() {
     assert!(text(&ended.stdout).contains("invariants broken: 1"), "{}", text(&ended.stdout));
     served.join().expect("served");
 }
+
+/// A folder with one policy file and one file of cases.
+fn policies(policy: &str, expect: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let base = "@id(\"everybody\") permit (principal, action, resource);\n";
+    std::fs::write(folder.path().join("a.cedar"), format!("{base}{policy}")).expect("a file");
+    let cases = format!(
+        "[places.here]\nsite = 'here'\npool = 'here'\nkind = 'cloud'\n\n[[cases]]\nname = 'eve'\nuser = 'eve'\n\
+         group = 'a'\nplace = 'here'\n{expect}\n"
+    );
+    std::fs::write(folder.path().join("a.cases.toml"), cases).expect("a file");
+    folder
+}
+
+fn policy_test(folder: &std::path::Path, more: &[&str]) -> Output {
+    let dir = folder.to_str().expect("text");
+    spillway(&nobody(), &[&["policy", "test", dir], more].concat())
+}
+
+const NO_EVE: &str = "@id(\"no-eve\") forbid (principal == User::\"eve\", action, resource);";
+
+#[test]
+fn policies_are_tested_without_a_broker() {
+    let folder = policies(NO_EVE, "expect = 'denied'\nby = ['no-eve']");
+    let ended = policy_test(folder.path(), &[]);
+    assert_eq!(ended.status.code(), Some(0), "{}", text(&ended.stderr));
+    assert!(text(&ended.stdout).contains("ok      eve"), "{}", text(&ended.stdout));
+    assert_eq!(text(&ended.stderr), "no case is decided by: everybody\n");
+
+    let folder = policies(NO_EVE, "expect = 'allowed'\nby = ['everybody']");
+    let ended = policy_test(folder.path(), &["-o", "json"]);
+    assert_eq!(ended.status.code(), Some(1));
+    let json: serde_json::Value = serde_json::from_slice(&ended.stdout).expect("json");
+    assert_eq!((&json["held"], &json["failed"]), (&0.into(), &1.into()));
+    assert_eq!(json["cases"][0]["got"]["by"][0], "no-eve");
+    assert!(json["cases"][0]["file"].as_str().expect("text").ends_with("a.cases.toml"));
+    assert_eq!(json["cases"][0]["line"], 7);
+    assert!(text(&ended.stderr).contains("1 of 1 cases do not hold"));
+}
+
+#[test]
+fn policies_that_cannot_be_tested_are_pointed_at() {
+    let expect = "expect = 'denied'\nby = ['no-eve']";
+    for (policy, expect, code, says) in [
+        ("@id(\"x\") forbid (principal, action resource);", expect, 1, "a.cedar:2:36: this does not parse"),
+        ("@id(\"x\") forbid (principal, action, resource) when { resource.moon };", expect, 1, "a.cedar:2:"),
+        (NO_EVE, "expect = 'perhaps'\nby = []", 1, "a.cases.toml:11:10: unknown variant `perhaps`"),
+    ] {
+        let ended = policy_test(policies(policy, expect).path(), &[]);
+        assert_eq!(ended.status.code(), Some(code));
+        assert!(text(&ended.stderr).contains(says), "{says}: {}", text(&ended.stderr));
+    }
+    let empty = tempfile::tempdir().expect("a folder");
+    let ended = policy_test(empty.path(), &[]);
+    assert_eq!(ended.status.code(), Some(2));
+    assert!(text(&ended.stderr).contains("`.cedar`"), "{}", text(&ended.stderr));
+    let ended = policy_test(&empty.path().join("none"), &[]);
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(text(&ended.stderr).contains("none"), "{}", text(&ended.stderr));
+}

@@ -92,6 +92,9 @@ impl State {
             Event::JobSubmitted { .. } | Event::JobCancelled { .. } | Event::SubmissionsForgotten { .. } => {
                 self.apply_to_job(at, event)
             }
+            Event::JobHeld { .. } | Event::JobReleased { .. } | Event::JobTopped { .. } => {
+                self.apply_to_queue(at, event)
+            }
             Event::AttemptPlaced(_)
             | Event::AttemptLeased { .. }
             | Event::PartPrepared { .. }
@@ -101,6 +104,7 @@ impl State {
             | Event::PartEnded { .. }
             | Event::PartSilent { .. }
             | Event::AttemptStopped { .. }
+            | Event::AttemptDisplaced { .. }
             | Event::AttemptFinishing { .. }
             | Event::AttemptEnded { .. }
             | Event::AttemptSettled { .. } => self.apply_to_attempt(at, event),

@@ -131,6 +131,35 @@ pub enum Command {
         /// Who asks.
         user: UserName,
     },
+    /// Keeps the waiting tasks of a job from being placed.
+    Hold {
+        /// The job.
+        job: JobId,
+        /// Who asks.
+        user: UserName,
+    },
+    /// Lets a job that is held go on. An admin's hold is released by admins only.
+    Release {
+        /// The job.
+        job: JobId,
+        /// Who asks.
+        user: UserName,
+    },
+    /// Puts a waiting job before the others of its group; where an admin asks, before those of all groups.
+    Top {
+        /// The job.
+        job: JobId,
+        /// Who asks.
+        user: UserName,
+    },
+    /// Stops an attempt so that a more urgent job gets its place; its task waits again. Only of a job that may
+    /// start twice, and at most [`crate::MAX_DISPLACEMENTS`] times for each task.
+    Preempt {
+        /// The attempt.
+        attempt: AttemptId,
+        /// What for, in one sentence.
+        because: String,
+    },
     /// Carries out what a plan decided, as far as it still holds.
     Place {
         /// The starts, in order.

@@ -8,6 +8,6 @@ mod tenant;
 
 pub use attempt::{Attempt, Part, PartState, StopCause};
 pub use instance::{GoneReason, Instance};
-pub use job::{Job, Tries};
+pub use job::{HeldBy, Job, Tries};
 pub use node::{JoinScope, JoinToken, Node, Pool, Site};
 pub use tenant::{Group, Submission, Token, User};

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use spillway_policies::PartPlacement;
 use spillway_types::{
     Allocation, AttemptId, CloudName, FailureReason, GroupName, HourlyRate, InstanceId, InstanceStep,
-    InstanceType, Inventory, JobId, JobSpec, NodeCapacity, NodeId, NodeStep, PartEnd, Reason, SiteKind,
-    SiteName, UserName,
+    InstanceType, Inventory, JobId, JobSpec, NodeCapacity, NodeId, NodeStep, PartEnd, Reason, Role, SiteKind,
+    SiteName, TopScope, UserName,
 };
 
 use crate::entity::{GoneReason, Group, JoinToken, Pool, Site, StopCause, Token, User};
@@ -91,6 +91,27 @@ pub enum Event {
         /// The job.
         job: JobId,
     },
+    /// Somebody holds a job: its waiting tasks stay where they are.
+    JobHeld {
+        /// The job.
+        job: JobId,
+        /// Who.
+        user: UserName,
+        /// With which right.
+        role: Role,
+    },
+    /// A job is not held any more.
+    JobReleased {
+        /// The job.
+        job: JobId,
+    },
+    /// Somebody put a job before others.
+    JobTopped {
+        /// The job.
+        job: JobId,
+        /// Before which.
+        scope: TopScope,
+    },
     /// Old idempotency keys were forgotten.
     SubmissionsForgotten {
         /// The keys.
@@ -158,6 +179,13 @@ pub enum Event {
         /// Why.
         cause: StopCause,
     },
+    /// An attempt's parts are to stop, with the grace their job asks for, so that another job gets its place.
+    AttemptDisplaced {
+        /// The attempt.
+        attempt: AttemptId,
+        /// What for, in one sentence.
+        because: String,
+    },
     /// The first part of an attempt ended.
     AttemptFinishing {
         /// The attempt.
@@ -215,6 +243,9 @@ pub enum TaskOutcome {
         /// Whether the attempt counts against the retry policy.
         counted: bool,
     },
+    /// It goes back to the queue because its attempt gave way to another job: not a failure, and not counted as
+    /// a try, but counted by itself.
+    Displaced,
 }
 
 /// An attempt as it is placed.

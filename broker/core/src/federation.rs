@@ -55,7 +55,7 @@ impl Federation {
     /// Tells what clouds would launch now.
     pub fn set_offers(&mut self, offers: Vec<CloudOffer>) {
         self.offers = offers;
-        self.known.forget();
+        self.known.forget_offers();
     }
 
     /// What clouds would launch now.

@@ -5,35 +5,59 @@ mod admin;
 mod instances;
 mod outcome;
 mod place;
+mod preempt;
+mod queue;
 mod report;
 mod session;
 mod submit;
 mod tick;
 
-use spillway_policies::Snapshot;
+pub use preempt::MAX_DISPLACEMENTS;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use spillway_policies::{CloudOffer, Places, Policy, QueuedJob, Snapshot};
 use spillway_types::UnixMs;
 
 use crate::federation::Turn;
 use crate::{Command, Refusal, Reply, State};
 
-/// What could run here if everything were free: made when it is first needed, forgotten when nodes change.
+/// What could run here if everything were free: made when it is first needed, forgotten when nodes or offers change.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Known {
-    empty: Option<Box<Snapshot>>,
+    all: Option<Arc<Places>>,
+    launchable: Option<Arc<Places>>,
 }
 
 impl Known {
+    /// Nodes, groups or places have changed: what clouds would launch has not.
     pub(crate) fn forget(&mut self) {
-        self.empty = None;
+        self.all = None;
     }
 
-    fn snapshot(
-        &mut self,
-        state: &State,
-        offers: &[spillway_policies::CloudOffer],
-        now: UnixMs,
-    ) -> &Snapshot {
-        self.empty.get_or_insert_with(|| Box::new(crate::snapshot::when_empty(state, offers, now)))
+    pub(crate) fn forget_offers(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Whether some offer could run the job, whatever nodes there are.
+    fn could_launch(&mut self, offers: &[CloudOffer], job: &QueuedJob) -> bool {
+        let places = self.launchable.get_or_insert_with(|| {
+            Arc::new(Places::of(&Snapshot {
+                now: job.since,
+                queue: vec![],
+                nodes: vec![],
+                offers: offers.to_vec(),
+                groups: BTreeMap::new(),
+                policy: Policy::default(),
+            }))
+        });
+        places.could_ever_run(job).is_ok()
+    }
+
+    fn places(&mut self, state: &State, offers: &[CloudOffer], now: UnixMs) -> &Places {
+        let make = || Arc::new(Places::of(&crate::snapshot::when_empty(state, offers, now)));
+        self.all.get_or_insert_with(make)
     }
 }
 
@@ -60,6 +84,10 @@ pub(crate) fn handle(turn: &mut Turn<'_>, command: Command) -> Result<Reply, Ref
         Command::Interrupt { node } => session::interrupt(turn, node),
         Command::Submit { spec, user, key } => submit::submit(turn, spec, &user, key),
         Command::Cancel { job, user } => submit::cancel(turn, job, &user),
+        Command::Hold { job, user } => queue::hold(turn, job, &user),
+        Command::Release { job, user } => queue::release(turn, job, &user),
+        Command::Top { job, user } => queue::top(turn, job, &user),
+        Command::Preempt { attempt, because } => preempt::preempt(turn, attempt, because),
         Command::Place { decisions, endpoint } => Ok(place::place(turn, decisions, &endpoint)),
         Command::StepInstance { instance, what } => instances::step(turn, instance, what),
         Command::Tick { limits } => Ok(tick::tick(turn, limits)),

@@ -6,12 +6,13 @@
 use spillway_types::{AttemptState, InstanceState, TaskState};
 
 use crate::entity::{Attempt, Job, Node};
-use crate::{Key, State};
+use crate::{Key, State, history};
 
 /// Checks everything. For tests, for a start, and for whoever wants to know.
 #[must_use]
 pub fn check_all(state: &State) -> Vec<String> {
     let mut broken = ledger(state);
+    broken.extend(state.history.defect());
     state.nodes.values().for_each(|node| check_node(state, node, &mut broken));
     state.attempts.values().for_each(|attempt| check_attempt(state, attempt, &mut broken));
     state.jobs.values().for_each(|job| check_job(state, job, &mut broken));
@@ -21,7 +22,10 @@ pub fn check_all(state: &State) -> Vec<String> {
 /// Checks what was touched since the last write: after every commit.
 #[must_use]
 pub fn check_changed(state: &State) -> Vec<String> {
-    let mut broken = ledger(state);
+    // Limits and groups are rows; money moves by entries: without either the ledger is as it was.
+    let moved = !state.changes.entries.is_empty()
+        || state.changes.touched.iter().any(|key| matches!(key, Key::Group(_)));
+    let mut broken = if moved { ledger(state) } else { vec![] };
     for key in &state.changes.touched {
         match key {
             Key::Node(id) => {
@@ -44,6 +48,12 @@ pub fn check_changed(state: &State) -> Vec<String> {
             | Key::JoinToken(_)
             | Key::Instance(_)
             | Key::Submission(_) => {}
+            Key::History(kind) => {
+                let runs = state.history.runs(kind).map_or(0, |runs| runs.recent.len());
+                if runs > history::MAX_RUNS || state.history.kinds() > history::MAX_KINDS {
+                    broken.push(format!("the history of `{kind}` is out of bounds"));
+                }
+            }
         }
     }
     broken
@@ -56,7 +66,7 @@ fn ledger(state: &State) -> Vec<String> {
         broken.push(format!("5: the ledger is out of balance by {} micros", state.book.imbalance()));
     }
     for group in state.groups.values() {
-        let left = state.book.left(&group.name).unwrap_or(0);
+        let Some(left) = state.book.left(&group.name).filter(|left| *left < 0) else { continue };
         let excused: i64 =
             state.book.ancestors(&group.name).map(|above| overshoot_below(state, above)).max().unwrap_or(0);
         if left.saturating_add(excused) < 0 {
@@ -146,6 +156,12 @@ fn check_job(state: &State, job: &Job, broken: &mut Vec<String>) {
         + job.cancelled.len();
     if wanted != counted {
         broken.push(format!("1: {} has {wanted} tasks, {counted} are accounted for", job.id));
+    }
+    if job.held.is_some() && job.queued.is_empty() {
+        broken.push(format!("10: {} is held, and nothing of it waits", job.id));
+    }
+    if job.is_final() && !job.standing.is_plain() {
+        broken.push(format!("10: {} is over, and stands before others", job.id));
     }
     for (task, at) in &job.active {
         if at.attempt().is_none_or(|attempt| !state.attempts.contains_key(&attempt)) {

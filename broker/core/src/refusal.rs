@@ -1,7 +1,7 @@
 //! Why a command was refused. Nothing changed.
 
 use spillway_ledger::BudgetRefusal;
-use spillway_types::{GroupName, IllegalTransition, JobId, NodeId, UserName};
+use spillway_types::{AttemptId, GroupName, IllegalTransition, JobId, NodeId, UserName};
 
 /// Why a command was refused, with the value that was wrong and the way out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -60,6 +60,24 @@ pub enum Refusal {
         job: JobId,
         /// How.
         state: &'static str,
+    },
+    /// Nothing of it waits.
+    #[error("job {job} is {state}, and only a job with tasks that wait can be {verb}")]
+    NotWaiting {
+        /// The job.
+        job: JobId,
+        /// Where it stands.
+        state: &'static str,
+        /// What was asked, as a participle.
+        verb: &'static str,
+    },
+    /// The attempt does not give way to others.
+    #[error("{attempt} {problem}")]
+    NotPreemptible {
+        /// The attempt.
+        attempt: AttemptId,
+        /// Why.
+        problem: String,
     },
     /// A join token that does not open anything.
     #[error("{0}")]

@@ -1,12 +1,13 @@
 //! What the planner sees of the state.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use spillway_policies::{
     CloudOffer, GroupView, NodePrice, NodeView, Policy, QueuedJob, RunningPart, Snapshot,
 };
 use spillway_types::{
-    DurationMs, FreeResources, GroupName, InstanceState, JobId, JobSpec, NodeState, UnixMs,
+    DurationMs, FreeResources, GroupName, Held, InstanceState, JobId, JobSpec, NodeState, Standing, UnixMs,
 };
 
 use crate::State;
@@ -25,17 +26,26 @@ pub fn take(state: &State, offers: &[CloudOffer], policy: &Policy, now: UnixMs) 
     }
 }
 
-/// The oldest `most` jobs of each group that wait: a plan looks at no more of all of them, whatever the order of
-/// the groups, so that a long queue costs no more than its front.
+/// The first `most` jobs of each group that wait, those on top before the oldest: a plan looks at no more of all
+/// of them, whatever the order of the groups, so that a long queue costs no more than its front. Held jobs are not
+/// planned, so they are left out: they take no room in it, nor in what is planned for others.
 fn queue(state: &State, most: usize) -> Vec<QueuedJob> {
     let mut taken: BTreeMap<&GroupName, usize> = BTreeMap::new();
-    let waiting = state.jobs.values().filter(|job| !job.queued.is_empty() && !job.cancel_requested);
+    let waiting = || state.jobs.values().filter(|job| waits(job));
+    let mut on_top: Vec<&Job> = waiting().filter(|job| !job.standing.is_plain()).collect();
+    on_top.sort_by_key(|job| Reverse(job.standing));
+    let waiting = on_top.into_iter().chain(waiting().filter(|job| job.standing.is_plain()));
     let front = waiting.filter(|job| {
         let count = taken.entry(&job.spec.group).or_default();
         *count += 1;
         *count <= most
     });
-    front.map(queued_job).collect()
+    front.map(|job| queued_job(state, job)).collect()
+}
+
+/// Whether tasks of the job wait to be placed.
+pub(crate) fn waits(job: &Job) -> bool {
+    !job.queued.is_empty() && !job.cancel_requested && job.held.is_none()
 }
 
 /// The offers less what of them is alive already.
@@ -68,9 +78,9 @@ pub(crate) fn when_empty(state: &State, offers: &[CloudOffer], now: UnixMs) -> S
     snapshot
 }
 
-/// A job as the planner sees it before it is submitted: one task.
+/// A job as the planner sees it before it is submitted, which is thought to be at `since`.
 #[must_use]
-pub fn queued(id: JobId, spec: &JobSpec, since: UnixMs) -> QueuedJob {
+pub fn queued(state: &State, id: JobId, spec: &JobSpec, since: UnixMs) -> QueuedJob {
     QueuedJob {
         job: id,
         group: spec.group.clone(),
@@ -79,17 +89,30 @@ pub fn queued(id: JobId, spec: &JobSpec, since: UnixMs) -> QueuedJob {
         resources: spec.resources.clone(),
         nodes: spec.nodes,
         needs_container: spec.image.is_some(),
-        estimate: spec.estimate(),
+        estimate: state.history.estimate(spec).duration,
         longest: DurationMs(spec.time_limit.0 + spec.checkpoint.grace.0),
         placement: spec.placement.clone(),
+        class: spec.class.clone(),
+        deadline: spec.deadline.map(|deadline| deadline.instant(since)),
+        grace: spec.checkpoint.grace,
+        held: Held::No,
+        standing: Standing::Plain,
     }
 }
 
-fn queued_job(job: &Job) -> QueuedJob {
-    QueuedJob { tasks: job.queued.clone(), ..queued(job.id, &job.spec, job.since) }
+/// A job with tasks that wait, as the planner sees it.
+#[must_use]
+pub fn queued_job(state: &State, job: &Job) -> QueuedJob {
+    QueuedJob {
+        tasks: job.queued.clone(),
+        deadline: job.spec.deadline.map(|deadline| deadline.instant(job.submitted)),
+        held: if job.held.is_some() { Held::Yes } else { Held::No },
+        standing: job.standing,
+        ..queued(state, job.id, &job.spec, job.since)
+    }
 }
 
-fn view(state: &State, node: &Node) -> Option<NodeView> {
+pub(crate) fn view(state: &State, node: &Node) -> Option<NodeView> {
     let inventory = node.inventory.as_ref()?;
     let site = state.sites.get(&node.site)?;
     let pool = state.pools.get(&node.pool)?;
@@ -121,7 +144,7 @@ fn running(state: &State, attempt: &Attempt, node: &Node) -> Option<RunningPart>
     let job = state.jobs.get(&attempt.job)?;
     let began = attempt.active.or(attempt.leased).unwrap_or(attempt.placed);
     let allocation = node.parts.get(&attempt.id)?.clone();
-    Some(RunningPart { ends: began.plus(job.spec.estimate()), allocation })
+    Some(RunningPart { began, ends: began.plus(state.history.estimate(&job.spec).duration), allocation })
 }
 
 fn with_subtrees(state: &State, groups: &BTreeSet<GroupName>) -> BTreeSet<GroupName> {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use spillway_ledger::{Book, Entry};
 use spillway_types::{AttemptId, GroupName, InstanceId, JobId, NodeId, PoolName, SiteName, UserName};
 
+use crate::History;
 use crate::entity::{Attempt, Group, Instance, Job, JoinToken, Node, Pool, Site, Submission, Token, User};
 
 /// The federation: groups, sites, nodes, and every job, attempt and instance that is not over.
@@ -44,6 +45,9 @@ pub struct State {
     /// What each group was charged beyond its holds: overruns, and what instances cost that no attempt used.
     /// Credits do not lower it: what they gave back may have been held again since.
     pub overshoot_micros: BTreeMap<GroupName, i64>,
+    /// How long runs took.
+    #[serde(default)]
+    pub history: History,
     /// What changed since the last write. Not part of the state.
     #[serde(skip)]
     pub changes: Changes,
@@ -76,6 +80,8 @@ pub enum Key {
     Attempt(AttemptId),
     /// A submission.
     Submission(String),
+    /// The runs of a kind.
+    History(String),
 }
 
 /// What changed since the last write: rows to write, rows that ended, entries to append.

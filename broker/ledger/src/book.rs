@@ -138,7 +138,11 @@ fn add(
         Account::Committed | Account::Revenue(_) | Account::Payable { .. } => return,
     };
     for name in chain(groups, group) {
-        let total = totals.entry(name.clone()).or_default();
+        // A name is cloned once: most postings find their group known.
+        if !totals.contains_key(name) {
+            totals.insert(name.clone(), Totals::default());
+        }
+        let Some(total) = totals.get_mut(name) else { continue };
         total.spent = total.spent.saturating_add(spent);
         total.held = total.held.saturating_add(held);
     }
@@ -216,8 +220,10 @@ impl Book {
     /// Posts an entry. That each entry is posted once is for the caller to see to, by its key.
     pub fn apply(&mut self, entry: &Entry) {
         for posting in entry.postings() {
-            let balance = self.balances.entry(posting.account.clone()).or_insert(0);
-            *balance = balance.saturating_add(posting.micros);
+            match self.balances.get_mut(&posting.account) {
+                Some(balance) => *balance = balance.saturating_add(posting.micros),
+                None => drop(self.balances.insert(posting.account.clone(), posting.micros)),
+            }
             add(&mut self.totals, &self.groups, &posting.account, posting.micros);
         }
     }

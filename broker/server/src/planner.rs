@@ -65,9 +65,9 @@ async fn plan_once(engine: &Engine, endpoint: &Endpoint) -> Result<usize, Engine
     Ok(0)
 }
 
-/// None where nothing waits.
+/// None where nothing waits that may be placed.
 fn take(view: &View<'_>) -> Option<Snapshot> {
     let state = view.federation.state();
-    let waits = state.jobs.values().any(|job| !job.queued.is_empty());
+    let waits = state.jobs.values().any(|job| !job.queued.is_empty() && job.held.is_none());
     waits.then(|| snapshot::take(state, view.federation.offers(), view.policy, view.now))
 }

@@ -1,12 +1,16 @@
 //! What an operator can set: a TOML file, overridden by flags, resolved once to plain values. Unknown fields are
 //! refused, and errors name the file and the place.
 
+mod access;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
+use spillway_access::{AccessError, AccessRules};
 use spillway_core::entity::{Group, Pool, Site};
 use spillway_policies::Policy;
 use spillway_types::{
@@ -41,6 +45,8 @@ pub struct Settings {
     pub clouds: Vec<CloudSettings>,
     /// How jobs are placed.
     pub policy: Policy,
+    /// Which job may run where; without policy files every job anywhere.
+    pub access: Arc<AccessRules>,
     /// Bounds and rhythms.
     pub tuning: Tuning,
 }
@@ -153,6 +159,18 @@ pub enum SettingsError {
         /// Where and what.
         problem: String,
     },
+    /// A policy file of access that the settings name cannot be read.
+    #[error("cannot read access policy file {}", path.display())]
+    ReadAccess {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The policies of access are not right.
+    #[error(transparent)]
+    Access(Box<AccessError>),
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -168,6 +186,7 @@ struct SettingsFile {
     groups: Vec<GroupEntry>,
     clouds: Vec<CloudSettings>,
     policy: Policy,
+    access: Vec<PathBuf>,
     tuning: Tuning,
 }
 
@@ -224,6 +243,7 @@ impl Settings {
             .into_iter()
             .map(|cloud| CloudSettings { catalogue: base.join(&cloud.catalogue), ..cloud });
         let (sites, pools) = places(path, parsed.sites, parsed.pools)?;
+        let access = access::read(&base, &parsed.access)?;
         Ok(Self {
             database,
             listen: overrides.listen.or(parsed.listen).unwrap_or_else(|| address(DEFAULT_LISTEN)),
@@ -234,6 +254,7 @@ impl Settings {
             groups: parsed.groups.into_iter().map(|group| group.resolve(path)).collect::<Result<_, _>>()?,
             clouds: clouds.collect(),
             policy: parsed.policy,
+            access,
             tuning: parsed.tuning,
             data_dir,
         })

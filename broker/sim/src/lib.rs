@@ -3,10 +3,16 @@
 //! - [`World`] owns a federation, a clock that only [`World::pass`] moves, nodes and machines. It does what the
 //!   server does, step by step, and records every journal entry. Tests drive it by hand.
 //! - [`Simulation`] drives a world by itself: work comes in, nodes run it, the cloud launches and ends machines.
+//! - [`replay()`] drives one from event to event through a whole trace, under any [`Scheduler`].
+//! - [`baselines`] are the schedulers that others have published, to compare with.
+//! - [`trace`] reads what once ran, [`generate`] makes it up, [`federation`] says where it is to run, [`contender`]
+//!   who decides, and [`report`] what came of it; [`match_wait`] makes contenders comparable.
 //!
 //! The same seed and description give the same journal. There is no clock, no thread and no I/O here. It leaves
 //! out on purpose: networks (a node is connected or not), output of programs, and the time that messages take.
 
+mod replay;
+mod scheduler;
 mod simulation;
 mod world;
 
@@ -14,8 +20,18 @@ mod cloud;
 mod node;
 mod random;
 
+pub mod baselines;
+pub mod contender;
+pub mod federation;
+pub mod generate;
+pub mod match_wait;
+pub mod report;
+pub mod trace;
+
 pub use cloud::{Answer, Machine};
 pub use node::{FakeNode, Link, Program};
 pub use random::Random;
+pub use replay::{Place, Placed, Progress, Replay, ReplayError, Sample, TraceJob, replay};
+pub use scheduler::{PlannerScheduler, Scheduler, Seen};
 pub use simulation::{Description, Simulation, Summary, Work};
-pub use world::{JournalEntry, Records, Watch, World};
+pub use world::{JournalEntry, Keep, Records, Watch, World};

@@ -93,6 +93,8 @@ pub struct FakeNode {
     /// Whether it is connected.
     pub link: Link,
     spool: Vec<PartReport>,
+    /// How many reports in front of the spool were forgotten.
+    forgotten: u64,
     acked: u64,
     parts: BTreeMap<AttemptId, FakePart>,
 }
@@ -101,7 +103,16 @@ impl FakeNode {
     /// A machine that has never been connected.
     #[must_use]
     pub const fn new(id: NodeId, inventory: Inventory, boot_nonce: u64) -> Self {
-        Self { id, inventory, boot_nonce, link: Link::Down, spool: vec![], acked: 0, parts: BTreeMap::new() }
+        Self {
+            id,
+            inventory,
+            boot_nonce,
+            link: Link::Down,
+            spool: vec![],
+            forgotten: 0,
+            acked: 0,
+            parts: BTreeMap::new(),
+        }
     }
 
     /// Another machine with the same identity, as a copied disk makes one: it has the spool, but runs nothing.
@@ -116,7 +127,7 @@ impl FakeNode {
         self.parts.keys().copied().collect()
     }
 
-    /// Everything that it ever reported; the number of the first is 1.
+    /// Everything that it ever reported; the number of the first is 1, unless acknowledged reports are forgotten.
     #[must_use]
     pub fn spool(&self) -> &[PartReport] {
         &self.spool
@@ -131,7 +142,7 @@ impl FakeNode {
     /// Number of the first report that is not acknowledged, and all from it on.
     #[must_use]
     pub fn outbox(&self) -> (u64, Vec<PartReport>) {
-        let skip = usize::try_from(self.acked).unwrap_or(usize::MAX);
+        let skip = usize::try_from(self.acked - self.forgotten).unwrap_or(usize::MAX);
         (self.acked + 1, self.spool.iter().skip(skip).cloned().collect())
     }
 
@@ -185,6 +196,31 @@ impl FakeNode {
         }
     }
 
+    /// Programs whose own time is up at `now` end; nothing is said of the others.
+    pub(crate) fn finish(&mut self, now: UnixMs) {
+        let over = |part: &FakePart| match part.phase {
+            Phase::Running { since, .. } => since.plus(part.program.runs) <= now,
+            Phase::Prepared | Phase::Ended { .. } => false,
+        };
+        let due: Vec<AttemptId> =
+            self.parts.iter().filter(|(_, part)| over(part)).map(|(attempt, _)| *attempt).collect();
+        for attempt in due {
+            if let Some(part) = self.parts.get(&attempt) {
+                let (end, ran) = (part.program.end.clone(), part.program.runs);
+                self.end(attempt, end, ran.0);
+            }
+        }
+    }
+
+    /// Forgets reports that the broker has, where all are acknowledged.
+    pub(crate) fn forget_acknowledged(&mut self) {
+        let reported = self.forgotten + self.spool.len() as u64;
+        if self.acked >= reported {
+            self.spool.clear();
+            self.forgotten = reported;
+        }
+    }
+
     fn meter(&mut self, attempt: AttemptId, until_ms: u64) {
         let Some(part) = self.parts.get_mut(&attempt) else { return };
         let Phase::Running { reported_ms, .. } = &mut part.phase else { return };
@@ -197,7 +233,7 @@ impl FakeNode {
 
     fn end(&mut self, attempt: AttemptId, end: PartEnd, ran_ms: u64) {
         self.meter(attempt, ran_ms);
-        let number = self.spool.len() as u64 + 1;
+        let number = self.forgotten + self.spool.len() as u64 + 1;
         let Some(part) = self.parts.get_mut(&attempt) else { return };
         part.phase = Phase::Ended { number };
         let rank = part.rank;

@@ -14,6 +14,7 @@ use spillway_types::{
     DurationMs, InstanceState, Inventory, JobSpec, NodeId, PoolName, Role, SiteName, UnixMs, UserName,
 };
 
+use crate::world::Keep;
 use crate::{Answer, JournalEntry, Program, Random, World};
 
 /// How often the queue is planned again while something waits, and instances are looked at.
@@ -89,25 +90,49 @@ pub struct Simulation {
     planned: Option<(u64, UnixMs)>,
 }
 
+/// A world as it is described, with every node connected.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) world: World,
+    /// Nodes in the order of the description.
+    pub(crate) nodes: Vec<NodeId>,
+}
+
+impl Opened {
+    pub(crate) fn new(seed: u64, description: Description, keep: Keep) -> Result<Self, Refusal> {
+        let mut world = World::new(seed, description.policy);
+        world.keep(keep);
+        let all = description.groups.iter().map(|group| group.name.clone()).collect::<BTreeSet<_>>();
+        for site in description.sites {
+            world.command(Command::DeclareSite(site))?;
+        }
+        for pool in description.pools {
+            world.command(Command::DeclarePool(pool))?;
+        }
+        for group in description.groups {
+            world.command(Command::DeclareGroup(group))?;
+        }
+        world.command(Command::DeclareUser { user: simulator(), role: Role::Admin, groups: all })?;
+        let mut nodes = Vec::with_capacity(description.nodes.len());
+        for (pool, inventory) in description.nodes {
+            let node = world.join(&pool, &simulator(), inventory)?;
+            world.connect(node)?;
+            nodes.push(node);
+        }
+        world.set_offers(description.offers);
+        Ok(Self { world, nodes })
+    }
+}
+
 impl Simulation {
     /// A simulation of what is described, with its work still to come.
     ///
     /// # Errors
     /// [`Refusal`] where the description does not hold together: a pool without its site, a group without its parent.
     pub fn new(seed: u64, description: Description, mut work: Vec<Work>) -> Result<Self, Refusal> {
-        let Description { sites, pools, groups, nodes, offers, policy, limits, full_per_mille } = description;
-        let mut world = World::new(seed, policy);
-        let all = groups.iter().map(|group| group.name.clone()).collect::<BTreeSet<_>>();
-        sites.into_iter().try_for_each(|site| world.command(Command::DeclareSite(site)).map(drop))?;
-        pools.into_iter().try_for_each(|pool| world.command(Command::DeclarePool(pool)).map(drop))?;
-        groups.into_iter().try_for_each(|group| world.command(Command::DeclareGroup(group)).map(drop))?;
-        world.command(Command::DeclareUser { user: simulator(), role: Role::Admin, groups: all })?;
-        for (pool, inventory) in nodes {
-            let node = world.join(&pool, &simulator(), inventory)?;
-            world.connect(node)?;
-        }
-        let boot = offers.iter().map(|offer| offer.boot).max().unwrap_or_default();
-        world.set_offers(offers);
+        let (limits, full_per_mille) = (description.limits, description.full_per_mille);
+        let boot = description.offers.iter().map(|offer| offer.boot).max().unwrap_or_default();
+        let Opened { world, .. } = Opened::new(seed, description, Keep::Everything)?;
         work.sort_by_key(|work| work.after);
         let random = Random::new(seed);
         let (work, refused, planned) = (work.into(), 0, None);
@@ -254,6 +279,7 @@ impl Summary {
     }
 }
 
-fn simulator() -> UserName {
+/// Who submits.
+pub(crate) fn simulator() -> UserName {
     "simulator".parse().expect("it is a name")
 }

@@ -6,9 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use spillway_core::command::Endpoint;
 use spillway_core::entity::{Attempt, Instance, Job, Node};
-use spillway_core::{ApplyError, Command, Event, Federation, Refusal, Reply, State, invariants, snapshot};
+use spillway_core::{
+    ApplyError, Changes, Command, Event, Federation, Refusal, Reply, State, invariants, snapshot,
+};
 use spillway_ledger::Entry;
-use spillway_policies::{CloudOffer, Plan, Policy, plan};
+use spillway_policies::{CloudOffer, Decision, Plan, Policy, plan};
 use spillway_types::{AttemptId, DurationMs, InstanceId, JobId, NodeId, SequentialIds, UnixMs};
 
 use crate::{FakeNode, Machine, Program};
@@ -39,6 +41,26 @@ pub struct Records {
     pub entries: Vec<Entry>,
 }
 
+impl Records {
+    fn add(&mut self, changes: Changes) {
+        self.jobs.extend(changes.ended_jobs.into_iter().map(|job| (job.id, job)));
+        self.attempts.extend(changes.ended_attempts.into_iter().map(|attempt| (attempt.id, attempt)));
+        let instances = changes.ended_instances.into_iter();
+        self.instances.extend(instances.map(|instance| (instance.id, instance)));
+        self.nodes.extend(changes.ended_nodes.into_iter().map(|node| (node.id, node)));
+        self.entries.extend(changes.entries.into_iter().map(|(_, entry)| entry));
+    }
+}
+
+fn add_news(news: &mut Changes, changes: Changes) {
+    news.touched.extend(changes.touched);
+    news.ended_jobs.extend(changes.ended_jobs);
+    news.ended_attempts.extend(changes.ended_attempts);
+    news.ended_instances.extend(changes.ended_instances);
+    news.ended_nodes.extend(changes.ended_nodes);
+    news.entries.extend(changes.entries);
+}
+
 /// How closely a world looks at its federation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Watch {
@@ -46,6 +68,15 @@ pub enum Watch {
     Changes,
     /// At everything after every command, and that a refused one has changed nothing. Slow.
     Everything,
+}
+
+/// What a world keeps of what has happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// The journal and all that left memory, as a store would.
+    Everything,
+    /// What changed since it was last asked: nothing grows with what is finished.
+    News,
 }
 
 /// A federation, its clock, its nodes and its clouds.
@@ -67,6 +98,9 @@ pub struct World {
     nonces: u64,
     watch: Watch,
     defects: Vec<String>,
+    keep: Keep,
+    /// What changed since it was last asked, where news are kept.
+    news: Changes,
 }
 
 impl World {
@@ -91,6 +125,8 @@ impl World {
             nonces: 0,
             watch: Watch::Changes,
             defects: vec![],
+            keep: Keep::Everything,
+            news: Changes::default(),
         };
         let start = Command::StartBroker { deployment: "simulated".to_owned() };
         world.command(start).expect("a broker may always start");
@@ -113,17 +149,28 @@ impl World {
         let outcome = outcome?;
         self.federation.check();
         let changes = self.federation.take_changes();
-        self.records.jobs.extend(changes.ended_jobs.into_iter().map(|job| (job.id, job)));
-        self.records.attempts.extend(changes.ended_attempts.into_iter().map(|attempt| (attempt.id, attempt)));
-        let instances = changes.ended_instances.into_iter();
-        self.records.instances.extend(instances.map(|instance| (instance.id, instance)));
-        self.records.nodes.extend(changes.ended_nodes.into_iter().map(|node| (node.id, node)));
-        self.records.entries.extend(changes.entries.into_iter().map(|(_, entry)| entry));
-        if !outcome.events.is_empty() {
-            let entry = JournalEntry { number: outcome.journal, at: self.now, events: outcome.events };
-            self.journal.push(entry);
+        match self.keep {
+            Keep::Everything => {
+                self.records.add(changes);
+                if !outcome.events.is_empty() {
+                    let entry =
+                        JournalEntry { number: outcome.journal, at: self.now, events: outcome.events };
+                    self.journal.push(entry);
+                }
+            }
+            Keep::News => add_news(&mut self.news, changes),
         }
         Ok(outcome.reply)
+    }
+
+    /// From now on keeps this. What was kept so far stays.
+    pub const fn keep(&mut self, keep: Keep) {
+        self.keep = keep;
+    }
+
+    /// What changed since the last call, where news are kept.
+    pub(crate) fn take_news(&mut self) -> Changes {
+        std::mem::take(&mut self.news)
     }
 
     /// From now on looks so closely.
@@ -218,6 +265,11 @@ impl World {
         self.programs.insert(job, program);
     }
 
+    /// A job is over: what its tasks do need not be known any more.
+    pub(crate) fn forget_program(&mut self, job: JobId) {
+        self.programs.remove(&job);
+    }
+
     /// Plans the queue as it is now.
     #[must_use]
     pub fn plan(&self) -> Plan {
@@ -236,16 +288,29 @@ impl World {
         if decisions.is_empty() {
             return Ok(0);
         }
+        self.carry_out(decisions).map(|(started, _)| started)
+    }
+
+    /// Carries out decisions. Gives how many were, and how many no longer held.
+    ///
+    /// # Errors
+    /// [`Refusal`] as the federation said it.
+    pub fn carry_out(&mut self, decisions: Vec<Decision>) -> Result<(usize, usize), Refusal> {
         let endpoint = Endpoint { broker_addr: "broker:7443".to_owned(), ca_fingerprint: "ca".to_owned() };
         match self.command(Command::Place { decisions, endpoint })? {
-            Reply::Placed { started, .. } => Ok(started),
+            Reply::Placed { started, stale } => Ok((started, stale)),
             Reply::Done
             | Reply::Job(_)
             | Reply::Node(_)
             | Reply::Session { .. }
             | Reply::Acked(_)
-            | Reply::JoinToken(_) => Ok(0),
+            | Reply::JoinToken(_) => Ok((0, 0)),
         }
+    }
+
+    /// The clock jumps to `to`. Machines are looked at one by one, when they are contacted.
+    pub(crate) fn jump(&mut self, to: UnixMs) {
+        self.now = self.now.max(to);
     }
 
     /// Lets time pass. Connected agents renew their leases all the while; programs run on everywhere.

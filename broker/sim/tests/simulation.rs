@@ -80,6 +80,8 @@ fn work(after: DurationMs, gpus: &str, runs: DurationMs) -> Work {
         array: None,
         time_limit: DurationMs(runs.0 * 2),
         expected: Some(runs),
+        deadline: None,
+        class: None,
         placement: Placement::default(),
         checkpoint: Checkpoint::default(),
         retry: RetryPolicy::default(),

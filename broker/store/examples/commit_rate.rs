@@ -37,6 +37,8 @@ fn spec(number: u64) -> Result<JobSpec, Error> {
         array: None,
         time_limit: DurationMs::from_secs(3600),
         expected: None,
+        deadline: None,
+        class: None,
         placement: Placement::default(),
         checkpoint: Checkpoint::default(),
         retry: RetryPolicy::default(),

@@ -178,6 +178,7 @@ impl Builder {
             Key::Submission(key) => {
                 self.keyed(&tables::SUBMISSIONS, portable(key), state.submissions.get(key))
             }
+            Key::History(kind) => self.keyed(&tables::RUN_HISTORY, portable(kind), state.history.runs(kind)),
             // What left memory earlier can be touched again, by a late report; its row stays as it ended.
             Key::Node(id) => {
                 state.nodes.get(id).map_or(Ok(()), |node| self.node(&tables::NODES, node, ALIVE))

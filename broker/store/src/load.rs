@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use spillway_core::State;
 use spillway_core::entity::Group;
+use spillway_core::history::{History, Runs};
 use spillway_ledger::{Account, Book, Limit};
 use spillway_types::GroupName;
 
@@ -60,6 +61,7 @@ pub(crate) async fn load(writer: &mut Writer) -> Result<State, StoreError> {
         .await?,
         book,
         overshoot_micros,
+        history: history(writer).await?,
         ..State::default()
     })
 }
@@ -109,6 +111,12 @@ pub(crate) fn identity(target: &Target, rows: &[Row]) -> Result<(String, u64), S
 async fn meta(writer: &mut Writer) -> Result<(String, u64), StoreError> {
     let rows = writer.fetch("SELECT name, value FROM meta").await?;
     identity(&writer.target, &rows)
+}
+
+async fn history(writer: &mut Writer) -> Result<History, StoreError> {
+    let rows = writer.fetch("SELECT body FROM run_history").await?;
+    let runs: Vec<Runs> = bodies(&writer.target, &rows)?;
+    Ok(runs.into())
 }
 
 type Groups = (BTreeMap<GroupName, Group>, BTreeMap<GroupName, i64>);

@@ -9,7 +9,10 @@ use crate::sql::Connection;
 use crate::target::Target;
 
 /// Version, description and statements, oldest first.
-const MIGRATIONS: [(i64, &str, &str); 1] = [(1, "initial", include_str!("../migrations/0001_initial.sql"))];
+pub(crate) const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (1, "initial", include_str!("../migrations/0001_initial.sql")),
+    (2, "run history", include_str!("../migrations/0002_run_history.sql")),
+];
 
 /// Brings the schema up to date.
 pub(crate) async fn run(connection: &mut Connection, target: &Target) -> Result<(), StoreError> {

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::lease::{MAX_LEASE, MIN_LEASE};
-use crate::{DurationMs, GroupName, HourlyRate, IndexRanges, Resources, SiteName};
+use crate::{
+    ClassName, Deadline, DurationMs, GroupName, HourlyRate, IndexRanges, Interconnect, Resources, SiteName,
+};
 
 /// Longest command, in arguments.
 pub const MAX_ARGUMENTS: usize = 4096;
@@ -55,6 +57,9 @@ pub struct Placement {
     pub max_wait: Option<DurationMs>,
     /// Whether spot capacity may be used.
     pub spot: Spot,
+    /// Whether the nodes of a gang have to be close to each other.
+    #[serde(default, skip_serializing_if = "Interconnect::is_any")]
+    pub interconnect: Interconnect,
 }
 
 /// How a job is asked to stop.
@@ -120,6 +125,12 @@ pub struct JobSpec {
     pub time_limit: DurationMs,
     /// How long the user thinks it runs.
     pub expected: Option<DurationMs>,
+    /// By when it should have ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Deadline>,
+    /// The class that the policy is asked for; one that it does not know is treated as the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<ClassName>,
     /// Where it may run.
     pub placement: Placement,
     /// How it is asked to stop.
@@ -221,6 +232,11 @@ impl JobSpec {
             let value = self.expected.map(|e| e.to_string()).unwrap_or_default();
             return wrong("expected", value, "must be over 0 and within time_limit");
         }
+        if let Some(Deadline::Within(span)) = self.deadline
+            && (span.0 == 0 || self.expected.is_some_and(|expected| expected > span))
+        {
+            return wrong("deadline", span.to_string(), "must be over 0 and not shorter than expected");
+        }
         if self.lease < MIN_LEASE || self.lease > MAX_LEASE {
             return wrong("lease", self.lease.to_string(), "must be from 2s to 10m");
         }
@@ -246,7 +262,7 @@ impl JobSpec {
         self.array.map_or_else(|| IndexRanges::span(0, 0), |array| IndexRanges::span(array.first, array.last))
     }
 
-    /// How long the planner thinks a task runs.
+    /// How long a task is thought to run where nothing is known of others like it.
     #[must_use]
     pub fn estimate(&self) -> DurationMs {
         self.expected.unwrap_or(self.time_limit)
@@ -270,6 +286,8 @@ mod tests {
             array: None,
             time_limit: DurationMs::from_secs(60),
             expected: None,
+            deadline: None,
+            class: None,
             placement: Placement::default(),
             checkpoint: Checkpoint::default(),
             retry: RetryPolicy::default(),
@@ -298,11 +316,39 @@ mod tests {
         assert_eq!(refused(|s| s.array = Some(ArrayRange { first: 2, last: 1 })), "array");
         assert_eq!(refused(|s| s.time_limit = DurationMs(0)), "time_limit");
         assert_eq!(refused(|s| s.expected = Some(DurationMs(60_001))), "expected");
+        assert_eq!(refused(|s| s.deadline = Some(Deadline::Within(DurationMs(0)))), "deadline");
+        let shorter = |s: &mut JobSpec| {
+            s.expected = Some(DurationMs(2_000));
+            s.deadline = Some(Deadline::Within(DurationMs(1_999)));
+        };
+        assert_eq!(refused(shorter), "deadline");
         assert_eq!(refused(|s| s.lease = DurationMs(1_999)), "lease");
         assert_eq!(refused(|s| s.retry.max_attempts = 0), "retry.max_attempts");
         assert_eq!(refused(|s| s.checkpoint.signal = 32), "checkpoint.signal");
         let mut array = spec();
         array.array = Some(ArrayRange { first: 1, last: MAX_TASKS });
         assert_eq!(array.checked().unwrap().task_indexes().len(), u64::from(MAX_TASKS));
+    }
+    #[test]
+    fn a_row_from_before_deadlines_and_classes_is_read() {
+        let old = r#"{"name":"train","group":"vision","command":["x"],"env":{},"image":null,
+            "resources":{"gpus":null,"cpus_milli":1000,"memory_mib":1024},"nodes":1,"array":null,"time_limit":60000,
+            "expected":null,"placement":{"allow":[],"prefer":[],"residency":[],"max_price":null,"max_wait":null,
+            "spot":"never"},"checkpoint":{"signal":15,"grace":10000},
+            "retry":{"max_attempts":3,"on_loss":true,"on_failure":false},"lease":60000}"#;
+        let read: JobSpec = serde_json::from_str(old).unwrap();
+        assert_eq!((read.deadline, read.class.clone()), (None, None));
+        assert_eq!(read.placement.interconnect, Interconnect::Any);
+        let written = serde_json::to_string(&read).unwrap();
+        let known = |text: &str| text.replace(['\n', ' '], "");
+        assert_eq!(written, known(old), "what says nothing is written as before");
+        let new = JobSpec {
+            deadline: Some("6h".parse().unwrap()),
+            class: Some("batch".parse().unwrap()),
+            placement: Placement { interconnect: Interconnect::SameDomain, ..Placement::default() },
+            ..read
+        };
+        let text = serde_json::to_string(&new).unwrap();
+        assert_eq!(serde_json::from_str::<JobSpec>(&text).unwrap(), new);
     }
 }

@@ -15,6 +15,7 @@ pub mod job;
 pub mod lease;
 pub mod node;
 pub mod part;
+pub mod queue;
 pub mod ranges;
 pub mod site;
 pub mod task;
@@ -27,9 +28,12 @@ pub use id::{AttemptId, Fence, IdSource, InstanceId, JobId, JoinTokenId, NodeId,
 pub use instance::{InstanceState, InstanceStep};
 pub use job::{ArrayRange, Checkpoint, JobSpec, JobSpecError, Placement, RetryPolicy, Spot};
 pub use money::{Currency, HourlyRate, Money};
-pub use name::{CloudName, GpuModel, GroupName, InstanceType, NameError, PoolName, SiteName, UserName};
+pub use name::{
+    ClassName, CloudName, GpuModel, GroupName, InstanceType, NameError, PoolName, SiteName, UserName,
+};
 pub use node::{NodeState, NodeStep};
 pub use part::{PartEnd, PartPhase, WantedPhase};
+pub use queue::{Deadline, Estimate, EstimateSource, Held, Interconnect, Standing, TopScope};
 pub use ranges::IndexRanges;
 pub use resources::{
     Accelerator, AcceleratorShare, Allocation, Capabilities, FreeResources, GpuQuantity, GpuRequest,

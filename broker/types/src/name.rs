@@ -97,6 +97,10 @@ name!(
     CloudName, "cloud name", "-", "1 to 63 of a-z, 0-9 and `-`, beginning with a letter or digit"
 );
 name!(
+    /// A class of jobs that a policy may have rules for: what an hour of waiting is worth, for example.
+    ClassName, "class name", "-", "1 to 63 of a-z, 0-9 and `-`, beginning with a letter or digit"
+);
+name!(
     /// A provider's name for a machine shape, for example `p5.48xlarge`.
     InstanceType, "instance type", "-._", "1 to 63 of a-z, 0-9, `-`, `.` and `_`, beginning with a letter or digit"
 );

@@ -25,6 +25,8 @@ pub enum Reason {
     Recovery,
     /// It ran before, did not finish, and will be tried again.
     Retry,
+    /// Somebody holds it.
+    Held,
 }
 
 impl Reason {
@@ -41,6 +43,7 @@ impl Reason {
             Self::MaxPrice => "raise max_price, or wait for a cheaper place",
             Self::Recovery => "the broker places jobs when its nodes are back or their leases have run out",
             Self::Retry => "the next plan places it again",
+            Self::Held => "`spillway release` lets it go on",
         }
     }
 }

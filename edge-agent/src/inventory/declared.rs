@@ -4,6 +4,7 @@
 //! hostname = "dgx1"     # the machine's own where it is left out
 //! cpus = 64             # likewise
 //! memory = "512GB"      # likewise
+//! domain = "rack-7"     # the interconnect that its accelerators share with those of other nodes; none where left out
 //! [[gpus]]
 //! model = "H100"
 //! count = 8             # 1 where it is left out
@@ -21,6 +22,9 @@ use spillway_types::{Accelerator, GpuModel};
 
 /// Most CPUs of one machine that are believed.
 const MAX_CPUS: u32 = 100_000;
+
+/// Longest name of an interconnect domain, in characters: as long as Spillway's own names may be.
+const MAX_DOMAIN: usize = 63;
 
 /// What is wrong with a declared inventory.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,6 +53,8 @@ pub struct DeclaredInventory {
     pub memory_mib: Option<u64>,
     /// Model and memory in MiB of each accelerator; none where the file has no `gpus`.
     pub gpus: Option<Vec<(GpuModel, u64)>>,
+    /// The interconnect domain of every accelerator, declared here or found by the driver.
+    pub domain: Option<String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
 }
@@ -59,6 +65,7 @@ struct File {
     hostname: Option<String>,
     cpus: Option<u32>,
     memory: Option<String>,
+    domain: Option<String>,
     gpus: Option<Vec<FileGpu>>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
@@ -105,6 +112,7 @@ impl FromStr for DeclaredInventory {
             hostname: file.hostname.map(hostname).transpose()?,
             cpus_milli: file.cpus.map(cpus_milli).transpose()?,
             memory_mib: memory,
+            domain: file.domain.map(domain).transpose()?,
             gpus: file.gpus.map(gpus).transpose()?,
             labels: file.labels,
         })
@@ -124,6 +132,11 @@ fn hostname(name: String) -> Result<String, DeclaredError> {
     } else {
         wrong("hostname", format!("`{name}` must be 1 to 253 letters, digits, `-` and `.`"))
     }
+}
+
+fn domain(name: String) -> Result<String, DeclaredError> {
+    let fine = (1..=MAX_DOMAIN).contains(&name.chars().count()) && !name.chars().any(char::is_control);
+    if fine { Ok(name) } else { wrong("domain", format!("`{name}` must be 1 to 63 printable characters")) }
 }
 
 fn cpus_milli(cpus: u32) -> Result<u32, DeclaredError> {
@@ -176,6 +189,8 @@ mod tests {
                 (2, "declared-node1-2", "T4", 16 * 1024),
             ]
         );
+        let joined: DeclaredInventory = format!("domain = \"rack-7\"\n{text}").parse().unwrap();
+        assert_eq!(joined, DeclaredInventory { domain: Some("rack-7".to_owned()), ..declared });
         assert_eq!("".parse::<DeclaredInventory>().unwrap(), DeclaredInventory::default());
         assert_eq!("gpus = []".parse::<DeclaredInventory>().unwrap().accelerators("x"), Some(vec![]));
     }
@@ -191,6 +206,8 @@ mod tests {
             ("[[gpus]]\nmodel = \"H 100\"\nmemory = \"80GB\"".to_owned(), "gpus[0].model: `h 100`"),
             ("[[gpus]]\nmodel = \"H100\"\nmemory = \"80\"".to_owned(), "gpus[0].memory: `80`"),
             ("[[gpus]]\nmodel = \"H100\"".to_owned(), "memory"),
+            ("domain = \"\"".to_owned(), "domain: ``"),
+            (format!("domain = \"{}\"", "x".repeat(MAX_DOMAIN + 1)), "domain: `xx"),
             (gpu(0), "gpus[0].count: 0"),
             (gpu(MAX_GPUS_PER_NODE + 1), "gpus[0].count: "),
         ] {

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 use spillway_types::{
-    AttemptId, AttemptState, DurationMs, FailureReason, GroupName, HourlyRate, InstanceType, JobId, JobSpec,
-    Money, NodeId, PoolName, Reason, SiteKind, SiteName, TaskState, UnixMs, UserName,
+    AttemptId, AttemptState, DurationMs, Estimate, FailureReason, GroupName, HourlyRate, InstanceType, JobId,
+    JobSpec, Money, NodeId, PoolName, Reason, Role, SiteKind, SiteName, TaskState, TopScope, UnixMs,
+    UserName,
 };
 
 /// Where a job stands, rolled up from its tasks.
@@ -159,6 +160,17 @@ impl TaskCounts {
     }
 }
 
+/// Who keeps a job from being placed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldView {
+    /// Who.
+    pub by: UserName,
+    /// With which right: an admin's hold is released by admins only.
+    pub role: Role,
+    /// Since when.
+    pub since: UnixMs,
+}
+
 /// One line of the list of jobs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobSummary {
@@ -175,6 +187,12 @@ pub struct JobSummary {
     /// Why it waits, where it does.
     #[serde(default)]
     pub reason: Option<Reason>,
+    /// Who holds it, where somebody does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<HeldView>,
+    /// Before which others somebody put it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top: Option<TopScope>,
     /// Its tasks by state.
     pub tasks: TaskCounts,
     /// When it was submitted.
@@ -199,6 +217,9 @@ pub struct JobView {
     pub summary: JobSummary,
     /// What was asked.
     pub spec: JobSpec,
+    /// How long one task is thought to run, and how that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimate: Option<Estimate>,
     /// Its newest attempts, newest first; at most 100.
     #[serde(default)]
     pub attempts: Vec<AttemptView>,

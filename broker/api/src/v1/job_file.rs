@@ -53,6 +53,13 @@ pub struct JobFile {
     /// How long the user thinks it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected: Option<Scalar>,
+    /// By when it should have ended: a length of time from its submission, for example `6h`, or an instant with its
+    /// zone, for example `2026-11-21T18:00:00Z`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Scalar>,
+    /// The class that the broker's policy has rules for; one it does not know is treated as the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
     /// Where it may run, and what that may cost.
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "where")]
     pub placement: Option<WhereFile>,
@@ -143,6 +150,9 @@ pub struct WhereFile {
     /// `never` or `allow`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spot: Option<String>,
+    /// `any` or `same-domain`: whether all nodes of a gang have to be of one interconnect domain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interconnect: Option<String>,
 }
 
 /// How a job is asked to stop.

@@ -4,8 +4,8 @@ use std::str::FromStr;
 
 use spillway_types::resources::parse_memory_mib;
 use spillway_types::{
-    ArrayRange, Checkpoint, DurationMs, GpuQuantity, GpuRequest, GpuSelector, GroupName, HourlyRate, JobSpec,
-    Placement, Resources, RetryPolicy, SiteName, Spot,
+    ArrayRange, Checkpoint, ClassName, Deadline, DurationMs, GpuQuantity, GpuRequest, GpuSelector, GroupName,
+    HourlyRate, Interconnect, JobSpec, Placement, Resources, RetryPolicy, SiteName, Spot,
 };
 
 use super::job_file::{CheckpointFile, ResourcesFile, RetryFile, WhereFile};
@@ -61,6 +61,8 @@ impl JobFile {
             array: self.array.as_ref().map(array).transpose()?,
             time_limit: duration("time_limit", self.time_limit.as_ref())?.unwrap_or(DEFAULT_TIME_LIMIT),
             expected: duration("expected", self.expected.as_ref())?,
+            deadline: self.deadline.map(|text| parsed::<Deadline>("deadline", text.as_str())).transpose()?,
+            class: self.class.map(|text| parsed::<ClassName>("class", &text)).transpose()?,
             placement: placement(self.placement.unwrap_or_default())?,
             checkpoint: checkpoint(&self.checkpoint.unwrap_or_default())?,
             retry: retry_policy(retry),
@@ -212,6 +214,16 @@ fn placement(file: WhereFile) -> Result<Placement, JobFileError> {
             return Err(refused.hint("write `never` or `allow`"));
         }
     };
+    let interconnect = match file.interconnect.as_deref() {
+        None | Some("any") => Interconnect::Any,
+        Some("same-domain") => Interconnect::SameDomain,
+        Some(other) => {
+            let refused = JobFileError::new("it is not a rule for the interconnect")
+                .field("where.interconnect")
+                .value(other);
+            return Err(refused.hint("write `any` or `same-domain`"));
+        }
+    };
     Ok(Placement {
         allow: sites("where.allow", &file.allow)?,
         prefer: sites("where.prefer", &file.prefer)?,
@@ -222,6 +234,7 @@ fn placement(file: WhereFile) -> Result<Placement, JobFileError> {
             .transpose()?,
         max_wait: duration("where.max_wait", file.max_wait.as_ref())?,
         spot,
+        interconnect,
     })
 }
 

@@ -41,13 +41,16 @@ fn resources_grow_with_accelerators() {
 #[test]
 fn everything_a_file_says_arrives() {
     let spec = spec(
-        "run: [a, b]\narray: 1-10000\nexpected: 5m\nwhere: {allow: [dc], residency: [eu], max_price: 2.5, max_wait: 10m, spot: allow}\n\
+        "run: [a, b]\narray: 1-10000\nexpected: 5m\ndeadline: 2026-11-21T18:00:00Z\nclass: urgent\nwhere: {interconnect: same-domain, allow: [dc], residency: [eu], max_price: 2.5, max_wait: 10m, spot: allow}\n\
          checkpoint: {signal: usr1, grace: 1m}\nretry: {max_attempts: 1, on_loss: false}\n",
     );
     assert_eq!(spec.array, Some(ArrayRange { first: 1, last: 10_000 }));
     assert_eq!(spec.placement.max_price, Some(HourlyRate(2_500_000)));
     assert_eq!(spec.placement.max_wait, Some(DurationMs::from_secs(600)));
     assert_eq!(spec.placement.spot, Spot::Allow);
+    assert_eq!(spec.placement.interconnect, Interconnect::SameDomain);
+    assert_eq!(spec.deadline, Some("2026-11-21T18:00:00Z".parse().expect("a deadline")));
+    assert_eq!(spec.class, Some("urgent".parse().expect("a class")));
     assert_eq!(spec.checkpoint, Checkpoint { signal: 10, grace: DurationMs::from_secs(60) });
     assert_eq!(spec.retry, RetryPolicy { max_attempts: 1, on_loss: false, on_failure: false });
     assert_eq!(spec.command, ["a", "b"]);
@@ -57,6 +60,10 @@ fn everything_a_file_says_arrives() {
 fn every_refusal_names_field_and_value_and_the_way_out() {
     for (line, field, value, says) in [
         ("resources: {gpus: 0}", "resources.gpus", "0", "leave `gpus` out"),
+        ("deadline: tomorrow", "deadline", "tomorrow", "with its zone"),
+        ("deadline: 0s", "deadline", "0s", "must be over 0"),
+        ("class: Very Urgent", "class", "Very Urgent", "1 to 63 of a-z"),
+        ("where: {interconnect: near}", "where.interconnect", "near", "`same-domain`"),
         ("resources: {gpus: 'H100:73'}", "resources.gpus", "H100:73", "use `nodes`"),
         ("resources: {gpus: -1}", "resources.gpus", "-1", "write `MODEL:COUNT`"),
         ("resources: {memory: 32}", "resources.memory", "32", "`32GB`"),

@@ -1,4 +1,4 @@
-//! Jobs: run, submit, plan, list, show, cancel.
+//! Jobs: run, submit, plan, list, show, cancel, hold, release, top.
 
 use std::fs::File;
 use std::io::Read;
@@ -146,6 +146,21 @@ pub(super) async fn show(client: &Client, args: &JobIdArgs, output: &mut Output)
 pub(super) async fn cancel(client: &Client, args: &JobIdArgs, output: &mut Output) -> Result<u8, Failure> {
     let summary = client.cancel(args.id).await?;
     output.show(&summary, |_, summary: &JobSummary| format!("{} {}\n", summary.id, summary.state.as_str()));
+    Ok(0)
+}
+
+pub(super) async fn hold(client: &Client, args: &JobIdArgs, output: &mut Output) -> Result<u8, Failure> {
+    output.show(&client.hold(args.id).await?, render::arranged);
+    Ok(0)
+}
+
+pub(super) async fn release(client: &Client, args: &JobIdArgs, output: &mut Output) -> Result<u8, Failure> {
+    output.show(&client.release(args.id).await?, render::arranged);
+    Ok(0)
+}
+
+pub(super) async fn top(client: &Client, args: &JobIdArgs, output: &mut Output) -> Result<u8, Failure> {
+    output.show(&client.top(args.id).await?, render::arranged);
     Ok(0)
 }
 

@@ -1,8 +1,8 @@
 //! Jobs, their attempts, and what the planner saw.
 
 use spillway_api::error::cut;
-use spillway_api::v1::{AttemptView, ExplanationView, JobSummary, JobView, Page, PlanView};
-use spillway_types::{FailureReason, JobSpec};
+use spillway_api::v1::{AttemptView, ExplanationView, HeldView, JobSummary, JobView, Page, PlanView};
+use spillway_types::{FailureReason, Interconnect, JobSpec, Role, TopScope};
 
 use super::value::{age, amount, coarse, cpus, list, maybe, memory};
 use crate::output::Look;
@@ -11,7 +11,7 @@ use crate::table::{Table, facts};
 /// The list of jobs.
 pub(crate) fn jobs(look: &Look, page: &Page<JobSummary>) -> String {
     let heads = ["#ID", "NAME", "?GROUP", "#STATE", "#REASON", "?DONE", "WHERE", "?SUBMITTED", ">COST"];
-    let wide = ["USER", "STARTED", "ENDED"];
+    let wide = ["USER", "STARTED", "ENDED", "ON TOP OF"];
     let heads: Vec<&str> = if look.wide { heads.into_iter().chain(wide).collect() } else { heads.into() };
     let mut table = Table::new(look, &heads);
     for job in &page.items {
@@ -28,11 +28,31 @@ pub(crate) fn jobs(look: &Look, page: &Page<JobSummary>) -> String {
         ];
         if look.wide {
             let instant = |at: Option<_>| at.map(|at| age(look.now, at)).unwrap_or_default();
-            cells.extend([job.user.to_string(), instant(job.started), instant(job.ended)]);
+            let top = match job.top {
+                None => "",
+                Some(TopScope::Group) => "group",
+                Some(TopScope::All) => "all",
+            };
+            cells.extend([job.user.to_string(), instant(job.started), instant(job.ended), top.to_owned()]);
         }
         table.row_of(cells);
     }
     table.lines()
+}
+
+/// What became of a job in the queue: in one line.
+pub(crate) fn arranged(_: &Look, job: &JobSummary) -> String {
+    let held = if job.held.is_some() { ", held" } else { "" };
+    let top = job.top.map(|scope| format!(", before {}", before(scope))).unwrap_or_default();
+    format!("{} {}{held}{top}\n", job.id, job.state.as_str())
+}
+
+/// Before which jobs one was put.
+const fn before(scope: TopScope) -> &'static str {
+    match scope {
+        TopScope::Group => "the others of its group",
+        TopScope::All => "the jobs of all groups",
+    }
 }
 
 /// One job.
@@ -76,9 +96,14 @@ fn summary_facts(look: &Look, view: &JobView) -> String {
         ("user", Some(job.user.to_string())),
         ("state", Some(job.state.as_str().to_owned())),
         ("failure", view.failure.as_ref().map(failure)),
+        ("held", job.held.as_ref().map(|held| held_by(look, held))),
+        ("order", job.top.map(|scope| format!("before {}", before(scope)))),
         ("tasks", array),
         ("command", Some(cut(&view.spec.command.join(" ")))),
         ("asks", Some(asked(&view.spec))),
+        ("estimate", view.estimate.map(|it| format!("{}, from {}", it.duration, it.source))),
+        ("class", view.spec.class.as_ref().map(ToString::to_string)),
+        ("deadline", view.spec.deadline.map(|deadline| age(look.now, deadline.instant(job.submitted)))),
         ("submitted", Some(age(look.now, job.submitted))),
         ("started", job.started.map(|at| age(look.now, at))),
         ("ended", job.ended.map(|at| age(look.now, at))),
@@ -87,11 +112,24 @@ fn summary_facts(look: &Look, view: &JobView) -> String {
     ])
 }
 
+fn held_by(look: &Look, held: &HeldView) -> String {
+    let role = match held.role {
+        Role::Admin => "the admin ",
+        Role::Member => "",
+    };
+    format!("by {role}{}, {}", held.by, age(look.now, held.since))
+}
+
 /// What a job asks, in one line.
 fn asked(spec: &JobSpec) -> String {
     let resources = &spec.resources;
     let gpus = resources.gpus.as_ref().map(|gpus| format!("gpus {gpus}, ")).unwrap_or_default();
-    let nodes = if spec.nodes > 1 { format!(" on each of {} nodes", spec.nodes) } else { String::new() };
+    let domain = match spec.placement.interconnect {
+        Interconnect::Any => "",
+        Interconnect::SameDomain => " of one domain",
+    };
+    let nodes =
+        if spec.nodes > 1 { format!(" on each of {} nodes{domain}", spec.nodes) } else { String::new() };
     format!(
         "{gpus}cpus {}, memory {}{nodes}, for at most {}",
         cpus(resources.cpus_milli),

@@ -52,6 +52,28 @@ fn a_job_that_waits_says_why() {
 }
 
 #[test]
+fn a_held_job_says_who_holds_it_and_how_it_goes_on() {
+    let held = summary(
+        "queued",
+        r#""reason":"Held","held":{"by":"root","role":"admin","since":1799999940000},"top":"group","tasks":{"queued":1}"#,
+    );
+    let spec = SPEC
+        .replace(r#""expected":null,"#, r#""expected":null,"deadline":{"within":7200000},"class":"urgent","#);
+    let spec = spec.replace(r#""spot":"never""#, r#""spot":"never","interconnect":"same-domain""#);
+    let estimate = r#"{"duration":900000,"source":{"from":"history","runs":5}}"#;
+    let explanation = r#"{"reason":"Held","way_out":"`spillway release` lets it go on"}"#;
+    let view: JobView = read(&format!(
+        r#"{{"summary":{held},"spec":{spec},"estimate":{estimate},"explanation":{explanation}}}"#
+    ));
+    insta::assert_snapshot!(job(&look(false), &view));
+    let line = arranged(&look(false), &view.summary);
+    assert_eq!(line, "job_00000000000000010000000000000007 queued, held, before the others of its group\n");
+    let running = summary("running", r#""top":"all","tasks":{"running":1}"#);
+    let line = arranged(&look(false), &read(&running));
+    assert_eq!(line, "job_00000000000000010000000000000007 running, before the jobs of all groups\n");
+}
+
+#[test]
 fn a_job_that_failed_says_how_and_where() {
     let failed = summary(
         "failed",

@@ -2,13 +2,14 @@
 
 use spillway_ledger::{Accepted, Hold, Payee, Slice, SliceBook, Subject};
 use spillway_types::{
-    Allocation, AttemptId, AttemptState, AttemptStep, HourlyRate, InstanceId, NodeId, TaskStep, UnixMs,
+    Allocation, AttemptId, AttemptState, AttemptStep, DurationMs, HourlyRate, InstanceId, NodeId, TaskStep,
+    UnixMs,
 };
 
 use super::ApplyError;
-use crate::entity::{Attempt, Node, Part, PartState};
+use crate::entity::{Attempt, Node, Part, PartState, StopCause};
 use crate::event::{Placed, PlacedParts, TaskOutcome};
-use crate::{Event, Key, State};
+use crate::{Event, Key, State, history};
 
 impl State {
     pub(super) fn apply_to_attempt(&mut self, at: UnixMs, event: &Event) -> Result<(), ApplyError> {
@@ -37,6 +38,11 @@ impl State {
         } else if let Event::AttemptStopped { attempt, cause } = event {
             self.attempt_mut(*attempt)?.stop.get_or_insert(*cause);
             self.finishing(*attempt)
+        } else if let Event::AttemptDisplaced { attempt, because } = event {
+            let entry = self.attempt_mut(*attempt)?;
+            entry.stop.get_or_insert(StopCause::Displaced);
+            entry.displaced_because = Some(because.clone());
+            self.finishing(*attempt)
         } else if let Event::AttemptFinishing { attempt } = event {
             self.finishing(*attempt)
         } else if let Event::AttemptEnded { attempt, outcome } = event {
@@ -57,14 +63,15 @@ impl State {
         let job = self.job_mut(placed.job)?;
         job.unsettled += 1;
         job.tries.entry(placed.task).or_default().made = placed.number;
-        let (spec, user) = (job.spec.clone(), job.user.clone());
+        let (group, user) = (job.spec.group.clone(), job.user.clone());
+        let (lease, grace) = (job.spec.lease, job.spec.checkpoint.grace);
         let payee = match &placed.cloud {
             Some(cloud) => Payee::Cloud { cloud: cloud.clone(), site: placed.site.clone() },
             None => Payee::Site(placed.site.clone()),
         };
         let parts = new_parts(&placed.parts);
         let subject = Subject {
-            group: spec.group.clone(),
+            group: group.clone(),
             user: user.clone(),
             site: placed.site.clone(),
             job: placed.job,
@@ -78,7 +85,7 @@ impl State {
             task: placed.task,
             number: placed.number,
             state: AttemptState::Proposed.after(AttemptStep::Hold)?,
-            group: spec.group.clone(),
+            group,
             user,
             site: placed.site.clone(),
             kind: placed.kind,
@@ -89,9 +96,10 @@ impl State {
             parts,
             hold,
             slices: SliceBook::new(),
-            lease: spec.lease,
-            grace: spec.checkpoint.grace,
+            lease,
+            grace,
             stop: None,
+            displaced_because: None,
             placed: at,
             leased: None,
             active: None,
@@ -216,9 +224,26 @@ impl State {
         for node in nodes {
             self.vacate(id, node, at);
         }
+        if *outcome == TaskOutcome::Succeeded {
+            self.learn(id, at);
+        }
         self.finish_task(job, task, outcome, at)?;
         self.retire_job(job, at);
         Ok(())
+    }
+
+    /// Notes how long a run took: as long as its longest part, and no longer than the broker saw it leased.
+    fn learn(&mut self, id: AttemptId, at: UnixMs) {
+        let Some(attempt) = self.attempts.get(&id) else { return };
+        let Some(job) = self.jobs.get(&attempt.job) else { return };
+        let ran_ms = attempt.parts.iter().filter_map(|part| part.state.ran_ms()).max().unwrap_or(0);
+        let seen = at.since(attempt.leased.unwrap_or(attempt.placed));
+        let ran = DurationMs(ran_ms).min(seen).min(job.spec.time_limit);
+        let kind = history::kind(&job.spec);
+        if let Some(forgotten) = self.history.record(&kind, ran) {
+            self.touch(Key::History(forgotten));
+        }
+        self.touch(Key::History(kind));
     }
 
     fn vacate(&mut self, attempt: AttemptId, node: NodeId, at: UnixMs) {

@@ -1,9 +1,11 @@
 //! Jobs and their tasks.
 
-use spillway_types::{FailureReason, IndexRanges, JobId, Reason, TaskState, TaskStep, UnixMs};
+use spillway_types::{
+    FailureReason, IndexRanges, JobId, Reason, Standing, TaskState, TaskStep, TopScope, UnixMs,
+};
 
 use super::ApplyError;
-use crate::entity::{Job, Submission};
+use crate::entity::{HeldBy, Job, Submission};
 use crate::event::TaskOutcome;
 use crate::{Event, Key, State};
 
@@ -20,6 +22,7 @@ impl State {
         } else if let Event::JobCancelled { job } = event {
             let entry = self.job_mut(*job)?;
             entry.cancel_requested = true;
+            entry.held = None;
             let waiting = std::mem::take(&mut entry.queued);
             for index in waiting.iter() {
                 entry.cancelled.insert(index);
@@ -31,6 +34,22 @@ impl State {
                 self.submissions.remove(key);
                 self.touch(Key::Submission(key.clone()));
             }
+        }
+        Ok(())
+    }
+
+    pub(super) fn apply_to_queue(&mut self, at: UnixMs, event: &Event) -> Result<(), ApplyError> {
+        if let Event::JobHeld { job, user, role } = event {
+            self.job_mut(*job)?.held = Some(HeldBy { user: user.clone(), role: *role, since: at });
+        } else if let Event::JobReleased { job } = event {
+            self.job_mut(*job)?.held = None;
+        } else if let Event::JobTopped { job, scope } = event {
+            // Numbers of journal entries only grow: what is put on top later stands higher.
+            let number = self.journal;
+            self.job_mut(*job)?.standing = match scope {
+                TopScope::Group => Standing::TopOfGroup(number),
+                TopScope::All => Standing::TopOfAll(number),
+            };
         }
         Ok(())
     }
@@ -69,6 +88,7 @@ impl State {
             TaskOutcome::Failed { failure } => TaskStep::Fail { failure: failure.clone() },
             TaskOutcome::Cancelled => TaskStep::Cancel,
             TaskOutcome::Requeued { reason, .. } => TaskStep::Requeue { reason: *reason },
+            TaskOutcome::Displaced => TaskStep::Requeue { reason: Reason::Retry },
         };
         let needs_finish =
             !matches!(step, TaskStep::Requeue { .. }) && !matches!(before, TaskState::Finishing { .. });
@@ -88,10 +108,14 @@ impl State {
             | TaskState::Running { .. }
             | TaskState::Finishing { .. } => {}
         }
-        if let TaskOutcome::Requeued { counted, .. } = outcome {
-            job.tries.entry(task).or_default().counted += u32::from(*counted);
-        } else {
-            job.tries.remove(&task);
+        match outcome {
+            TaskOutcome::Requeued { counted, .. } => {
+                job.tries.entry(task).or_default().counted += u32::from(*counted);
+            }
+            TaskOutcome::Displaced => job.tries.entry(task).or_default().displaced += 1,
+            TaskOutcome::Succeeded | TaskOutcome::Failed { .. } | TaskOutcome::Cancelled => {
+                job.tries.remove(&task);
+            }
         }
         Ok(())
     }
@@ -101,6 +125,7 @@ impl State {
         let Some(job) = self.jobs.get_mut(&id).filter(|job| job.is_final()) else { return };
         if job.ended.is_none() {
             job.ended = Some(at);
+            job.standing = Standing::Plain;
             self.changes.touched.insert(Key::Job(id));
         }
         if job.unsettled == 0
@@ -125,6 +150,8 @@ fn new_job(id: JobId, spec: &spillway_types::JobSpec, user: &spillway_types::Use
         submitted: at,
         since: at,
         reason: Reason::Planning,
+        held: None,
+        standing: Standing::Plain,
         active: std::collections::BTreeMap::new(),
         succeeded: IndexRanges::default(),
         failed: IndexRanges::default(),

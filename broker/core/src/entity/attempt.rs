@@ -38,6 +38,15 @@ impl PartState {
         matches!(self, Self::Ended { .. } | Self::Silent)
     }
 
+    /// How long it ran, in milliseconds, where its node said so.
+    #[must_use]
+    pub const fn ran_ms(&self) -> Option<u64> {
+        match self {
+            Self::Ended { ran_ms, .. } => Some(*ran_ms),
+            Self::Waiting | Self::Leased | Self::Prepared | Self::Running | Self::Silent => None,
+        }
+    }
+
     /// Whether the program may have started.
     #[must_use]
     pub const fn may_have_run(&self) -> bool {
@@ -86,6 +95,8 @@ pub enum StopCause {
     Preempted,
     /// Its instance could not be had.
     NoInstance,
+    /// It gives way to another job.
+    Displaced,
 }
 
 /// One try at running one task on given nodes.
@@ -129,6 +140,9 @@ pub struct Attempt {
     pub grace: DurationMs,
     /// Why it is being stopped.
     pub stop: Option<StopCause>,
+    /// What it gives way for, where it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub displaced_because: Option<String>,
     /// When it was placed.
     pub placed: UnixMs,
     /// When its nodes got their leases.

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use spillway_types::{FailureReason, IndexRanges, JobId, JobSpec, Reason, TaskState, UnixMs, UserName};
+use spillway_types::{
+    FailureReason, IndexRanges, JobId, JobSpec, Reason, Role, Standing, TaskState, UnixMs, UserName,
+};
 
 /// How often a task was tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -12,6 +14,25 @@ pub struct Tries {
     pub made: u32,
     /// Those that reached a node: what the retry policy counts.
     pub counted: u32,
+    /// Those that gave way to other jobs: not counted as tries, and bounded by themselves.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub displaced: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+const fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
+/// Who keeps a job from being placed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldBy {
+    /// Who.
+    pub user: UserName,
+    /// With which right: an admin's hold is released by admins only.
+    pub role: Role,
+    /// Since when.
+    pub since: UnixMs,
 }
 
 /// A job and where its tasks stand. Tasks that wait and tasks that ended are kept as ranges of indexes.
@@ -31,6 +52,12 @@ pub struct Job {
     pub queued: IndexRanges,
     /// Why they wait, before the planner has looked.
     pub reason: Reason,
+    /// Who holds it, while tasks of it wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<HeldBy>,
+    /// Before which others somebody put it, until it is over.
+    #[serde(default, skip_serializing_if = "Standing::is_plain")]
+    pub standing: Standing,
     /// Tasks that attempts are at work for.
     pub active: BTreeMap<u32, TaskState>,
     /// Tasks that ended with code 0.
@@ -65,7 +92,7 @@ impl Job {
             return Some(state.clone());
         }
         if self.queued.contains(index) {
-            return Some(TaskState::Queued { reason: self.reason });
+            return Some(TaskState::Queued { reason: self.waits_for() });
         }
         if self.succeeded.contains(index) {
             return Some(TaskState::Succeeded);
@@ -75,6 +102,12 @@ impl Job {
         }
         let failure = || self.first_failure.clone().unwrap_or(FailureReason::Lost);
         self.failed.contains(index).then(|| TaskState::Failed { failure: failure() })
+    }
+
+    /// Why its queued tasks wait, before the planner has looked.
+    #[must_use]
+    pub const fn waits_for(&self) -> Reason {
+        if self.held.is_some() { Reason::Held } else { self.reason }
     }
 
     /// Whether every task has ended.

@@ -4,7 +4,7 @@ use spillway_types::{AttemptId, AttemptState, InstanceId, InstanceState, Instanc
 
 use super::outcome;
 use crate::command::InstanceNews;
-use crate::entity::{GoneReason, StopCause};
+use crate::entity::{Attempt, GoneReason, StopCause};
 use crate::federation::Turn;
 use crate::{Event, Refusal, Reply};
 
@@ -102,8 +102,10 @@ fn leave(turn: &mut Turn<'_>, id: NodeId) {
         outcome::advance(turn, attempt);
     }
     turn.emit(Event::NodeStepped { node: id, step: NodeStep::Leave });
+    let settles =
+        |attempt: &&Attempt| attempt.state == AttemptState::Settling && attempt.part_on(id).is_some();
     let settling: Vec<AttemptId> =
-        turn.state.attempts.values().filter(|a| a.part_on(id).is_some()).map(|a| a.id).collect();
+        turn.state.attempts.values().filter(settles).map(|attempt| attempt.id).collect();
     for attempt in settling {
         outcome::settle_if_complete(turn, attempt);
     }

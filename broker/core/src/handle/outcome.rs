@@ -46,8 +46,8 @@ pub(super) fn stop(turn: &mut Turn<'_>, id: AttemptId, cause: StopCause) {
     }
     let held = attempt.state == AttemptState::Held;
     turn.emit(Event::AttemptStopped { attempt: id, cause });
-    if held && let Some(outcome) = outcome_of(turn, id) {
-        end_waiting(turn, id, outcome);
+    if held {
+        end_stopped_waiting(turn, id);
     }
 }
 
@@ -72,6 +72,13 @@ pub(super) fn give_up_waiting(turn: &mut Turn<'_>, id: AttemptId, limit: Duratio
     };
     turn.emit(Event::AttemptStopped { attempt: id, cause: StopCause::NoInstance });
     end_waiting(turn, id, outcome);
+}
+
+/// Ends an attempt that was stopped while it waited for machines.
+pub(super) fn end_stopped_waiting(turn: &mut Turn<'_>, id: AttemptId) {
+    if let Some(outcome) = outcome_of(turn, id) {
+        end_waiting(turn, id, outcome);
+    }
 }
 
 fn end_waiting(turn: &mut Turn<'_>, id: AttemptId, outcome: TaskOutcome) {
@@ -159,6 +166,9 @@ fn judge(attempt: &Attempt, job: &Job) -> TaskOutcome {
     }
     if job.cancel_requested {
         return TaskOutcome::Cancelled;
+    }
+    if attempt.stop == Some(StopCause::Displaced) {
+        return TaskOutcome::Displaced;
     }
     if attempt.stop == Some(StopCause::NoInstance) && !attempt.may_have_run() {
         return TaskOutcome::Requeued { reason: Reason::Unavailable, counted: false };

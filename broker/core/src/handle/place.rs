@@ -1,7 +1,7 @@
 //! Carries out what a plan decided, decision by decision, as far as the state has not moved under it.
 
 use spillway_policies::{Decision, PartPlacement, Target};
-use spillway_types::{AttemptId, InstanceId, InstanceState, SiteKind, SiteName};
+use spillway_types::{AttemptId, InstanceId, InstanceState, Interconnect, SiteKind, SiteName};
 
 use crate::command::Endpoint;
 use crate::event::{Intended, Placed, PlacedParts};
@@ -22,16 +22,23 @@ pub(super) fn place(turn: &mut Turn<'_>, decisions: Vec<Decision>, endpoint: &En
 
 /// None where the decision no longer holds; nothing changed then.
 fn place_one(turn: &mut Turn<'_>, decision: Decision, endpoint: &Endpoint) -> Option<()> {
-    let job = turn.state.jobs.get(&decision.job).filter(|job| !job.cancel_requested)?;
+    let job = turn.state.jobs.get(&decision.job)?;
+    if job.cancel_requested || job.held.is_some() {
+        return None;
+    }
     if !job.queued.contains(decision.task) || decision.hold_micros < 0 {
         return None;
     }
     let number = job.tries.get(&decision.task).map_or(0, |tries| tries.made) + 1;
     let (nodes, group, user) = (job.spec.nodes as usize, job.spec.group.clone(), job.user.clone());
+    let one_domain = nodes > 1 && job.spec.placement.interconnect == Interconnect::SameDomain;
     turn.state.book.can_hold(&group, decision.hold_micros).ok()?;
     match decision.target {
         Target::Nodes { parts } => {
             let (site, kind) = check_nodes(turn, &parts, nodes, &group)?;
+            if one_domain {
+                check_domain(turn, &parts)?;
+            }
             let cloud = turn.state.sites.get(&site)?.cloud.clone();
             let attempt = AttemptId::generate(turn.ids);
             turn.emit(Event::AttemptPlaced(Box::new(Placed {
@@ -53,6 +60,9 @@ fn place_one(turn: &mut Turn<'_>, decision: Decision, endpoint: &Endpoint) -> Op
             let mut offers = offers.filter(|offer| offer.cloud == cloud && offer.site == site);
             let offer =
                 offers.find(|offer| offer.instance_type == instance_type && offer.price == price)?.clone();
+            if one_domain {
+                offer.capacity.domain()?;
+            }
             let attempt = AttemptId::generate(turn.ids);
             let instances: Vec<InstanceId> = (0..nodes).map(|_| InstanceId::generate(turn.ids)).collect();
             turn.emit(Event::AttemptPlaced(Box::new(Placed {
@@ -118,4 +128,12 @@ fn check_nodes(
         node.free()?.take(&part.allocation).ok()?;
     }
     Some((first.site.clone(), turn.state.sites.get(&first.site)?.kind))
+}
+
+/// All nodes are of one interconnect domain.
+fn check_domain(turn: &Turn<'_>, parts: &[PartPlacement]) -> Option<()> {
+    let domain_of =
+        |part: &PartPlacement| turn.state.nodes.get(&part.node)?.inventory.as_ref()?.capacity.domain();
+    let first = domain_of(parts.first()?)?;
+    parts.iter().all(|part| domain_of(part) == Some(first)).then_some(())
 }

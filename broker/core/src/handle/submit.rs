@@ -1,9 +1,9 @@
 //! Jobs come in, and are cancelled.
 
-use spillway_policies::{Unsatisfiable, cheapest_hold, could_ever_run};
-use spillway_types::{AttemptId, JobId, JobSpec, UserName};
+use spillway_policies::Unsatisfiable;
+use spillway_types::{AttemptId, DurationMs, JobId, JobSpec, UserName};
 
-use super::outcome;
+use super::{outcome, queue};
 use crate::entity::StopCause;
 use crate::federation::Turn;
 use crate::{Event, Refusal, Reply};
@@ -31,11 +31,26 @@ pub(super) fn submit(
         }
         return Err(Refusal::KeyReused { key: key.clone(), job: known.job });
     }
+    check_deadline(turn, &spec)?;
     check_sites(turn, &spec)?;
     check_possible(turn, &spec)?;
     let job = JobId::generate(turn.ids);
     turn.emit(Event::JobSubmitted { job, spec, user: user.clone(), key });
     Ok(Reply::Job(job))
+}
+
+/// Refuses what would be late even if it started now.
+fn check_deadline(turn: &Turn<'_>, spec: &JobSpec) -> Result<(), Refusal> {
+    let Some(deadline) = spec.deadline else { return Ok(()) };
+    let soonest = turn.now.plus(spec.expected.unwrap_or(DurationMs(1)));
+    if soonest <= deadline.instant(turn.now) {
+        return Ok(());
+    }
+    let problem = match spec.expected {
+        Some(expected) => format!("cannot be met: the job is expected to run {expected}; give it more time"),
+        None => "is over already; give a time to come".to_owned(),
+    };
+    Err(Refusal::Invalid { field: "deadline", value: deadline.to_string(), problem })
 }
 
 fn check_sites(turn: &Turn<'_>, spec: &JobSpec) -> Result<(), Refusal> {
@@ -58,16 +73,19 @@ fn check_possible(turn: &mut Turn<'_>, spec: &JobSpec) -> Result<(), Refusal> {
     if spec.resources.gpus.is_none() && !limited {
         return Ok(());
     }
-    let queued = crate::snapshot::queued(JobId::from_uuid(uuid::Uuid::nil()), spec, turn.now);
-    let known = turn.known.snapshot(turn.state, turn.offers, turn.now);
+    let queued = crate::snapshot::queued(turn.state, JobId::from_uuid(uuid::Uuid::nil()), spec, turn.now);
+    if !limited && turn.known.could_launch(turn.offers, &queued) {
+        return Ok(());
+    }
+    let known = turn.known.places(turn.state, turn.offers, turn.now);
     if let Some(gpus) = &spec.resources.gpus {
-        could_ever_run(known, &queued).map_err(|why: Unsatisfiable| Refusal::Unsatisfiable {
+        known.could_ever_run(&queued).map_err(|why: Unsatisfiable| Refusal::Unsatisfiable {
             field: "resources.gpus",
             value: gpus.to_string(),
             problem: why.to_string(),
         })?;
     }
-    let Some(hold) = cheapest_hold(known, &queued) else { return Ok(()) };
+    let Some(hold) = known.cheapest_hold(&queued) else { return Ok(()) };
     match turn.state.book.can_hold(&spec.group, hold) {
         Err(refusal) if refusal.kind == spillway_ledger::RefusalKind::NeverFits => Err(refusal.into()),
         Ok(()) | Err(_) => Ok(()),
@@ -75,15 +93,7 @@ fn check_possible(turn: &mut Turn<'_>, spec: &JobSpec) -> Result<(), Refusal> {
 }
 
 pub(super) fn cancel(turn: &mut Turn<'_>, id: JobId, user: &UserName) -> Result<Reply, Refusal> {
-    let not_found = || Refusal::NotFound { kind: "job", id: id.to_string() };
-    let job = turn.state.jobs.get(&id).ok_or_else(not_found)?;
-    let who = turn.state.users.get(user).ok_or_else(not_found)?;
-    if !turn.state.may_see(who, &job.spec.group) {
-        return Err(not_found());
-    }
-    if job.is_final() {
-        return Err(Refusal::AlreadyEnded { job: id, state: job.rolled_up() });
-    }
+    let (job, _) = queue::find(turn, id, user)?;
     let attempts: Vec<AttemptId> =
         job.active.values().filter_map(spillway_types::TaskState::attempt).collect();
     if !job.cancel_requested {

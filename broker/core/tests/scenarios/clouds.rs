@@ -262,7 +262,7 @@ fn a_gang_waits_for_all_its_instances_and_nobody_else_gets_those_that_are_there(
     scene.world.boot(first).unwrap();
     scene.check();
     assert_eq!(scene.stands(id), "provisioning");
-    let (rival, other) = (scene.submit(&job("H100:8")), scene.submit(&job("H100:1")));
+    let (rival, other) = (scene.submit(&job("H100:8")), scene.submit(&job("H100:8")));
     scene.world.place().unwrap();
     scene.check();
     assert_eq!(

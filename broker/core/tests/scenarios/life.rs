@@ -241,7 +241,7 @@ fn a_task_that_fails_does_not_stop_the_others() {
 fn a_state_survives_being_written_down() {
     let mut scene = Scene::new();
     scene.node("H100:8");
-    scene.offer("H100:8", 20);
+    scene.offer("H100:8", 10);
     scene.start(&job("H100:8"));
     scene.start(&job("H100:8"));
     scene.contact();

@@ -6,6 +6,7 @@ mod faults;
 mod gangs;
 mod life;
 mod nodes;
+mod queue;
 mod rules;
 #[cfg(test)]
 mod words;

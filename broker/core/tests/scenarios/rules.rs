@@ -245,3 +245,24 @@ fn declaring_the_same_again_changes_nothing() {
     let unknown = Command::IssueToken { user: name("nobody"), hash: "i".to_owned() };
     assert!(matches!(scene.refused(unknown), Refusal::NotFound { kind: "user", .. }));
 }
+
+#[test]
+fn what_only_a_cloud_could_run_is_refused_once_that_cloud_is_gone() {
+    let mut scene = Scene::new();
+    scene.offer("H100:8", 80);
+    scene.submit(&job("H100:8"));
+    scene.submit(&job("H100:8"));
+    scene.world.set_offers(vec![]);
+    let refusal = scene.refused(Scene::submission(&job("H100:8")));
+    assert!(matches!(&refusal, Refusal::Unsatisfiable { value, .. } if value == "H100:8"), "{refusal}");
+}
+
+#[test]
+fn a_budget_is_asked_also_where_a_cloud_would_run_the_job() {
+    let mut scene = Scene::new();
+    scene.offer("H100:8", 80);
+    scene.submit(&job("H100:8"));
+    scene.group("org", None, Some(DOLLAR));
+    let refusal = scene.refused(Scene::submission(&job("H100:8")));
+    assert!(matches!(&refusal, Refusal::Budget(_)), "{refusal}");
+}

@@ -59,6 +59,8 @@ pub(crate) fn job(gpus: &str) -> JobSpec {
         array: None,
         time_limit: DurationMs(2 * HOUR),
         expected: Some(DurationMs(HOUR)),
+        deadline: None,
+        class: None,
         placement: Placement::default(),
         checkpoint: Checkpoint::default(),
         retry: RetryPolicy::default(),

@@ -98,6 +98,10 @@ impl From<Refusal> for Failure {
                     .hint("use a new key for each job; repeat a key only with the same job")
             }
             Refusal::AlreadyEnded { job, state } => ended_already(&job, state),
+            Refusal::NotWaiting { .. } => {
+                conflict(refusal.to_string()).hint("`spillway cancel` ends what is at work")
+            }
+            Refusal::NotPreemptible { .. } => conflict(refusal.to_string()),
             Refusal::JoinToken(why) => ApiError::new(ErrorCode::Forbidden, why.to_string()),
             Refusal::StaleEpoch { .. } | Refusal::SpoolGap { .. } | Refusal::Illegal(_) => {
                 conflict(refusal.to_string())

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use spillway_api::v1::{
-    AttemptNode, AttemptView, CandidateView, ExplanationView, JobState, JobSummary, TaskCounts, TaskView,
+    AttemptNode, AttemptView, CandidateView, ExplanationView, HeldView, JobState, JobSummary, TaskCounts,
+    TaskView,
 };
 use spillway_core::State;
-use spillway_core::entity::{Attempt, Instance, Job, Part, PartState, StopCause};
+use spillway_core::entity::{Attempt, HeldBy, Instance, Job, Part, PartState, StopCause};
 use spillway_policies::{Candidate, Explanation};
 use spillway_types::{
     HourlyRate, JobId, JobSpec, Money, PartEnd, Reason, SiteName, TaskState, UnixMs, UserName,
@@ -40,6 +41,8 @@ pub(super) fn summary(job: &Job, view: &View<'_>, mode: &Mode) -> JobSummary {
         user: job.user.clone(),
         state: tasks.state(),
         reason: reason(job, view.explanations.get(&job.id), mode),
+        held: job.held.as_ref().map(held),
+        top: job.standing.scope(),
         tasks,
         submitted: job.submitted,
         started: job.started,
@@ -59,6 +62,8 @@ pub(super) fn draft(spec: &JobSpec, user: UserName, at: UnixMs) -> JobSummary {
         user,
         state: JobState::Queued,
         reason: Some(Reason::Planning),
+        held: None,
+        top: None,
         tasks,
         submitted: at,
         started: None,
@@ -73,10 +78,17 @@ fn reason(job: &Job, seen: Option<&Explanation>, mode: &Mode) -> Option<Reason> 
     if job.queued.is_empty() {
         return None;
     }
+    if job.held.is_some() {
+        return Some(Reason::Held);
+    }
     if !mode.acts() {
         return Some(Reason::Recovery);
     }
     Some(seen.and_then(|seen| seen.reason).unwrap_or(job.reason))
+}
+
+fn held(by: &HeldBy) -> HeldView {
+    HeldView { by: by.user.clone(), role: by.role, since: by.since }
 }
 
 /// The sites of the attempts that are being made.
@@ -91,6 +103,20 @@ pub(super) fn last_sites(attempts: &[Attempt]) -> Vec<SiteName> {
     let mut tasks = BTreeSet::new();
     let newest = attempts.iter().filter(|attempt| tasks.insert(attempt.task));
     newest.map(|attempt| attempt.site.clone()).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// What the planner saw of a job that was submitted. Of one that is held it was seen before that.
+pub(super) fn explanation_of(job: &Job, seen: Option<&Explanation>) -> Option<ExplanationView> {
+    if job.held.is_none() {
+        return seen.map(explanation);
+    }
+    Some(ExplanationView {
+        reason: Some(Reason::Held),
+        way_out: Some(Reason::Held.way_out().to_owned()),
+        planned_start: None,
+        position: None,
+        candidates: seen.map(|seen| seen.candidates.iter().map(candidate).collect()).unwrap_or_default(),
+    })
 }
 
 /// What the planner saw.
@@ -171,6 +197,10 @@ fn end(attempt: &Attempt) -> Option<String> {
     match attempt.stop {
         Some(StopCause::Cancelled) => return Some("cancelled".to_owned()),
         Some(StopCause::Preempted) => return Some("its machine was taken away".to_owned()),
+        Some(StopCause::Displaced) => {
+            let because = attempt.displaced_because.as_deref().unwrap_or("another job needs its place");
+            return Some(format!("pre-empted: {because}"));
+        }
         Some(StopCause::NoInstance) => return Some("no instance could be had".to_owned()),
         Some(StopCause::GangBroken) | None => {}
     }

@@ -1,4 +1,4 @@
-//! Submitting, listing, showing and cancelling jobs.
+//! Submitting, listing, showing, cancelling and re-ordering jobs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -238,7 +238,8 @@ async fn view(api: &Api, job: Job) -> Result<JobView, Failure> {
         JobView {
             attempts: shown.collect(),
             failure: job.first_failure.clone(),
-            explanation: view.explanations.get(&job.id).map(job_views::explanation),
+            estimate: (!job.is_final()).then(|| view.federation.state().history.estimate(&job.spec)),
+            explanation: job_views::explanation_of(&job, view.explanations.get(&job.id)),
             spec: job.spec,
             summary,
         }
@@ -274,17 +275,54 @@ pub(super) async fn cancel(
     Segment(id): Segment<JobId>,
 ) -> Result<Json<JobSummary>, Failure> {
     let command = Command::Cancel { job: id, user: who.name.clone() };
+    change(&api, &who, id, command).await
+}
+
+pub(super) async fn hold(
+    State(api): State<Shared>,
+    Caller(who): Caller,
+    Segment(id): Segment<JobId>,
+) -> Result<Json<JobSummary>, Failure> {
+    let command = Command::Hold { job: id, user: who.name.clone() };
+    change(&api, &who, id, command).await
+}
+
+pub(super) async fn release(
+    State(api): State<Shared>,
+    Caller(who): Caller,
+    Segment(id): Segment<JobId>,
+) -> Result<Json<JobSummary>, Failure> {
+    let command = Command::Release { job: id, user: who.name.clone() };
+    change(&api, &who, id, command).await
+}
+
+pub(super) async fn top(
+    State(api): State<Shared>,
+    Caller(who): Caller,
+    Segment(id): Segment<JobId>,
+) -> Result<Json<JobSummary>, Failure> {
+    let command = Command::Top { job: id, user: who.name.clone() };
+    change(&api, &who, id, command).await
+}
+
+/// Gives a command about the job, and answers with what it is now.
+async fn change(
+    api: &Shared,
+    who: &Arc<Who>,
+    id: JobId,
+    command: Command,
+) -> Result<Json<JobSummary>, Failure> {
     match api.app.engine.command(command).await {
         Ok(_) => {}
         Err(EngineError::Refused(Refusal::NotFound { .. })) => {
             // It may have ended and left memory; to strangers it still does not exist.
-            let job = find(&api, &who, id).await?;
+            let job = find(api, who, id).await?;
             return Err(Failure(ended_already(&id, job.rolled_up())));
         }
         Err(error) => return Err(error.into()),
     }
-    let job = find(&api, &who, id).await?;
-    let summary = summaries(&api, vec![job]).await?.pop();
+    let job = find(api, who, id).await?;
+    let summary = summaries(api, vec![job]).await?.pop();
     summary.map(Json).ok_or_else(|| no_job(id))
 }
 

@@ -50,7 +50,7 @@ fn question(view: &View<'_>, who: &Arc<Who>, spec: &JobSpec) -> Result<Question,
         return Err(Refusal::Invalid { field: "group", value: spec.group.to_string(), problem }.into());
     }
     let snapshot = snapshot::take(state, view.federation.offers(), view.policy, view.now);
-    let job = snapshot::queued(JobId::from_uuid(Uuid::nil()), spec, view.now);
+    let job = snapshot::queued(state, JobId::from_uuid(Uuid::nil()), spec, view.now);
     Ok(Box::new((snapshot, job)))
 }
 

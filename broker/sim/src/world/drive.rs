@@ -11,7 +11,7 @@ use spillway_types::{
     PoolName, UserName,
 };
 
-use super::World;
+use super::{Keep, World};
 use crate::node::Order;
 use crate::{Answer, FakeNode, Link, Machine};
 
@@ -135,9 +135,21 @@ impl World {
         let orders: Vec<Order> = wanted.iter().map(order).collect();
         let listed: BTreeSet<AttemptId> = wanted.iter().map(|part| part.attempt.id).collect();
         let Some(node) = self.nodes.get_mut(&id).filter(|node| node.link != Link::Down) else { return };
-        self.extended.extend(listed.iter().map(|attempt| ((*attempt, id), self.now)));
+        if self.keep == Keep::Everything {
+            self.extended.extend(listed.iter().map(|attempt| ((*attempt, id), self.now)));
+        }
         node.renew(&listed, self.now);
         node.obey(&orders, self.now);
+        if self.keep == Keep::News {
+            node.forget_acknowledged();
+        }
+    }
+
+    /// Programs of a connected node whose time has come end. Its leases were extended all the while.
+    pub(crate) fn finish(&mut self, id: NodeId) {
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.finish(self.now);
+        }
     }
 
     /// A connected node reports what is not acknowledged.

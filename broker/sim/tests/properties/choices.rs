@@ -33,7 +33,7 @@ pub(crate) const BOOT: DurationMs = DurationMs::from_secs(60);
 impl Case {
     /// Carries out one choice: what, and two numbers that say which and how.
     pub(crate) fn choose(&mut self, (what, which, how): (u8, u32, u32)) {
-        match what % 40 {
+        match what % 44 {
             0..=3 => self.submit(which, how),
             4..=8 => self.place(which),
             9..=13 => self.contact_all(),
@@ -56,7 +56,9 @@ impl Case {
             36 => self.replay(which, how),
             37 => self.lie(which, how),
             38 => self.restart_broker(which),
-            _ => self.enrol_again(which),
+            39 => self.enrol_again(which),
+            40 | 41 => self.arrange(which, how),
+            _ => self.preempt(which),
         }
     }
 
@@ -81,6 +83,8 @@ impl Case {
             array,
             time_limit: DurationMs::from_secs(600),
             expected: bit(4).then_some(DurationMs::from_secs(300)),
+            deadline: None,
+            class: None,
             placement: Placement { max_wait: bit(5).then_some(DurationMs(0)), ..Placement::default() },
             checkpoint: Checkpoint {
                 grace: DurationMs::from_secs(u64::from(how >> 6 & 7)),
@@ -159,6 +163,24 @@ impl Case {
         let Some(job) = Self::pick(&self.jobs.clone(), which) else { return };
         let user = name(Self::pick(&["ada", "bob", "root"], which).unwrap_or("root"));
         self.give(Command::Cancel { job, user });
+    }
+
+    /// Somebody holds a job, releases it, or puts it on top.
+    fn arrange(&mut self, which: u32, how: u32) {
+        let Some(job) = Self::pick(&self.jobs.clone(), which) else { return };
+        let user = name(Self::pick(&["ada", "bob", "root"], how).unwrap_or("root"));
+        self.give(match how / 3 % 4 {
+            0 => Command::Hold { job, user },
+            1 | 2 => Command::Release { job, user },
+            _ => Command::Top { job, user },
+        });
+    }
+
+    fn preempt(&mut self, which: u32) {
+        let all: Vec<AttemptId> = self.world.state().attempts.keys().copied().collect();
+        if let Some(attempt) = Self::pick(&all, which) {
+            self.give(Command::Preempt { attempt, because: "a choice".to_owned() });
+        }
     }
 
     fn news(&mut self, which: u32, how: u32) {

@@ -36,7 +36,7 @@ impl Case {
         wrong
     }
 
-    /// Limits are lifted, doors are opened, two sound machines of each kind join.
+    /// Limits are lifted, holds are released, doors are opened, two sound machines of each kind join.
     fn heal(&mut self) {
         for (name_, parent) in [("org", None), ("lab", Some("org")), ("ops", Some("org"))] {
             self.give(group(name_, parent, None));
@@ -45,6 +45,9 @@ impl Case {
             let mut pool = self.world.state().pools[&name(pool)].clone();
             pool.groups = None;
             self.give(Command::DeclarePool(pool));
+        }
+        for job in self.jobs.clone() {
+            self.give(Command::Release { job, user: name("root") });
         }
         self.set_offers(20, 100);
         for kind in [0, 0, 1, 1] {

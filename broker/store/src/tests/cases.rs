@@ -48,8 +48,9 @@ pub(super) async fn what_was_committed_is_loaded(database: &TestDatabase) {
         loaded.attempts.len(),
         loaded.submissions.len(),
         loaded.overshoot_micros.len(),
+        loaded.history.kinds(),
     ];
-    assert_eq!(kinds, [2, 2, 3, 1, 1, 2, 2, 1, 3, 2, 6, 1], "the day was not as busy as it should be");
+    assert_eq!(kinds, [2, 2, 3, 1, 1, 2, 2, 1, 3, 2, 6, 1, 2], "the day was not as busy as it should be");
     let meta = store.meta().await.unwrap();
     assert_eq!(meta, Meta { deployment: "test".into(), incarnation: 1, journal: loaded.journal });
 }
@@ -391,18 +392,34 @@ pub(super) async fn a_newer_or_other_schema_is_refused(database: &TestDatabase) 
     database.open().await.close().await.unwrap();
     let target = Target::parse(&database.url).unwrap();
     let mut connection = open::connect(&target).await.unwrap();
-    let changed = [(1, "initial", "CREATE TABLE other (id BIGINT)")];
+    let mut changed = migrate::MIGRATIONS;
+    changed[0].2 = "CREATE TABLE other (id BIGINT)";
     let error = migrate::run_these(&changed, &mut connection, &target).await.unwrap_err();
     assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
     // A fresh connection: a failed run keeps its lock.
     connection.close().await.unwrap();
     let mut connection = open::connect(&target).await.unwrap();
-    let first = include_str!("../../migrations/0001_initial.sql");
-    let newer = [(1, "initial", first), (2, "newer", "CREATE TABLE newer (id BIGINT)")];
+    let mut newer = migrate::MIGRATIONS.to_vec();
+    newer.push((99, "newer", "CREATE TABLE newer (id BIGINT)"));
     migrate::run_these(&newer, &mut connection, &target).await.unwrap();
     connection.close().await.unwrap();
     let error = Store::open(&database.url).await.unwrap_err();
-    assert!(matches!(error, StoreError::Newer { schema: 2, known: 1, .. }), "{error}");
+    assert!(matches!(error, StoreError::Newer { schema: 99, known: 2, .. }), "{error}");
+}
+
+pub(super) async fn an_older_schema_is_brought_up_to_date(database: &TestDatabase) {
+    let target = Target::parse(&database.url).unwrap();
+    let mut connection = open::connect(&target).await.unwrap();
+    let (first, _) = migrate::MIGRATIONS.split_first().unwrap();
+    migrate::run_these(&[*first], &mut connection, &target).await.unwrap();
+    let user = "INSERT INTO users VALUES ('eve', '{\"name\":\"eve\",\"role\":\"member\",\"groups\":[]}')";
+    connection.execute(user.into_sql_str(), vec![]).await.unwrap();
+    connection.close().await.unwrap();
+    let store = database.open().await;
+    let loaded = store.load().await.unwrap();
+    assert_eq!((loaded.users.len(), loaded.history.kinds()), (1, 0));
+    let world = World::busy_day(&store).await;
+    assert_eq!(store.load().await.unwrap().history, world.state().history);
 }
 
 pub(super) async fn a_damaged_row_is_named(database: &TestDatabase) {

@@ -72,6 +72,7 @@ suite! {
     reads_go_on_while_writing
     a_second_broker_is_refused
     a_newer_or_other_schema_is_refused
+    an_older_schema_is_brought_up_to_date
     a_damaged_row_is_named
     a_closed_store_says_so
 }

@@ -68,6 +68,8 @@ pub(super) fn spec(name: &str, group: &str) -> JobSpec {
         array: None,
         time_limit: DurationMs::from_secs(3600),
         expected: None,
+        deadline: None,
+        class: None,
         placement: Placement::default(),
         checkpoint: Checkpoint::default(),
         retry: RetryPolicy::default(),

@@ -23,7 +23,8 @@ pub struct Accelerator {
     /// Its MIG slices; empty where it is whole.
     #[serde(default)]
     pub mig: Vec<MigSlice>,
-    /// Which accelerators it reaches over NVLink: the same name, the same domain.
+    /// Which accelerators it reaches over the fast interconnect, on its node and on others: the same name, the
+    /// same domain.
     #[serde(default)]
     pub domain: Option<String>,
 }
@@ -48,6 +49,17 @@ pub struct NodeCapacity {
     pub memory_mib: u64,
 }
 
+impl NodeCapacity {
+    /// The interconnect domain that all its accelerators are in; none where they are in several, or where one of
+    /// them names none.
+    #[must_use]
+    pub fn domain(&self) -> Option<&str> {
+        let mut domains = self.accelerators.iter().map(|accelerator| accelerator.domain.as_deref());
+        let first = domains.next()??;
+        domains.all(|domain| domain == Some(first)).then_some(first)
+    }
+}
+
 /// Where an inventory comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -61,7 +73,7 @@ pub enum InventorySource {
 }
 
 /// What the agent of a node can do for a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct Capabilities {
     /// Runs programs as processes.
     #[serde(default)]
@@ -120,5 +132,32 @@ impl Allocation {
     pub fn blocks(&self) -> u64 {
         let shares: u64 = self.shares.iter().map(|share| u64::from(share.blocks)).sum();
         shares + self.mig.len() as u64 * u64::from(BLOCKS_PER_GPU)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_in_a_domain_with_all_its_accelerators_or_not_at_all() {
+        let node = |domains: &[Option<&str>]| NodeCapacity {
+            accelerators: (0..)
+                .zip(domains)
+                .map(|(index, domain)| Accelerator {
+                    index,
+                    uuid: format!("GPU-{index}"),
+                    model: "H100".parse().unwrap(),
+                    memory_mib: 81_559,
+                    mig: vec![],
+                    domain: domain.map(str::to_owned),
+                })
+                .collect(),
+            ..NodeCapacity::default()
+        };
+        assert_eq!(node(&[Some("a"), Some("a")]).domain(), Some("a"));
+        for none in [&[][..], &[None], &[Some("a"), None], &[None, Some("a")], &[Some("a"), Some("b")]] {
+            assert_eq!(node(none).domain(), None, "{none:?}");
+        }
     }
 }

@@ -30,6 +30,8 @@ pub(super) fn summary(name: &str, state: JobState) -> JobSummary {
         user: "mina".parse().expect("a name"),
         state,
         reason: None,
+        held: None,
+        top: None,
         tasks: TaskCounts::default(),
         submitted: BEGAN,
         started: None,
@@ -63,7 +65,7 @@ fn job(name: &str, state: JobState, site: &str, kind: SiteKind, cost_micros: i64
     };
     let spec = load::probe(1).into_spec(&JobDefaults::default()).expect("a job");
     let summary = JobSummary { cost: Money::usd_micros(cost_micros), ..summary(name, state) };
-    JobView { summary, spec, attempts: vec![attempt], failure: None, explanation: None }
+    JobView { summary, spec, attempts: vec![attempt], estimate: None, failure: None, explanation: None }
 }
 
 pub(super) fn site(name: &str) -> SiteView {

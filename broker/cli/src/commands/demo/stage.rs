@@ -52,7 +52,7 @@ catalogue = "clouds.toml"
 
 # For a demo: a job waits a few seconds for the machines here before it is worth the cloud's price.
 [policy]
-wait_per_gpu_hour_ms = 600000
+wait_hour_price = "15.00"
 min_wait = "3s"
 max_wait = "8s"
 

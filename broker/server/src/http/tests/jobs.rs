@@ -87,6 +87,70 @@ async fn jobs_of_other_groups_do_not_exist() {
 }
 
 #[tokio::test]
+async fn jobs_are_held_released_and_put_on_top() {
+    let world = World::start().await;
+    let (ada, eve, root) = (world.client("ada"), world.client("eve"), world.client("root"));
+    let first =
+        submit(&ada, "{run: x, deadline: 6h, class: urgent, resources: {gpus: A100:4}}", "a").await.id;
+    let second = submit(&ada, "{run: x, expected: 5m, resources: {gpus: A100:4}}", "b").await.id;
+    let repeated =
+        submit(&ada, "{run: x, deadline: 6h, class: urgent, resources: {gpus: A100:4}}", "a").await;
+    assert_eq!(repeated.id, first, "a length of time is the same when it is said again");
+    world.place().await;
+    let waiting =
+        if ada.job(first).await.unwrap().summary.state == JobState::Queued { first } else { second };
+    let running = if waiting == first { second } else { first };
+    let held = ada.hold(waiting).await.unwrap();
+    assert_eq!((held.state, held.reason, held.top), (JobState::Queued, Some(Reason::Held), None));
+    let by = held.held.unwrap();
+    assert_eq!((by.by.as_str(), by.role), ("ada", spillway_types::Role::Member));
+    let shown = ada.job(waiting).await.unwrap();
+    let explanation = shown.explanation.unwrap();
+    assert_eq!((explanation.reason, explanation.planned_start), (Some(Reason::Held), None));
+    assert!(explanation.way_out.unwrap().contains("spillway release"));
+    assert_eq!(ada.top(waiting).await.unwrap().top, Some(spillway_types::TopScope::Group));
+    assert_eq!(root.top(waiting).await.unwrap().top, Some(spillway_types::TopScope::All));
+    assert_eq!(root.hold(waiting).await.unwrap().held.unwrap().by.as_str(), "root");
+    let forbidden = refused(ada.release(waiting).await);
+    assert_eq!(forbidden.code, ErrorCode::Forbidden);
+    assert!(forbidden.message.contains("the admin root holds it"), "{}", forbidden.message);
+    let released = root.release(waiting).await.unwrap();
+    assert_eq!((released.held, released.reason == Some(Reason::Held)), (None, false));
+    for error in [
+        refused(ada.hold(running).await),
+        refused(ada.release(running).await),
+        refused(ada.top(running).await),
+    ] {
+        assert_eq!(error.code, ErrorCode::Conflict);
+        assert!(error.message.contains("only a job with tasks that wait"), "{}", error.message);
+        assert!(error.hint.is_some());
+    }
+    for error in [refused(eve.hold(waiting).await), refused(eve.top(waiting).await)] {
+        assert_eq!(error.code, ErrorCode::NotFound);
+    }
+    ada.cancel(waiting).await.unwrap();
+    assert!(refused(ada.top(waiting).await).message.contains("ended already: cancelled"));
+}
+
+#[tokio::test]
+async fn an_estimate_says_where_it_comes_from_and_a_deadline_must_lie_ahead() {
+    let world = World::start().await;
+    let ada = world.client("ada");
+    for (text, key, source) in [
+        ("{run: x, expected: 5m}", "a", spillway_types::EstimateSource::Expected),
+        ("run: x", "b", spillway_types::EstimateSource::Limit),
+    ] {
+        let id = submit(&ada, text, key).await.id;
+        assert_eq!(ada.job(id).await.unwrap().estimate.unwrap().source, source);
+        ada.cancel(id).await.unwrap();
+        assert_eq!(ada.job(id).await.unwrap().estimate, None, "what is over is not estimated");
+    }
+    let late = refused(ada.submit(&job("{run: x, deadline: 2020-01-01T00:00:00Z}"), "c").await);
+    assert_eq!((late.code, late.field.as_deref()), (ErrorCode::Invalid, Some("deadline")));
+    assert!(late.message.contains("is over already"), "{}", late.message);
+}
+
+#[tokio::test]
 async fn what_cannot_be_is_refused_with_the_way_out() {
     let world = World::start().await;
     let (ada, eve) = (world.client("ada"), world.client("eve"));

@@ -1,0 +1,295 @@
+//! The form of the file, and from it to a [`Description`].
+
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+use spillway_core::command::TickLimits;
+use spillway_core::entity::{Group, Pool, Site};
+use spillway_policies::CloudOffer;
+use spillway_types::resources::parse_memory_mib;
+use spillway_types::{
+    CloudName, DurationMs, GpuModel, GroupName, HourlyRate, InstanceType, Inventory, Money, PoolName,
+    SiteKind, SiteName, Tariff,
+};
+
+use super::{FederationError, MAX_GPUS_PER_NODE, MAX_NODES, Shape, capacity, inventory};
+use crate::Description;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    sites: Vec<SiteEntry>,
+    #[serde(default)]
+    clouds: Vec<CloudEntry>,
+    #[serde(default)]
+    groups: Vec<GroupEntry>,
+    warm: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SiteEntry {
+    name: SiteName,
+    #[serde(default = "on_prem")]
+    kind: SiteKind,
+    jurisdiction: Option<String>,
+    #[serde(default)]
+    pools: Vec<PoolEntry>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PoolEntry {
+    name: PoolName,
+    per_gpu: Option<String>,
+    per_cpu: Option<String>,
+    groups: Option<BTreeSet<GroupName>>,
+    #[serde(default)]
+    nodes: Vec<NodesEntry>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NodesEntry {
+    count: u32,
+    model: GpuModel,
+    gpus: u32,
+    gpu_memory: Option<String>,
+    cpus: Option<u32>,
+    memory: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CloudEntry {
+    name: CloudName,
+    site: SiteName,
+    jurisdiction: Option<String>,
+    #[serde(default)]
+    offers: Vec<OfferEntry>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfferEntry {
+    instance_type: InstanceType,
+    model: GpuModel,
+    gpus: u32,
+    gpu_memory: Option<String>,
+    cpus: Option<u32>,
+    memory: Option<String>,
+    price: String,
+    boot: Option<String>,
+    available: Option<u32>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GroupEntry {
+    name: GroupName,
+    parent: Option<GroupName>,
+    weight: Option<u32>,
+    priority: Option<i32>,
+    budget: Option<String>,
+}
+
+const fn on_prem() -> SiteKind {
+    SiteKind::OnPrem
+}
+
+/// Reads a federation file.
+///
+/// # Errors
+/// [`FederationError`] names the first place that is wrong.
+pub fn from_toml(text: &str) -> Result<Description, FederationError> {
+    let wrong =
+        |error: toml::de::Error| FederationError::new("the file", error.to_string().trim_end().to_owned());
+    let parsed = toml::Deserializer::parse(text).map_err(wrong)?;
+    let file: File = serde_path_to_error::deserialize(parsed).map_err(|error| {
+        let path = error.path().to_string();
+        let path = if path == "." { "the file".to_owned() } else { path };
+        FederationError::new(path, error.inner().to_string().trim_end().to_owned())
+    })?;
+    file.described()
+}
+
+/// Parses a text at a path with the type's own words.
+fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(path: &str, text: &str) -> Result<T, FederationError> {
+    text.parse().map_err(|error: T::Err| FederationError::new(path, error.to_string()))
+}
+
+impl File {
+    fn described(self) -> Result<Description, FederationError> {
+        let mut description = Description::default();
+        if self.sites.is_empty() && self.clouds.is_empty() {
+            let problem = "is missing: describe a place with [[sites]], or a cloud with [[clouds]]";
+            return Err(FederationError::new("sites", problem));
+        }
+        for (number, site) in self.sites.into_iter().enumerate() {
+            site.described(&format!("sites[{number}]"), &mut description)?;
+        }
+        for (number, cloud) in self.clouds.into_iter().enumerate() {
+            cloud.described(&format!("clouds[{number}]"), &mut description)?;
+        }
+        for (number, group) in self.groups.into_iter().enumerate() {
+            group.described(&format!("groups[{number}]"), &mut description)?;
+        }
+        let warm = self.warm.map(|text| parse::<DurationMs>("warm", &text)).transpose()?;
+        let limits = TickLimits::default();
+        description.limits = TickLimits { warm: warm.unwrap_or(limits.warm), ..limits };
+        Ok(description)
+    }
+}
+
+fn once<T: PartialEq + std::fmt::Display>(
+    path: &str,
+    name: &T,
+    mut others: impl Iterator<Item = T>,
+) -> Result<(), FederationError> {
+    let twice = || FederationError::new(format!("{path}.name"), format!("`{name}` is there twice"));
+    if others.any(|other| other == *name) { Err(twice()) } else { Ok(()) }
+}
+
+impl SiteEntry {
+    fn described(self, path: &str, into: &mut Description) -> Result<(), FederationError> {
+        once(path, &self.name, into.sites.iter().map(|site| site.name.clone()))?;
+        if self.kind == SiteKind::Cloud {
+            let problem = "`cloud` is for regions of clouds: describe them with [[clouds]]";
+            return Err(FederationError::new(format!("{path}.kind"), problem));
+        }
+        for (number, pool) in self.pools.into_iter().enumerate() {
+            pool.described(&format!("{path}.pools[{number}]"), &self.name, into)?;
+        }
+        let Self { name, kind, jurisdiction, .. } = self;
+        into.sites.push(Site { name, kind, jurisdiction, cloud: None });
+        Ok(())
+    }
+}
+
+impl PoolEntry {
+    fn described(self, path: &str, site: &SiteName, into: &mut Description) -> Result<(), FederationError> {
+        once(path, &self.name, into.pools.iter().map(|pool| pool.name.clone()))?;
+        let rate = |field: &str, text: Option<&String>| {
+            text.map_or(Ok(HourlyRate(0)), |text| parse(&format!("{path}.{field}"), text))
+        };
+        let tariff = Tariff {
+            per_gpu: rate("per_gpu", self.per_gpu.as_ref())?,
+            per_cpu: rate("per_cpu", self.per_cpu.as_ref())?,
+        };
+        for (number, nodes) in self.nodes.into_iter().enumerate() {
+            let path = format!("{path}.nodes[{number}]");
+            let left = MAX_NODES - u32::try_from(into.nodes.len()).unwrap_or(MAX_NODES);
+            if !(1..=left).contains(&nodes.count) {
+                let problem =
+                    format!("{} is not from 1 to {left}: {MAX_NODES} nodes in all are the most", nodes.count);
+                return Err(FederationError::new(format!("{path}.count"), problem));
+            }
+            let shape = shape(&path, &nodes)?;
+            let node = |number| -> (PoolName, Inventory) {
+                (self.name.clone(), inventory(format!("{}-{number}", self.name), capacity(&shape)))
+            };
+            let first = into.nodes.len();
+            into.nodes.extend((first..).take(nodes.count as usize).map(node));
+        }
+        into.pools.push(Pool { name: self.name, site: site.clone(), tariff, groups: self.groups });
+        Ok(())
+    }
+}
+
+fn memory(path: &str, text: Option<&String>, or: u64) -> Result<u64, FederationError> {
+    let wrong = |error: spillway_types::resources::MemoryError| FederationError::new(path, error.to_string());
+    text.map_or(Ok(or), |text| parse_memory_mib(text).map_err(wrong))
+}
+
+fn shape(path: &str, nodes: &NodesEntry) -> Result<Shape, FederationError> {
+    if nodes.gpus > MAX_GPUS_PER_NODE {
+        let problem = format!("{} is over {MAX_GPUS_PER_NODE}, the most that one node has", nodes.gpus);
+        return Err(FederationError::new(format!("{path}.gpus"), problem));
+    }
+    let usual = Shape::of(nodes.model.clone(), nodes.gpus);
+    let cpus = nodes.cpus.unwrap_or(usual.cpus);
+    if cpus > 100_000 {
+        let problem = format!("{cpus} is over 100000, the most that one node has");
+        return Err(FederationError::new(format!("{path}.cpus"), problem));
+    }
+    Ok(Shape {
+        cpus,
+        gpu_memory_mib: memory(
+            &format!("{path}.gpu_memory"),
+            nodes.gpu_memory.as_ref(),
+            usual.gpu_memory_mib,
+        )?,
+        memory_mib: memory(&format!("{path}.memory"), nodes.memory.as_ref(), usual.memory_mib)?,
+        ..usual
+    })
+}
+
+impl CloudEntry {
+    fn described(self, path: &str, into: &mut Description) -> Result<(), FederationError> {
+        let twice = into.sites.iter().any(|site| site.name == self.site);
+        if twice {
+            let problem = format!("`{}` is a site already: give every region one of its own", self.site);
+            return Err(FederationError::new(format!("{path}.site"), problem));
+        }
+        if self.offers.is_empty() {
+            let problem = "is missing: a cloud without [[clouds.offers]] launches nothing";
+            return Err(FederationError::new(format!("{path}.offers"), problem));
+        }
+        let name = parse(&format!("{path}.site"), self.site.as_str())?;
+        let cloud = Some(self.name.clone());
+        into.pools.push(Pool { name, site: self.site.clone(), tariff: Tariff::default(), groups: None });
+        let jurisdiction = self.jurisdiction.clone();
+        into.sites.push(Site { name: self.site.clone(), kind: SiteKind::Cloud, jurisdiction, cloud });
+        for (number, offer) in self.offers.iter().enumerate() {
+            into.offers.push(self.offer(&format!("{path}.offers[{number}]"), offer)?);
+        }
+        Ok(())
+    }
+
+    fn offer(&self, path: &str, offer: &OfferEntry) -> Result<CloudOffer, FederationError> {
+        let nodes = NodesEntry {
+            count: 1,
+            model: offer.model.clone(),
+            gpus: offer.gpus,
+            gpu_memory: offer.gpu_memory.clone(),
+            cpus: offer.cpus,
+            memory: offer.memory.clone(),
+        };
+        let boot = offer.boot.as_ref().map(|text| parse(&format!("{path}.boot"), text)).transpose()?;
+        Ok(CloudOffer {
+            cloud: self.name.clone(),
+            site: self.site.clone(),
+            jurisdiction: self.jurisdiction.clone(),
+            instance_type: offer.instance_type.clone(),
+            capacity: capacity(&shape(path, &nodes)?),
+            price: parse(&format!("{path}.price"), &offer.price)?,
+            boot: boot.unwrap_or(DurationMs(0)),
+            available: offer.available.unwrap_or(u32::MAX),
+        })
+    }
+}
+
+impl GroupEntry {
+    fn described(self, path: &str, into: &mut Description) -> Result<(), FederationError> {
+        once(path, &self.name, into.groups.iter().map(|group| group.name.clone()))?;
+        if let Some(parent) =
+            self.parent.as_ref().filter(|parent| !into.groups.iter().any(|g| g.name == **parent))
+        {
+            let problem = format!("`{parent}` is not a group above this one: list parents first");
+            return Err(FederationError::new(format!("{path}.parent"), problem));
+        }
+        if self.weight == Some(0) {
+            return Err(FederationError::new(format!("{path}.weight"), "0 is no weight: write at least 1"));
+        }
+        let budget = self.budget.map(|text| parse::<Money>(&format!("{path}.budget"), &text)).transpose()?;
+        into.groups.push(Group {
+            name: self.name,
+            parent: self.parent,
+            weight: self.weight.unwrap_or(1),
+            priority: self.priority.unwrap_or(0),
+            budget_micros: budget.map(|money| money.micros),
+        });
+        Ok(())
+    }
+}

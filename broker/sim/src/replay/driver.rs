@@ -1,0 +1,418 @@
+//! From one event to the next.
+//!
+//! The world says after each command which rows it has changed; [`Driver::follow`] does what follows from these
+//! until nothing changes any more, and puts what takes time onto the heap. Entries of the heap may be stale: each
+//! is checked when its time has come.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::ops::ControlFlow;
+
+use spillway_core::command::{InstanceNews, TickLimits};
+use spillway_core::{Command, Key, Refusal, Reply};
+use spillway_policies::{Decision, Target};
+use spillway_types::{
+    AttemptId, AttemptState, CloudName, DurationMs, InstanceId, InstanceState, InstanceType, JobId, NodeId,
+    PartEnd, SiteName, UnixMs,
+};
+
+use super::tally::Tally;
+use super::{Progress, Replay, ReplayError, TraceJob, spec};
+use crate::simulation::{Opened, simulator};
+use crate::world::Keep;
+use crate::{Answer, Description, Program, Random, Scheduler, Seen, World};
+
+/// When a job is looked at again whose launch has found no capacity.
+const RETRY: DurationMs = DurationMs::from_secs(30);
+/// How often a scheduler is asked in a row where nothing but its own wish to be asked is left to happen.
+const MAX_IDLE_WAKES: u32 = 10_000;
+/// How many instants lie between two words to whoever watches.
+const WATCH_EVERY: u64 = 256;
+
+/// What is to happen at a later time. At one instant, ends come first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    /// A program on this node ends.
+    End(NodeId),
+    /// A machine has booted.
+    Boot(InstanceId),
+    /// An instance was idle for long enough.
+    Idle(InstanceId),
+    /// An instance has booted for too long.
+    Late(InstanceId),
+    /// The scheduler is to be asked.
+    Ask,
+}
+
+#[derive(Debug)]
+pub(super) struct Driver<'a> {
+    world: World,
+    jobs: &'a [TraceJob],
+    scheduler: Box<dyn Scheduler>,
+    random: Random,
+    limits: TickLimits,
+    full_per_mille: u64,
+    gpus_per_node: u32,
+    boots: BTreeMap<(CloudName, SiteName, InstanceType), DurationMs>,
+    /// Indexes of the jobs by arrival, and how many have come in.
+    arrivals: Vec<usize>,
+    arrived: usize,
+    due: BinaryHeap<Reverse<(UnixMs, Due)>>,
+    /// When the next program on each node ends, as it stands on the heap.
+    ends: BTreeMap<NodeId, UnixMs>,
+    /// Jobs that are not over.
+    alive: BTreeMap<JobId, usize>,
+    queued: BTreeSet<usize>,
+    done: usize,
+    touched: BTreeSet<Key>,
+    ask: bool,
+    wake: Option<UnixMs>,
+    idle_wakes: u32,
+    tally: Tally,
+}
+
+impl<'a> Driver<'a> {
+    pub(super) fn new(
+        description: Description,
+        jobs: &'a [TraceJob],
+        scheduler: Box<dyn Scheduler>,
+        seed: u64,
+    ) -> Result<Self, ReplayError> {
+        if let Some(job) = jobs.iter().find(|job| job.gpus == 0) {
+            return Err(ReplayError::NoGpus { job: job.id.clone() });
+        }
+        let gpus_per_node = gpus_per_node(&description);
+        let (limits, full_per_mille) = (description.limits, description.full_per_mille);
+        let opened = Opened::new(seed, description, Keep::News).map_err(ReplayError::Description)?;
+        let Opened { world, nodes } = opened;
+        let offers = world.federation().offers().iter();
+        let boots = offers
+            .map(|offer| ((offer.cloud.clone(), offer.site.clone(), offer.instance_type.clone()), offer.boot))
+            .collect();
+        let mut arrivals: Vec<usize> = (0..jobs.len()).collect();
+        arrivals.sort_by_key(|job| jobs[*job].arrival);
+        let last = arrivals.last().map(|job| jobs[*job].arrival).unwrap_or_default();
+        let tally = Tally::new(jobs.len(), last, nodes.into_iter().zip(0..).collect());
+        Ok(Self {
+            world,
+            jobs,
+            scheduler,
+            random: Random::new(seed),
+            limits,
+            full_per_mille,
+            gpus_per_node,
+            boots,
+            arrivals,
+            arrived: 0,
+            due: BinaryHeap::new(),
+            ends: BTreeMap::new(),
+            alive: BTreeMap::new(),
+            queued: BTreeSet::new(),
+            done: 0,
+            touched: BTreeSet::new(),
+            ask: false,
+            wake: None,
+            idle_wakes: 0,
+            tally,
+        })
+    }
+
+    pub(super) fn run(
+        mut self,
+        watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Replay, ReplayError> {
+        self.follow()?;
+        for instant in 0_u64.. {
+            self.happen()?;
+            self.arrive()?;
+            if self.ask || self.wake.is_some_and(|at| at <= self.world.now()) {
+                self.decide()?;
+            }
+            self.tally.sample(self.elapsed(), self.queued.len());
+            if instant % WATCH_EVERY == 0 {
+                self.tell(watch)?;
+            }
+            let Some(next) = self.next()? else { break };
+            self.world.jump(next);
+        }
+        self.tell(watch)?;
+        let at = self.elapsed();
+        Ok(self.tally.into_replay(at, self.world.federation().violations()))
+    }
+
+    fn elapsed(&self) -> DurationMs {
+        self.world.now().since(World::BEGIN)
+    }
+
+    fn tell(&self, watch: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<(), ReplayError> {
+        let (done, total) = (self.done, self.jobs.len());
+        match watch(Progress { done, total, at: self.elapsed() }) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(ReplayError::Stopped { done, total }),
+        }
+    }
+
+    /// When something happens next; none where everything is over.
+    fn next(&mut self) -> Result<Option<UnixMs>, ReplayError> {
+        let come = self.arrived == self.arrivals.len();
+        if come && self.alive.is_empty() && self.world.state().instances.is_empty() {
+            return Ok(None);
+        }
+        let due = self.due.peek().map(|Reverse((at, _))| *at);
+        let arrival = self.arrivals.get(self.arrived).map(|job| World::BEGIN.plus(self.jobs[*job].arrival));
+        let events = due.into_iter().chain(arrival).min();
+        self.idle_wakes = if events.is_some() { 0 } else { self.idle_wakes + 1 };
+        let wake = self.wake.filter(|_| self.idle_wakes <= MAX_IDLE_WAKES);
+        let next = events.into_iter().chain(wake).min();
+        if next.is_none() {
+            let first = self.queued.first().or(self.alive.values().next());
+            return Err(ReplayError::Stalled {
+                left: self.alive.len(),
+                first: first.map(|job| self.jobs[*job].id.clone()).unwrap_or_default(),
+                at: self.world.now(),
+            });
+        }
+        Ok(next)
+    }
+
+    /// Everything whose time has come happens, and what follows from it.
+    fn happen(&mut self) -> Result<(), ReplayError> {
+        while let Some(Reverse((at, due))) = self.due.peek().copied() {
+            if at > self.world.now() {
+                break;
+            }
+            self.due.pop();
+            match due {
+                Due::End(node) => self.end(node).map_err(ReplayError::Defect)?,
+                Due::Boot(instance) => self.boot(instance).map_err(ReplayError::Defect)?,
+                Due::Idle(instance) => self.end_idle(instance).map_err(ReplayError::Defect)?,
+                Due::Late(instance) => self.give_up_late(instance).map_err(ReplayError::Defect)?,
+                Due::Ask => self.ask = true,
+            }
+            self.follow()?;
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, node: NodeId) -> Result<(), Refusal> {
+        self.ends.remove(&node);
+        self.world.finish(node);
+        self.world.deliver(node)?;
+        self.contact(node)
+    }
+
+    /// A node hears what it should do, does it and reports.
+    fn contact(&mut self, node: NodeId) -> Result<(), Refusal> {
+        self.world.instruct(node);
+        self.world.deliver(node)?;
+        let end = self.world.nodes().get(&node).and_then(crate::FakeNode::next_end);
+        if let Some(end) = end
+            && self.ends.get(&node) != Some(&end)
+        {
+            self.ends.insert(node, end);
+            self.due.push(Reverse((end, Due::End(node))));
+        }
+        Ok(())
+    }
+
+    fn boot(&mut self, id: InstanceId) -> Result<(), Refusal> {
+        let waits = self.world.machines().get(&id).is_some_and(|machine| machine.node.is_none());
+        let wanted = self.world.state().instances.get(&id).map(|instance| instance.state);
+        if waits && wanted == Some(InstanceState::Booting) {
+            self.world.boot(id)?;
+        }
+        Ok(())
+    }
+
+    /// Ends an instance that was idle for as long as it is kept warm: what a tick does too, which looks at all.
+    fn end_idle(&mut self, id: InstanceId) -> Result<(), Refusal> {
+        let now = self.world.now();
+        let Some(instance) = self.world.state().instances.get(&id) else { return Ok(()) };
+        let empty = matches!(instance.state, InstanceState::Ready | InstanceState::Draining);
+        if empty && instance.idle_since.is_some_and(|since| now.since(since) >= self.limits.warm) {
+            let what = InstanceNews::Terminate;
+            self.world.command(Command::StepInstance { instance: id, what })?;
+        }
+        Ok(())
+    }
+
+    fn give_up_late(&mut self, id: InstanceId) -> Result<(), Refusal> {
+        let late = self.world.state().instances.get(&id).is_some_and(|instance| match instance.state {
+            InstanceState::Intended
+            | InstanceState::Launching
+            | InstanceState::Booting
+            | InstanceState::Unknown => true,
+            InstanceState::Ready
+            | InstanceState::Draining
+            | InstanceState::Terminating
+            | InstanceState::Gone => false,
+        });
+        if late { self.world.tick(self.limits) } else { Ok(()) }
+    }
+
+    fn arrive(&mut self) -> Result<(), ReplayError> {
+        let elapsed = self.elapsed();
+        while let Some(index) = self.arrivals.get(self.arrived).copied() {
+            let job = &self.jobs[index];
+            if job.arrival > elapsed {
+                break;
+            }
+            self.arrived += 1;
+            let spec = Box::new(spec(job, self.gpus_per_node));
+            let submitted = self.world.command(Command::Submit { spec, user: simulator(), key: None });
+            let id = match submitted {
+                Ok(Reply::Job(id)) => id,
+                Ok(_) => continue,
+                Err(source) => return Err(ReplayError::Job { job: job.id.clone(), source }),
+            };
+            self.world.set_program(id, Program { runs: job.runtime, end: PartEnd::Exited { code: 0 } });
+            self.alive.insert(id, index);
+            self.ask = true;
+        }
+        self.follow()
+    }
+
+    /// Asks the scheduler, and does what it says.
+    fn decide(&mut self) -> Result<(), ReplayError> {
+        self.ask = false;
+        let touched = std::mem::take(&mut self.touched);
+        let seen = Seen {
+            state: self.world.state(),
+            offers: self.world.federation().offers(),
+            touched: &touched,
+            now: self.world.now(),
+        };
+        let decisions = self.scheduler.decide(&seen);
+        let soonest = self.world.now().plus(DurationMs(1));
+        self.wake = self.scheduler.wake_at().map(|at| at.max(soonest));
+        if decisions.is_empty() {
+            return Ok(());
+        }
+        let named: Vec<Vec<Key>> = decisions.iter().map(named).collect();
+        let (_, stale) = self.world.carry_out(decisions).map_err(ReplayError::Defect)?;
+        if stale > 0 {
+            self.touched.extend(named.into_iter().flatten());
+        }
+        self.follow()
+    }
+
+    /// Does what follows from what has changed, until nothing changes any more.
+    fn follow(&mut self) -> Result<(), ReplayError> {
+        loop {
+            let news = self.world.take_news();
+            if news.touched.is_empty() {
+                return Ok(());
+            }
+            for (_, entry) in &news.entries {
+                let site = self.world.state().sites.get(&entry.subject().site);
+                self.tally.posted(entry, site.map(|site| site.kind));
+            }
+            for attempt in &news.ended_attempts {
+                self.tally.ended(attempt);
+                self.ask |= attempt.active.is_some();
+            }
+            for job in &news.ended_jobs {
+                self.done += usize::from(self.alive.remove(&job.id).is_some());
+                self.world.forget_program(job.id);
+            }
+            for node in &news.ended_nodes {
+                self.ends.remove(&node.id);
+            }
+            for key in &news.touched {
+                self.react(key).map_err(ReplayError::Defect)?;
+            }
+            self.touched.extend(news.touched);
+        }
+    }
+
+    fn react(&mut self, key: &Key) -> Result<(), Refusal> {
+        match key {
+            Key::Job(id) => {
+                self.look_at_job(*id);
+                Ok(())
+            }
+            Key::Attempt(id) => self.look_at_attempt(*id),
+            Key::Instance(id) => self.look_at_instance(*id),
+            Key::Meta
+            | Key::Site(_)
+            | Key::Pool(_)
+            | Key::Group(_)
+            | Key::User(_)
+            | Key::Token(_)
+            | Key::JoinToken(_)
+            | Key::Node(_)
+            | Key::Submission(_)
+            | Key::History(_) => Ok(()),
+        }
+    }
+
+    fn look_at_job(&mut self, id: JobId) {
+        let Some(index) = self.alive.get(&id).copied() else { return };
+        let job = self.world.state().jobs.get(&id);
+        if job.is_none_or(|job| job.queued.is_empty()) {
+            self.queued.remove(&index);
+        } else if self.queued.insert(index) && job.is_some_and(|job| !job.tries.is_empty()) {
+            self.due.push(Reverse((self.world.now().plus(RETRY), Due::Ask)));
+        }
+    }
+
+    fn look_at_attempt(&mut self, id: AttemptId) -> Result<(), Refusal> {
+        let Some(attempt) = self.world.state().attempts.get(&id) else { return Ok(()) };
+        if let Some(index) = self.alive.get(&attempt.job) {
+            self.tally.started(*index, self.jobs[*index].arrival, attempt);
+        }
+        if attempt.state == AttemptState::Active && attempt.stop.is_none() {
+            return Ok(());
+        }
+        let nodes: Vec<NodeId> = attempt.parts.iter().filter_map(|part| part.node).collect();
+        nodes.into_iter().try_for_each(|node| self.contact(node))
+    }
+
+    fn look_at_instance(&mut self, id: InstanceId) -> Result<(), Refusal> {
+        let Some(instance) = self.world.state().instances.get(&id) else { return Ok(()) };
+        match instance.state {
+            InstanceState::Intended => {
+                let shape = (instance.cloud.clone(), instance.site.clone(), instance.instance_type.clone());
+                let boot = self.boots.get(&shape).copied().unwrap_or_default();
+                let full = self.random.below(1000) < self.full_per_mille;
+                let late = instance.created.plus(self.limits.boot);
+                self.due.push(Reverse((late, Due::Late(id))));
+                self.world.launch(id, if full { Answer::NoCapacity } else { Answer::Launched }, boot)?;
+                if let Some(machine) = self.world.machines().get(&id) {
+                    self.due.push(Reverse((machine.boots, Due::Boot(id))));
+                }
+                Ok(())
+            }
+            InstanceState::Ready | InstanceState::Draining => {
+                if let Some(since) = instance.idle_since {
+                    self.due.push(Reverse((since.plus(self.limits.warm), Due::Idle(id))));
+                }
+                Ok(())
+            }
+            InstanceState::Terminating => {
+                self.world.take_away(id, spillway_core::entity::GoneReason::Terminated)
+            }
+            InstanceState::Launching
+            | InstanceState::Booting
+            | InstanceState::Unknown
+            | InstanceState::Gone => Ok(()),
+        }
+    }
+}
+
+/// What the largest node of the description has; where it has none, the largest instance. At least 1.
+fn gpus_per_node(description: &Description) -> u32 {
+    let nodes = description.nodes.iter().map(|(_, inventory)| inventory.capacity.accelerators.len()).max();
+    let offers = || description.offers.iter().map(|offer| offer.capacity.accelerators.len()).max();
+    let largest = nodes.or_else(offers).unwrap_or(0);
+    u32::try_from(largest).unwrap_or(u32::MAX).max(1)
+}
+
+/// The rows that a decision is about.
+fn named(decision: &Decision) -> Vec<Key> {
+    let nodes = match &decision.target {
+        Target::Nodes { parts } => parts.iter().map(|part| Key::Node(part.node)).collect(),
+        Target::Launch { .. } => vec![],
+    };
+    std::iter::once(Key::Job(decision.job)).chain(nodes).collect()
+}

@@ -1,0 +1,63 @@
+//! Who decides what starts where in a replay: exchangeable, each with its own view of the federation.
+//!
+//! A scheduler is asked after everything of one instant has happened. It is told which rows have changed since
+//! it was last asked, so that it can keep a view of its own without ever looking at all nodes or all jobs.
+
+use std::collections::BTreeSet;
+
+use spillway_core::{Feed, Key, State};
+use spillway_policies::{CloudOffer, Decision, Planner, Policy};
+use spillway_types::UnixMs;
+
+/// What a scheduler sees.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a> {
+    /// The federation as it is.
+    pub state: &'a State,
+    /// What clouds would launch.
+    pub offers: &'a [CloudOffer],
+    /// Rows that changed since the scheduler was last asked; the first time, all of them. A row that is not in the
+    /// state any more is over. What a decision named that could not be carried out counts as changed.
+    pub touched: &'a BTreeSet<Key>,
+    /// The moment.
+    pub now: UnixMs,
+}
+
+/// Decides what starts now, and where.
+pub trait Scheduler: std::fmt::Debug {
+    /// What starts now, in order.
+    fn decide(&mut self, seen: &Seen<'_>) -> Vec<Decision>;
+
+    /// When it wants to be asked even if nothing happens: after the moment at which it was last asked. None where
+    /// time alone changes nothing.
+    fn wake_at(&self) -> Option<UnixMs>;
+}
+
+/// The planner as the server runs it: told what changes, and asked for a plan.
+#[derive(Debug)]
+pub struct PlannerScheduler {
+    planner: Planner,
+    feed: Feed,
+}
+
+impl PlannerScheduler {
+    /// Plans by this policy.
+    #[must_use]
+    pub fn new(policy: Policy) -> Self {
+        Self { planner: Planner::new(policy), feed: Feed::default() }
+    }
+}
+
+impl Scheduler for PlannerScheduler {
+    fn decide(&mut self, seen: &Seen<'_>) -> Vec<Decision> {
+        self.feed.tell(&mut self.planner, (seen.state, seen.offers), seen.touched, seen.now);
+        if self.planner.waiting() == 0 {
+            return vec![];
+        }
+        self.planner.plan(seen.now, &mut || true)
+    }
+
+    fn wake_at(&self) -> Option<UnixMs> {
+        self.planner.wake_at()
+    }
+}

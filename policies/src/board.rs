@@ -1,0 +1,90 @@
+//! What a plan uses up: every node's profile, the groups' money and the offers' capacity. Every change is logged,
+//! so that any tail of them can be taken back.
+
+use crate::fleet::Fleet;
+use crate::layout::{ClassMask, Need};
+use crate::profile::Profile;
+
+/// One change, with what was there before.
+#[derive(Debug)]
+enum Change {
+    Profile(usize, Profile),
+    Purse(usize, i64),
+    Offer(usize, u32),
+}
+
+/// A moment in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) struct Mark(usize);
+
+/// The resources and the money that a plan is laid onto.
+#[derive(Debug, Default)]
+pub(crate) struct Board {
+    /// By the node's number.
+    pub(crate) profiles: Vec<Profile>,
+    /// What each group may still hold, in micros; `i64::MAX` where it has no limit.
+    pub(crate) purses: Vec<i64>,
+    /// How many instances of each offer may still be launched.
+    pub(crate) offers_left: Vec<u32>,
+    log: Vec<Change>,
+    spare: Vec<Profile>,
+}
+
+impl Board {
+    /// Makes a node's profile what it is without a plan. Only while nothing is laid.
+    pub(crate) fn set_node(&mut self, fleet: &Fleet, number: usize) {
+        self.profiles.resize_with(fleet.numbers(), Profile::default);
+        if let Some(machine) = fleet.machine(number) {
+            self.profiles[number].copy_from(&machine.base);
+        }
+    }
+
+    /// Now.
+    pub(crate) const fn mark(&self) -> Mark {
+        Mark(self.log.len())
+    }
+
+    /// Takes `need` out of a node's profile from `from` until `to`.
+    pub(crate) fn reserve(&mut self, number: usize, span: (i64, i64), need: &Need, mask: ClassMask) {
+        let mut after = self.spare.pop().unwrap_or_default();
+        after.copy_from(&self.profiles[number]);
+        after.reserve(span, need, mask);
+        let before = std::mem::replace(&mut self.profiles[number], after);
+        self.log.push(Change::Profile(number, before));
+    }
+
+    /// Takes a hold out of a group's purse.
+    pub(crate) fn spend(&mut self, group: usize, micros: i64) {
+        let left = self.purses[group];
+        if left != i64::MAX {
+            self.log.push(Change::Purse(group, left));
+            self.purses[group] = left.saturating_sub(micros);
+        }
+    }
+
+    /// Takes instances out of what an offer has left.
+    pub(crate) fn launch(&mut self, offer: usize, count: u32) {
+        let left = self.offers_left[offer];
+        self.log.push(Change::Offer(offer, left));
+        self.offers_left[offer] = left.saturating_sub(count);
+    }
+
+    /// Takes back everything since `mark`.
+    pub(crate) fn drop_back(&mut self, mark: Mark) {
+        while self.log.len() > mark.0 {
+            let Some(mut change) = self.log.pop() else { return };
+            self.swap(&mut change);
+            if let Change::Profile(_, spare) = change {
+                self.spare.push(spare);
+            }
+        }
+    }
+
+    fn swap(&mut self, change: &mut Change) {
+        match change {
+            Change::Profile(number, other) => std::mem::swap(&mut self.profiles[*number], other),
+            Change::Purse(group, other) => std::mem::swap(&mut self.purses[*group], other),
+            Change::Offer(offer, other) => std::mem::swap(&mut self.offers_left[*offer], other),
+        }
+    }
+}

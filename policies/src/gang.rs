@@ -1,0 +1,136 @@
+//! Gangs: tasks that start on several nodes at one instant or not at all.
+
+use std::collections::BTreeSet;
+
+use spillway_types::Interconnect;
+
+use crate::board::Board;
+use crate::item::Item;
+use crate::lay::{Best, Ground, Rank};
+use crate::shape::span_at;
+
+impl Ground<'_> {
+    /// The best start of a gang: on distinct nodes of one site, at one instant. Where the best nodes cost too much
+    /// together, the dearest are left out and the search goes on.
+    pub(crate) fn best_gang(&self, board: &Board, item: &Item, latest: i64) -> Option<Best> {
+        let purse = i128::from(board.purses[item.group]);
+        let mut best: Option<Best> = None;
+        for (kinds, domain) in self.neighbourhoods(item) {
+            let mut rate_cap = i64::MAX;
+            while let Some(found) = self.gang_in(board, item, (kinds, domain), (latest, rate_cap)) {
+                let rates = || found.nodes.iter().filter_map(|node| Some(self.fit_of(item, *node)?.rate));
+                let rate: i128 = rates().map(i128::from).sum();
+                let hold: i128 = rates().map(|rate| i128::from(item.part_hold(rate))).sum();
+                let too_dear = item.job.placement.max_price.is_some_and(|most| rate > i128::from(most.0));
+                if hold > purse || too_dear {
+                    rate_cap = rates().max().unwrap_or(0) - 1;
+                    continue;
+                }
+                if best.as_ref().is_none_or(|best| found.beats(best)) {
+                    best = Some(found);
+                }
+                break;
+            }
+        }
+        best
+    }
+
+    /// What a gang may be spread over: the nodes of one site, or those of one interconnect domain where it asks for
+    /// that.
+    fn neighbourhoods(&self, item: &Item) -> Vec<(&[usize], Option<&str>)> {
+        let mut all = Vec::new();
+        for kinds in self.shapes[item.shape].units.values() {
+            match item.job.placement.interconnect {
+                Interconnect::Any => all.push((kinds.as_slice(), None)),
+                Interconnect::SameDomain => {
+                    let nodes = kinds.iter().flat_map(|kind| &self.fleet.kinds[*kind].nodes);
+                    let domains: BTreeSet<&str> = nodes.filter_map(|node| self.fleet.domain(*node)).collect();
+                    all.extend(domains.into_iter().map(|domain| (kinds.as_slice(), Some(domain))));
+                }
+            }
+        }
+        all
+    }
+
+    fn gang_in(
+        &self,
+        board: &Board,
+        item: &Item,
+        (kinds, domain): (&[usize], Option<&str>),
+        (latest, cap): (i64, i64),
+    ) -> Option<Best> {
+        let shape = &self.shapes[item.shape];
+        let payable = kinds.iter().filter(|kind| shape.kinds[**kind].rate <= cap);
+        let slowest = payable.clone().map(|kind| shape.kinds[*kind].speed_milli).min()?;
+        let span = span_at(item.job.estimate.0, slowest);
+        let mut starts: Vec<(i64, usize)> = Vec::new();
+        for kind in payable {
+            let fit = &shape.kinds[*kind];
+            for node in &self.fleet.kinds[*kind].nodes {
+                if domain.is_some() && self.fleet.domain(*node) != domain {
+                    continue;
+                }
+                let profile = &board.profiles[*node];
+                if profile.soonest(&shape.need) <= latest
+                    && let Some(start) = profile.earliest((self.now, latest), span, &shape.need, fit.mask)
+                {
+                    starts.push((start, *node));
+                }
+            }
+        }
+        let start = self.common_start(board, item, &mut starts, (latest, span))?;
+        let together = starts.iter().filter(|(at, _)| *at == start);
+        let mut ranked: Vec<(Rank, f64, usize)> = together
+            .filter_map(|(_, node)| {
+                let fit = self.fit_of(item, *node)?;
+                let loss = self.loss(board, item, *node, &fit, start);
+                Some(((fit.wastes_gpus, fit.rate, fit.preferred), loss, *node))
+            })
+            .collect();
+        ranked.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.total_cmp(&b.1)).then_with(|| a.2.cmp(&b.2)));
+        ranked.truncate(shape.nodes);
+        let fits = || ranked.iter().filter_map(|(_, _, node)| self.fit_of(item, *node));
+        let worst = ranked.iter().map(|(rank, ..)| *rank).max()?;
+        let marginal = fits().map(|fit| fit.marginal).fold(0, i64::saturating_add);
+        let kinds = ranked.iter().filter_map(|(_, _, node)| Some(self.fleet.machine(*node)?.kind));
+        let taken = kinds.map(|kind| self.taken_ms(item, kind, start, span)).fold(0.0, f64::max);
+        let holding = item.holding(taken, marginal);
+        Some(Best {
+            start,
+            cost: self.cost_here(item, start, span, marginal) + holding,
+            holding,
+            rank: (worst.0, fits().map(|fit| fit.rate).fold(0, i64::saturating_add), worst.2),
+            loss: ranked.iter().map(|(_, loss, _)| loss).sum(),
+            hold_micros: fits().map(|fit| item.part_hold(fit.rate)).fold(0, i64::saturating_add),
+            nodes: ranked.into_iter().map(|(_, _, node)| node).collect(),
+        })
+    }
+
+    /// The first instant at which as many nodes as the gang wants can start. `starts` are the nodes' earliest
+    /// starts; they are moved on to the nodes' earliest starts from that instant on.
+    fn common_start(
+        &self,
+        board: &Board,
+        item: &Item,
+        starts: &mut Vec<(i64, usize)>,
+        (latest, span): (i64, i64),
+    ) -> Option<i64> {
+        let shape = &self.shapes[item.shape];
+        loop {
+            // No instant before the k-th smallest has k nodes that can start; so going there skips nothing.
+            starts.sort_unstable();
+            let at = starts.get(shape.nodes - 1)?.0;
+            let mut moved = false;
+            for entry in starts.iter_mut().filter(|(start, _)| *start < at) {
+                let mask = self.fit_of(item, entry.1).map_or(0, |fit| fit.mask);
+                let later = board.profiles[entry.1].earliest((at, latest), span, &shape.need, mask);
+                entry.0 = later.unwrap_or(i64::MAX);
+                moved = true;
+            }
+            starts.retain(|(start, _)| *start != i64::MAX);
+            if !moved || starts.iter().filter(|(start, _)| *start == at).count() >= shape.nodes {
+                return (at <= latest).then_some(at);
+            }
+        }
+    }
+}

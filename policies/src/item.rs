@@ -1,0 +1,159 @@
+//! A queued job, compiled: what its waiting and its runs are worth, and until when.
+
+use spillway_types::{DurationMs, GroupName, HourlyRate, Interconnect, UnixMs};
+
+use crate::occupancy::Counted;
+use crate::offer::Offer;
+use crate::shape::{Shape, span_at};
+use crate::{Burst, Policy, QueuedJob};
+
+const MS_PER_HOUR: f64 = 3_600_000.0;
+/// Price of taking what is fully taken otherwise, as a share of what it saves against the cloud: somebody else may have
+/// to leave for it. Level from 0.3 to 0.5 on resampled traces of Starburst (ATC'24), and worse beyond.
+const HOLD_SHARE: f64 = 0.35;
+
+/// One queued job.
+#[derive(Debug)]
+pub(crate) struct Item {
+    pub(crate) job: QueuedJob,
+    pub(crate) shape: usize,
+    pub(crate) group: usize,
+    /// What a millisecond of waiting costs, in micros.
+    pub(crate) wait_price: f64,
+    /// The wait ends here where a cloud can take it.
+    pub(crate) bound: i64,
+    /// Until here it waits whatever that costs: the policy's least wait, or all that the job itself allows.
+    pub(crate) patient_until: i64,
+    /// Whether it may wait beyond that as long as the wait costs less than the cloud.
+    pub(crate) weighs: Weighs,
+    /// Whether it may leave for clouds.
+    pub(crate) burst: Burst,
+    /// What clouds could take it, the cheapest first.
+    pub(crate) launches: Vec<Launch>,
+    /// What of the present occupancies is its own.
+    pub(crate) counted: Vec<Counted>,
+}
+
+/// Who says how long a job waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Weighs {
+    /// The planner: as long as the wait costs less than leaving.
+    Cost,
+    /// The job's own `max_wait`.
+    OwnWord,
+}
+
+/// One offer for one task of a job.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Launch {
+    pub(crate) offer: usize,
+    /// The run as it is estimated, boot included, at the price of the whole instances: nobody else pays the rest.
+    pub(crate) run_micros: i64,
+    /// The same at the job's limit.
+    pub(crate) hold_micros: i64,
+    /// Generalised cost, in micros: the run, and the wait for the boot.
+    pub(crate) cost: f64,
+}
+
+/// As a number for comparisons only.
+#[expect(clippy::cast_precision_loss, reason = "costs are compared, never posted")]
+pub(crate) const fn real(micros: i64) -> f64 {
+    micros as f64
+}
+
+/// The nearest instant or length; at the ends where it is too large.
+#[expect(clippy::cast_possible_truncation, reason = "a cast of a float saturates")]
+pub(crate) const fn whole(ms: f64) -> i64 {
+    ms as i64
+}
+
+pub(crate) fn signed(duration: DurationMs) -> i64 {
+    i64::try_from(duration.0).unwrap_or(i64::MAX / 4).min(i64::MAX / 4)
+}
+
+impl Item {
+    pub(crate) fn of(job: QueuedJob, shape: usize, group: usize, policy: &Policy) -> Self {
+        let terms = policy.terms(job.class.as_ref());
+        let (patient, weighs) = match job.placement.max_wait {
+            Some(own) => (own, Weighs::OwnWord),
+            None => (policy.min_wait, Weighs::Cost),
+        };
+        let longest_wait = job.placement.max_wait.unwrap_or(terms.max_wait);
+        let in_time = job.deadline.map_or(i64::MAX, |end| end.0.saturating_sub(signed(job.estimate)));
+        Self {
+            shape,
+            group,
+            wait_price: real(terms.wait_hour_price.0) / MS_PER_HOUR,
+            burst: terms.burst,
+            bound: job.since.0.saturating_add(signed(longest_wait)).min(in_time),
+            patient_until: job.since.0.saturating_add(signed(patient)),
+            weighs,
+            launches: Vec::new(),
+            counted: Vec::new(),
+            job,
+        }
+    }
+
+    /// Works out what each offer would cost. Instances of a cloud are in no interconnect domain that is known.
+    pub(crate) fn price(&mut self, shape: &Shape, offers: &[Offer]) {
+        self.launches.clear();
+        let apart = self.job.nodes > 1 && self.job.placement.interconnect == Interconnect::SameDomain;
+        if self.burst == Burst::Never || apart {
+            return;
+        }
+        for (at, (offer, fit)) in offers.iter().zip(&shape.offers).enumerate() {
+            if fit.bar.is_some() {
+                continue;
+            }
+            let cost = |run: i64| {
+                let ms = run.unsigned_abs().saturating_add(offer.view.boot.0);
+                offer.view.price.cost_micros(u64::from(self.job.nodes.max(1)), 1, 0, ms)
+            };
+            let run_micros = cost(span_at(self.job.estimate.0, fit.speed_milli));
+            let hold_micros = cost(signed(self.job.longest));
+            let cost = real(run_micros) + self.wait_price * real(signed(offer.view.boot));
+            self.launches.push(Launch { offer: at, run_micros, hold_micros, cost });
+        }
+        let names = |launch: &Launch| {
+            let view = &offers[launch.offer].view;
+            (shape.offers[launch.offer].preferred, view.boot, &view.cloud, &view.site, &view.instance_type)
+        };
+        self.launches.sort_by(|a, b| a.cost.total_cmp(&b.cost).then_with(|| names(a).cmp(&names(b))));
+    }
+
+    /// What one part holds at a rate, in micros.
+    pub(crate) fn part_hold(&self, rate: i64) -> i64 {
+        part_hold(&self.job, rate)
+    }
+
+    /// What it costs others, in micros, that the job takes for `taken_ms` what others take too: a share of what the
+    /// nodes save against the cloud. `marginal` is what the run costs there more, per hour, for all parts.
+    pub(crate) fn holding(&self, taken_ms: f64, marginal: i64) -> f64 {
+        let Some(cheapest) = self.launches.first() else { return 0.0 };
+        let cloud = real(cheapest.run_micros) / real(signed(self.job.estimate).max(1));
+        (cloud - real(marginal) / MS_PER_HOUR).max(0.0) * HOLD_SHARE * taken_ms
+    }
+}
+
+/// What one part of a job holds at a rate, in micros.
+pub(crate) fn part_hold(job: &QueuedJob, rate: i64) -> i64 {
+    HourlyRate(rate).cost_micros(1, 1, 0, job.longest.0)
+}
+
+/// When a job was submitted, and which: the order of those that are level otherwise.
+pub(crate) fn age(job: &QueuedJob) -> (UnixMs, spillway_types::JobId) {
+    (job.since, job.job)
+}
+
+/// A group that the federation does not know has priority 0, weight 1 and no limit.
+pub(crate) fn standing(
+    groups: &std::collections::BTreeMap<GroupName, crate::GroupView>,
+    name: &GroupName,
+) -> crate::GroupView {
+    groups.get(name).cloned().unwrap_or(crate::GroupView {
+        priority: 0,
+        weight: 1,
+        blocks_in_use: 0,
+        budget_left: None,
+    })
+}

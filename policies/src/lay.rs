@@ -1,0 +1,345 @@
+//! Where one task goes, given what tasks before it in the order have taken: on nodes that are here, now or at a
+//! planned start; to a cloud; or nowhere, with the one word for why.
+//!
+//! The candidates are compared by one generalised cost: the money that the run costs more, the price of the wait,
+//! and the price of holding GPUs that others may want soon. What fits now and costs no more than the cloud runs now.
+
+use spillway_types::{Interconnect, Reason};
+
+use crate::board::Board;
+use crate::fleet::Fleet;
+use crate::item::{Item, Launch, Weighs, real, whole};
+use crate::judge::Bar;
+use crate::layout::Want;
+use crate::occupancy::Occupancy;
+use crate::shape::{KindFit, Shape, Tier, span_at};
+
+/// Where a task goes.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Spot {
+    /// Onto nodes that are here.
+    Here(Here),
+    /// Into a cloud, now.
+    Launch(Launched),
+    /// Nowhere for now.
+    Blocked(Reason),
+}
+
+/// A start on nodes that are here.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Here {
+    /// Milliseconds since the Unix epoch.
+    pub(crate) start: i64,
+    /// The numbers of the nodes, one for each rank.
+    pub(crate) nodes: Vec<usize>,
+    /// What is held, in micros.
+    pub(crate) hold_micros: i64,
+}
+
+/// A launch of new instances.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Launched {
+    pub(crate) offer: usize,
+    pub(crate) run_micros: i64,
+    pub(crate) hold_micros: i64,
+    /// The best start here, had it waited.
+    pub(crate) here: Option<i64>,
+}
+
+/// Where a task goes, and its generalised cost in micros.
+#[derive(Debug, Clone)]
+pub(crate) struct Laid {
+    pub(crate) spot: Spot,
+    pub(crate) cost: f64,
+}
+
+/// What does not change while a plan is made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ground<'a> {
+    pub(crate) now: i64,
+    pub(crate) fleet: &'a Fleet,
+    pub(crate) shapes: &'a [Shape],
+    /// Parallel to the fleet's kinds, as far as it goes.
+    pub(crate) occupancies: &'a [Occupancy],
+}
+
+/// How good a place is among those that cost the same; smaller is better.
+pub(crate) type Rank = (bool, i64, usize);
+
+/// The best place for one task so far.
+#[derive(Debug, Clone)]
+pub(crate) struct Best {
+    pub(crate) start: i64,
+    /// Generalised, in micros, the price of holding included.
+    pub(crate) cost: f64,
+    pub(crate) holding: f64,
+    pub(crate) rank: Rank,
+    pub(crate) loss: f64,
+    pub(crate) nodes: Vec<usize>,
+    pub(crate) hold_micros: i64,
+}
+
+impl Best {
+    pub(crate) fn beats(&self, other: &Self) -> bool {
+        let by_cost = self.cost.total_cmp(&other.cost).then_with(|| self.rank.cmp(&other.rank));
+        by_cost.then_with(|| self.loss.total_cmp(&other.loss)).is_lt()
+    }
+}
+
+impl Ground<'_> {
+    /// Decides for one task and takes what it needs off the board.
+    pub(crate) fn lay(&self, board: &mut Board, item: &Item) -> Laid {
+        let launch = self.cheapest_launch(board, item);
+        let latest = self.latest_start(item, launch);
+        match (self.best_here(board, item, latest), launch) {
+            (Some(best), None) => self.take_here(board, item, best),
+            (Some(best), Some(launch)) if self.stays(item, &best, launch) => {
+                self.take_here(board, item, best)
+            }
+            (late, Some(launch)) => take_launch(board, item, launch, late.map(|best| best.start)),
+            (None, None) => {
+                let reason = self.what_blocks(board, item);
+                Laid {
+                    spot: Spot::Blocked(reason),
+                    cost: item.wait_price * real(item.bound - item.job.since.0),
+                }
+            }
+        }
+    }
+
+    /// Sends one task to a cloud, or decides anew where none takes it.
+    pub(crate) fn leave(&self, board: &mut Board, item: &Item) -> Laid {
+        match self.cheapest_launch(board, item) {
+            Some(launch) => {
+                let late = self.best_here(board, item, i64::MAX).map(|best| best.start);
+                take_launch(board, item, launch, late.filter(|start| *start > self.now))
+            }
+            None => self.lay(board, item),
+        }
+    }
+
+    /// What the job costs at the best start on nodes that are here, where one is worth it.
+    pub(crate) fn cost_alone(&self, board: &Board, item: &Item) -> Option<f64> {
+        let latest = self.latest_start(item, item.launches.first().copied());
+        self.best_here(board, item, latest).map(|best| best.cost)
+    }
+
+    /// The cheapest launch that can be had and paid.
+    fn cheapest_launch(&self, board: &Board, item: &Item) -> Option<Launch> {
+        let purse = board.purses[item.group];
+        let wanted = item.job.nodes.max(1);
+        let can = |launch: &&Launch| board.offers_left[launch.offer] >= wanted && launch.hold_micros <= purse;
+        item.launches.iter().find(can).copied()
+    }
+
+    /// After this a start here is not worth waiting for.
+    fn latest_start(&self, item: &Item, launch: Option<Launch>) -> i64 {
+        let Some(launch) = launch else { return i64::MAX };
+        let patient = item.patient_until.max(self.now);
+        match item.weighs {
+            Weighs::OwnWord => patient,
+            Weighs::Cost if item.wait_price > 0.0 => {
+                let worth = self.now.saturating_add(whole(launch.cost / item.wait_price));
+                worth.min(item.bound).max(patient)
+            }
+            Weighs::Cost => item.bound.max(patient),
+        }
+    }
+
+    /// Whether a start here is better than leaving.
+    fn stays(&self, item: &Item, best: &Best, launch: Launch) -> bool {
+        match item.weighs {
+            Weighs::OwnWord => true,
+            Weighs::Cost if best.start <= self.now.max(item.patient_until) => {
+                best.cost - best.holding <= launch.cost
+            }
+            Weighs::Cost => best.cost <= launch.cost,
+        }
+    }
+
+    fn end_of(&self, item: &Item, best: &Best) -> i64 {
+        let slowest = best.nodes.iter().map(|node| self.span_on(item, *node)).max();
+        best.start.saturating_add(slowest.unwrap_or(1))
+    }
+
+    pub(crate) fn fit_of(&self, item: &Item, node: usize) -> Option<KindFit> {
+        let kind = self.fleet.machine(node)?.kind;
+        self.shapes[item.shape].kinds.get(kind).copied()
+    }
+
+    /// How long the task is thought to run on a node.
+    pub(crate) fn span_on(&self, item: &Item, node: usize) -> i64 {
+        let speed = self.fit_of(item, node).map_or(1000, |fit| fit.speed_milli);
+        span_at(item.job.estimate.0, speed)
+    }
+
+    fn take_here(&self, board: &mut Board, item: &Item, best: Best) -> Laid {
+        let need = &self.shapes[item.shape].need;
+        let end = self.end_of(item, &best);
+        for node in &best.nodes {
+            let mask = self.fit_of(item, *node).map_or(0, |fit| fit.mask);
+            board.reserve(*node, (best.start, end), need, mask);
+        }
+        board.spend(item.group, best.hold_micros);
+        let Best { start, nodes, hold_micros, cost, .. } = best;
+        Laid { spot: Spot::Here(Here { start, nodes, hold_micros }), cost }
+    }
+
+    /// The best start on nodes that are here, until `latest`.
+    fn best_here(&self, board: &Board, item: &Item, latest: i64) -> Option<Best> {
+        let shape = &self.shapes[item.shape];
+        if shape.nodes > 1 {
+            return self.best_gang(board, item, latest);
+        }
+        let purse = board.purses[item.group];
+        let mut best: Option<Best> = None;
+        for (at, fit) in shape.kinds.iter().enumerate().filter(|(_, fit)| fit.bar.is_none()) {
+            if item.part_hold(fit.rate) <= purse
+                && let Some(found) = self.best_of_kind(board, item, (at, fit), latest)
+                && best.as_ref().is_none_or(|best| found.beats(best))
+            {
+                best = Some(found);
+            }
+        }
+        best
+    }
+
+    /// The best of the nodes of one kind: the earliest start, then the least loss.
+    fn best_of_kind(
+        &self,
+        board: &Board,
+        item: &Item,
+        (at, fit): (usize, &KindFit),
+        latest: i64,
+    ) -> Option<Best> {
+        let need = &self.shapes[item.shape].need;
+        let span = span_at(item.job.estimate.0, fit.speed_milli);
+        let mut found: Option<(i64, f64, usize)> = None;
+        let mut until = latest;
+        for node in &self.fleet.kinds[at].nodes {
+            let profile = &board.profiles[*node];
+            if profile.soonest(need) > until {
+                continue;
+            }
+            let Some(start) = profile.earliest((self.now, until), span, need, fit.mask) else { continue };
+            if start > until {
+                continue;
+            }
+            let loss = self.loss(board, item, *node, fit, start);
+            if found.is_none_or(|(other, least, _)| start < other || loss < least) {
+                found = Some((start, loss, *node));
+                until = start;
+            }
+        }
+        let (start, loss, node) = found?;
+        let holding = item.holding(self.taken_ms(item, at, start, span), fit.marginal);
+        Some(Best {
+            start,
+            cost: self.cost_here(item, start, span, fit.marginal) + holding,
+            holding,
+            rank: (fit.wastes_gpus, fit.rate, fit.preferred),
+            loss,
+            nodes: vec![node],
+            hold_micros: item.part_hold(fit.rate),
+        })
+    }
+
+    /// How long of a run on nodes of a kind others take these too.
+    pub(crate) fn taken_ms(&self, item: &Item, kind: usize, start: i64, span: i64) -> f64 {
+        let Some(occupancy) = self.occupancies.get(kind) else { return 0.0 };
+        let window = (start, start.saturating_add(span));
+        let total = self.fleet.kinds[kind].whole_of_all();
+        let mine = item.counted.iter().filter(|own| own.kind == kind);
+        let own: f64 = mine.map(|own| own.taken(window, total)).sum();
+        (occupancy.taken(window.0, window.1) - own).max(0.0)
+    }
+
+    /// Cost of a run and its wait here, in micros. `marginal` is per hour, for all parts.
+    pub(crate) fn cost_here(&self, item: &Item, start: i64, span: i64, marginal: i64) -> f64 {
+        let run = real(marginal) * (real(span) / 3_600_000.0);
+        run + item.wait_price * real(start.saturating_sub(self.now))
+    }
+
+    /// What is lost for others where a task takes a node at `start`; smaller is better.
+    pub(crate) fn loss(&self, board: &Board, item: &Item, node: usize, fit: &KindFit, start: i64) -> f64 {
+        const OPENED: f64 = 1e6;
+        let need = &self.shapes[item.shape].need;
+        let profile = &board.profiles[node];
+        match need.want {
+            Want::Whole(count) => {
+                let span = span_at(item.job.estimate.0, fit.speed_milli);
+                profile.hole_loss(start, span, count, fit.mask)
+            }
+            Want::Blocks(_) => {
+                let level = profile.at(start);
+                let opened = if need.opens_a_whole(level, fit.mask) { OPENED } else { 0.0 };
+                opened + real(i64::try_from(level.blocks_free()).unwrap_or(i64::MAX))
+            }
+            Want::Nothing => f64::from(profile.at(start).cpus_milli),
+        }
+    }
+
+    /// The one word for why nothing can be planned: the bar that is nearest to falling.
+    fn what_blocks(&self, board: &Board, item: &Item) -> Reason {
+        let shape = &self.shapes[item.shape];
+        let purse = i128::from(board.purses[item.group]);
+        let parts = i128::from(item.job.nodes.max(1));
+        let peopled = shape.kinds.iter().zip(&self.fleet.kinds).filter(|(_, kind)| !kind.nodes.is_empty());
+        let here = peopled.map(|(fit, _)| match fit.bar {
+            None if i128::from(item.part_hold(fit.rate)) * parts > purse => Reason::Budget,
+            None | Some(Bar::MaxPrice | Bar::Closed) if shape.nodes > 1 => self.gang_bar(item),
+            None => Reason::Resources,
+            Some(bar) => reason_of(bar),
+        });
+        let offers = shape.offers.iter().enumerate().map(|(at, offer)| match offer.bar {
+            None if board.offers_left[at] < item.job.nodes.max(1) => Reason::Unavailable,
+            None => Reason::Budget,
+            Some(bar) => reason_of(bar),
+        });
+        let seen: Vec<Reason> = here.chain(offers).collect();
+        let nearest = [Reason::Resources, Reason::Budget, Reason::Unavailable, Reason::MaxPrice];
+        nearest.into_iter().find(|reason| seen.contains(reason)).unwrap_or(Reason::Unsatisfiable)
+    }
+
+    /// Why no site gives a gang all its nodes, where single nodes would do.
+    fn gang_bar(&self, item: &Item) -> Reason {
+        let shape = &self.shapes[item.shape];
+        let mut nearest = Reason::Unsatisfiable;
+        if item.job.placement.interconnect == Interconnect::SameDomain {
+            return nearest;
+        }
+        for tier in [Tier::Owned, Tier::Rented] {
+            for site in self.fleet.sites() {
+                match self.count_in_site(shape, tier, site).bar(shape.nodes) {
+                    None => return Reason::MaxPrice,
+                    Some(Bar::Closed) => return Reason::Unavailable,
+                    Some(Bar::MaxPrice) => nearest = Reason::MaxPrice,
+                    Some(_) => {}
+                }
+            }
+        }
+        nearest
+    }
+}
+
+fn take_launch(board: &mut Board, item: &Item, launch: Launch, here: Option<i64>) -> Laid {
+    board.spend(item.group, launch.hold_micros);
+    board.launch(launch.offer, item.job.nodes.max(1));
+    let Launch { offer, run_micros, hold_micros, cost } = launch;
+    Laid { spot: Spot::Launch(Launched { offer, run_micros, hold_micros, here }), cost }
+}
+
+pub(crate) const fn reason_of(bar: Bar) -> Reason {
+    match bar {
+        Bar::Site
+        | Bar::Jurisdiction
+        | Bar::Group
+        | Bar::Size
+        | Bar::Container
+        | Bar::OnlyContainers
+        | Bar::Fractions
+        | Bar::Nodes => Reason::Unsatisfiable,
+        Bar::MaxPrice => Reason::MaxPrice,
+        Bar::Closed => Reason::Unavailable,
+    }
+}

@@ -96,6 +96,7 @@ impl Planner {
             site: offer.site.clone(),
             instance_type: offer.instance_type.clone(),
             price: offer.price,
+            market: offer.terms.market,
             allocation,
             rate: HourlyRate(self.shapes[item.shape].offers[launched.offer].rate),
         })

@@ -94,9 +94,9 @@ impl<'a> Terms<'a> {
             Some(Bar::Group)
         } else if !self.need.fits(&kind.all, mask) {
             Some(Bar::Size)
-        } else if job.needs_container && !can.container {
+        } else if job.image.is_some() && !can.container {
             Some(Bar::Container)
-        } else if !job.needs_container && can.container && !can.process {
+        } else if job.image.is_none() && can.container && !can.process {
             Some(Bar::OnlyContainers)
         } else if matches!(self.need.want, Want::Blocks(_)) && !can.fractions {
             Some(Bar::Fractions)

@@ -1,12 +1,14 @@
 //! What the planner sees and what it says: a snapshot goes in, a plan comes out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use spillway_types::{
-    Allocation, Capabilities, ClassName, CloudName, DurationMs, FreeResources, GroupName, Held, HourlyRate,
-    IndexRanges, InstanceType, JobId, NodeCapacity, NodeId, Placement, PoolName, Reason, Resources, SiteKind,
-    SiteName, Standing, Tariff, UnixMs,
+    Allocation, AttemptId, Capabilities, ClassName, CloudName, DataMap, DatasetName, DurationMs,
+    FreeResources, GroupName, Held, HourlyRate, IndexRanges, InstanceType, JobId, Market, NodeCapacity,
+    NodeId, OfferTerms, Placement, PoolName, Reason, Resources, SiteKind, SiteName, Standing, Tariff, UnixMs,
+    UserName,
 };
 
 use crate::Policy;
@@ -24,6 +26,8 @@ pub struct Snapshot {
     pub offers: Vec<CloudOffer>,
     /// Groups by name.
     pub groups: BTreeMap<GroupName, GroupView>,
+    /// Where data lies.
+    pub data: DataMap,
     /// Weights, waiting budgets and bounds.
     pub policy: Policy,
 }
@@ -43,8 +47,8 @@ pub struct QueuedJob {
     pub resources: Resources,
     /// How many nodes start together.
     pub nodes: u32,
-    /// Whether it needs a container executor.
-    pub needs_container: bool,
+    /// Its container image; none runs it as a process.
+    pub image: Option<String>,
     /// How long one task is thought to run.
     pub estimate: DurationMs,
     /// How long one task may run at most, with the grace it has to stop: what must be affordable.
@@ -57,10 +61,33 @@ pub struct QueuedJob {
     pub deadline: Option<UnixMs>,
     /// How long it has to stop when it is asked to.
     pub grace: DurationMs,
+    /// What it reads.
+    pub inputs: Vec<DatasetName>,
+    /// Who submitted it; none where that is not known yet.
+    pub user: Option<UserName>,
+    /// What a task loses where a try of it ends early.
+    pub restarts: Restarts,
+    /// How much of a task's work its checkpoints keep already.
+    pub done: DurationMs,
     /// Whether somebody keeps it from being placed. A snapshot's queue has no held jobs.
     pub held: Held,
     /// Before which others somebody put it; the greater goes first.
     pub standing: Standing,
+}
+
+/// What a job loses when a try of it ends early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Restarts {
+    /// It never starts twice.
+    Never,
+    /// It begins anew.
+    #[default]
+    Anew,
+    /// It goes on from its newest checkpoint.
+    FromCheckpoint {
+        /// How often it writes one.
+        every: DurationMs,
+    },
 }
 
 /// A node as the planner sees it.
@@ -82,6 +109,8 @@ pub struct NodeView {
     pub groups: Option<BTreeSet<GroupName>>,
     /// Whether new work may start now.
     pub takes_work: bool,
+    /// When it takes work, where it is an instance that still boots.
+    pub opens: Option<UnixMs>,
     /// Everything it has.
     pub capacity: NodeCapacity,
     /// What of it is free now.
@@ -112,6 +141,21 @@ pub struct RunningPart {
     pub ends: UnixMs,
     /// What it has.
     pub allocation: Allocation,
+    /// Whose it is, for what may move or give way; none where it stays until it ends.
+    pub owner: Option<PartOwner>,
+}
+
+/// Whose part it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartOwner {
+    /// The attempt; a gang's has parts on several nodes.
+    pub attempt: AttemptId,
+    /// Its job as it would be if it waited again.
+    pub asks: Arc<QueuedJob>,
+    /// What all parts of the attempt are charged per hour.
+    pub rate: HourlyRate,
+    /// How often its task gave way already.
+    pub displaced: u32,
 }
 
 /// An instance type that a cloud would launch.
@@ -133,6 +177,9 @@ pub struct CloudOffer {
     pub boot: DurationMs,
     /// How many could be launched now; 0 while the region is known to be full.
     pub available: u32,
+    /// How it is sold: whether it may be taken back, and the shortest time that is billed.
+    #[serde(default)]
+    pub terms: OfferTerms,
 }
 
 /// A group as the planner sees it.
@@ -191,6 +238,9 @@ pub enum Target {
         instance_type: InstanceType,
         /// Price of one instance.
         price: HourlyRate,
+        /// How it is sold.
+        #[serde(default)]
+        market: Market,
         /// What each part will have of its instance.
         allocation: Allocation,
         /// What each part is charged per hour.

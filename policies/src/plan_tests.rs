@@ -541,3 +541,18 @@ fn the_least_a_start_would_hold() {
         assert_eq!(cheapest_hold(&snapshot, &asked), least, "{asked:?}");
     }
 }
+
+#[test]
+fn what_an_instance_that_boots_has_left_is_waited_for_rather_than_launched_again() {
+    let small = || job(1, "H100:1");
+    let booting = |gpus: u32| {
+        let mut view = node(2, "H100:8").in_site("cloud").rented_at(98).busy(gpus, 36_000);
+        view.opens = Some(crate::testing::at(120));
+        snapshot().node(view).offer(offer("p5", "H100:8", 98))
+    };
+    check("shares it", &booting(7).job(small()), &["waits 120s (Resources)"]);
+    check("nothing is left", &booting(8).job(small()), &["launches p5"]);
+    let mut late = booting(7);
+    late.nodes[0].opens = Some(crate::testing::at(-60));
+    check("it is late", &late.job(small()), &["waits 3s (Resources)"]);
+}

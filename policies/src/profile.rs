@@ -41,6 +41,12 @@ impl Profile {
     pub(crate) fn of(node: &NodeView, layout: &Layout, now: UnixMs) -> Self {
         let mut free = node.free.clone();
         let mut steps = vec![Step { from: now.0, level: layout.level(&node.capacity, &free) }];
+        if let Some(opens) = node.opens {
+            // One that is late is given as long again as a part that is overdue.
+            let opens = thought_end(now, opens, now);
+            let level = std::mem::take(&mut steps[0].level);
+            steps.push(Step { from: opens.0, level });
+        }
         let ends =
             node.running.iter().map(|part| (thought_end(part.began, part.ends, now), &part.allocation));
         let mut ends: Vec<_> = ends.collect();

@@ -150,7 +150,7 @@ fn may_run(queued: &QueuedJob, view: &NodeView) {
     where_allowed(queued, &view.site, view.jurisdiction.as_deref());
     assert!(view.takes_work);
     assert!(view.groups.as_ref().is_none_or(|groups| groups.contains(&queued.group)));
-    assert!(!queued.needs_container || view.capabilities.container);
+    assert!(queued.image.is_none() || view.capabilities.container);
     let blocks = queued.resources.gpus.as_ref().map_or(0, spillway_types::GpuRequest::blocks);
     assert!(blocks == 0 || blocks >= 100 || view.capabilities.fractions);
 }

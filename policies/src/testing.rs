@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use spillway_types::{
-    Accelerator, AcceleratorShare, Allocation, Capabilities, DurationMs, FreeResources, HourlyRate,
+    Accelerator, AcceleratorShare, Allocation, Capabilities, DataMap, DurationMs, FreeResources, HourlyRate,
     IndexRanges, JobId, NodeCapacity, NodeId, Placement, Resources, SiteKind, Tariff, UnixMs,
 };
 use uuid::Uuid;
@@ -28,6 +28,7 @@ pub(crate) fn snapshot() -> Snapshot {
         nodes: vec![],
         offers: vec![],
         groups: BTreeMap::new(),
+        data: DataMap::default(),
         policy: Policy::default(),
     }
 }
@@ -91,6 +92,7 @@ pub(crate) fn node(id: u128, gpus: &str) -> NodeView {
         pool: "main".parse().unwrap(),
         groups: None,
         takes_work: true,
+        opens: None,
         free: FreeResources::all_of(&capacity),
         capacity,
         capabilities: Capabilities { process: true, container: true, fractions: true },
@@ -153,7 +155,7 @@ impl NodeView {
         let allocation = Allocation { shares, cpus_milli: gpus * 1000, ..Allocation::default() };
         self.free.take(&allocation).unwrap();
         let began = at(until.min(0) - 4 * until.min(0).abs());
-        self.running.push(RunningPart { began, ends: at(until), allocation });
+        self.running.push(RunningPart { began, ends: at(until), allocation, owner: None });
         self
     }
 }
@@ -171,6 +173,7 @@ pub(crate) fn offer(name: &str, gpus: &str, dollars: i64) -> CloudOffer {
         price: HourlyRate(usd(dollars)),
         boot: DurationMs::from_secs(180),
         available: 1000,
+        terms: spillway_types::OfferTerms::default(),
     }
 }
 
@@ -184,13 +187,17 @@ pub(crate) fn job(id: u128, gpus: &str) -> QueuedJob {
         tasks: IndexRanges::span(0, 0),
         resources: Resources { gpus, cpus_milli: 1000, memory_mib: 1024 },
         nodes: 1,
-        needs_container: false,
+        image: None,
         estimate: DurationMs::from_secs(3600),
         longest: DurationMs::from_secs(7200),
         placement: Placement::default(),
         class: None,
         deadline: None,
         grace: spillway_types::job::DEFAULT_GRACE,
+        inputs: vec![],
+        user: None,
+        restarts: crate::Restarts::Anew,
+        done: DurationMs(0),
         held: spillway_types::Held::No,
         standing: spillway_types::Standing::Plain,
     }
@@ -229,7 +236,7 @@ impl QueuedJob {
     }
 
     pub(crate) fn with_image(mut self) -> Self {
-        self.needs_container = true;
+        self.image = Some("train:1".to_owned());
         self
     }
 

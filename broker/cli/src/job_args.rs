@@ -51,6 +51,9 @@ pub(crate) struct JobArgs {
     #[arg(long, help_heading = "Resources")]
     pub nodes: Option<u32>,
 
+    /// What it reads: datasets by name
+    #[arg(long = "input", value_name = "DATASET", value_delimiter = ',', help_heading = "Where")]
+    pub inputs: Vec<String>,
     /// Only these sites
     #[arg(long, value_name = "SITE", value_delimiter = ',', help_heading = "Where")]
     pub allow: Vec<String>,
@@ -79,6 +82,9 @@ pub(crate) struct JobArgs {
     /// How long it has until SIGKILL [default: 10s]
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, help_heading = "Stopping and trying again")]
     pub grace: Option<String>,
+    /// How often it writes a checkpoint that its next try goes on from [default: a new try begins anew]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, help_heading = "Stopping and trying again")]
+    pub checkpoint_every: Option<String>,
     /// Attempts in all [default: 3]
     #[arg(long, value_name = "COUNT", help_heading = "Stopping and trying again")]
     pub max_attempts: Option<u32>,
@@ -112,7 +118,11 @@ impl JobArgs {
             spot: self.spot,
             interconnect: self.interconnect,
         };
-        let checkpoint = CheckpointFile { signal: scalar(self.signal), grace: scalar(self.grace) };
+        let checkpoint = CheckpointFile {
+            signal: scalar(self.signal),
+            grace: scalar(self.grace),
+            every: scalar(self.checkpoint_every),
+        };
         let retry =
             RetryFile { max_attempts: self.max_attempts, on_loss: self.on_loss, on_failure: self.on_failure };
         Ok(JobFile {
@@ -127,6 +137,7 @@ impl JobArgs {
             expected: scalar(self.expected),
             deadline: scalar(self.deadline),
             class: self.class,
+            inputs: self.inputs,
             placement: said(placement),
             checkpoint: said(checkpoint),
             retry: said(retry),

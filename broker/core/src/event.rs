@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use spillway_policies::PartPlacement;
 use spillway_types::{
     Allocation, AttemptId, CloudName, FailureReason, GroupName, HourlyRate, InstanceId, InstanceStep,
-    InstanceType, Inventory, JobId, JobSpec, NodeCapacity, NodeId, NodeStep, PartEnd, Reason, Role, SiteKind,
-    SiteName, TopScope, UserName,
+    InstanceType, Inventory, JobId, JobSpec, Market, NodeCapacity, NodeId, NodeStep, PartEnd, Reason, Role,
+    SiteKind, SiteName, TopScope, UserName,
 };
 
 use crate::entity::{GoneReason, Group, JoinToken, Pool, Site, StopCause, Token, User};
@@ -316,6 +316,9 @@ pub struct Intended {
     pub capacity: NodeCapacity,
     /// Its price.
     pub price: HourlyRate,
+    /// How it is sold.
+    #[serde(default, skip_serializing_if = "Market::is_on_demand")]
+    pub market: Market,
     /// Where its agent dials.
     pub broker_addr: String,
     /// The CA that its agent expects.

@@ -1,7 +1,7 @@
 //! The machine: a command in, a reply and events out.
 
 use spillway_policies::CloudOffer;
-use spillway_types::{IdSource, UnixMs};
+use spillway_types::{DataMap, IdSource, UnixMs};
 
 use crate::apply::ApplyError;
 use crate::handle::{self, Known};
@@ -12,6 +12,7 @@ use crate::{Command, Event, Refusal, Reply, State, invariants};
 pub struct Federation {
     state: State,
     offers: Vec<CloudOffer>,
+    data: DataMap,
     known: Known,
     violations: Vec<String>,
     violation_count: u64,
@@ -64,6 +65,17 @@ impl Federation {
         &self.offers
     }
 
+    /// Tells where data lies.
+    pub fn set_data(&mut self, data: DataMap) {
+        self.data = data;
+    }
+
+    /// Where data lies.
+    #[must_use]
+    pub const fn data(&self) -> &DataMap {
+        &self.data
+    }
+
     /// The newest invariants that were found broken. Always empty unless there is a defect here.
     #[must_use]
     pub fn violations(&self) -> &[String] {
@@ -90,6 +102,7 @@ impl Federation {
         let mut turn = Turn {
             state: &mut self.state,
             offers: &self.offers,
+            data: &self.data,
             known: &mut self.known,
             now,
             ids,
@@ -135,6 +148,7 @@ impl Federation {
 pub(crate) struct Turn<'a> {
     pub(crate) state: &'a mut State,
     pub(crate) offers: &'a [CloudOffer],
+    pub(crate) data: &'a DataMap,
     pub(crate) known: &'a mut Known,
     pub(crate) now: UnixMs,
     pub(crate) ids: &'a mut dyn IdSource,

@@ -68,6 +68,15 @@ impl Feed {
         }
         planner.set_groups(self.groups(state));
         planner.set_offers(self.left_of(offers));
+        for key in touched {
+            if let Key::Instance(id) = key {
+                let instance = state.instances.get(id);
+                match instance.and_then(|instance| snapshot::booting(state, offers, instance)) {
+                    Some(view) => planner.set_node(view, now),
+                    None => planner.remove_node(snapshot::node_to_be(*id)),
+                }
+            }
+        }
         for id in nodes {
             match state.nodes.get(&id).and_then(|node| snapshot::view(state, node)) {
                 Some(view) => planner.set_node(view, now),

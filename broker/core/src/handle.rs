@@ -49,6 +49,7 @@ impl Known {
                 nodes: vec![],
                 offers: offers.to_vec(),
                 groups: BTreeMap::new(),
+                data: spillway_types::DataMap::default(),
                 policy: Policy::default(),
             }))
         });

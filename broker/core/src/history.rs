@@ -174,6 +174,7 @@ mod tests {
             expected: None,
             deadline: None,
             class: None,
+            inputs: vec![],
             placement: Placement::default(),
             checkpoint: Checkpoint::default(),
             retry: RetryPolicy::default(),

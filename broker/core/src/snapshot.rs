@@ -2,26 +2,38 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use spillway_policies::{
-    CloudOffer, GroupView, NodePrice, NodeView, Policy, QueuedJob, RunningPart, Snapshot,
+    CloudOffer, GroupView, NodePrice, NodeView, PartOwner, Policy, QueuedJob, Restarts, RunningPart, Snapshot,
 };
 use spillway_types::{
-    DurationMs, FreeResources, GroupName, Held, InstanceState, JobId, JobSpec, NodeState, Standing, UnixMs,
+    Capabilities, DataMap, DurationMs, FreeResources, GroupName, Held, HourlyRate, IndexRanges, InstanceId,
+    InstanceState, JobId, JobSpec, NodeId, NodeState, Standing, UnixMs,
 };
 
-use crate::State;
-use crate::entity::{Attempt, Job, Node};
+use crate::entity::{Attempt, Instance, Job, Node};
+use crate::handle::MAX_DISPLACEMENTS;
+use crate::{Federation, State};
 
-/// The front of the queue, every node that has said hello, and `offers`, as they are at `now`.
+/// The front of the queue, every node that has said hello or is an instance that boots, what clouds would launch, and
+/// where data lies, as they are at `now`.
 #[must_use]
-pub fn take(state: &State, offers: &[CloudOffer], policy: &Policy, now: UnixMs) -> Snapshot {
+pub fn take(federation: &Federation, policy: &Policy, now: UnixMs) -> Snapshot {
+    let (state, offers) = (federation.state(), federation.offers());
+    Snapshot { data: federation.data().clone(), ..of(state, offers, policy, now) }
+}
+
+fn of(state: &State, offers: &[CloudOffer], policy: &Policy, now: UnixMs) -> Snapshot {
+    let nodes = state.nodes.values().filter_map(|node| view(state, node));
+    let booting = state.instances.values().filter_map(|instance| booting(state, offers, instance));
     Snapshot {
         now,
         queue: queue(state, policy.max_jobs),
-        nodes: state.nodes.values().filter_map(|node| view(state, node)).collect(),
+        nodes: nodes.chain(booting).collect(),
         offers: left_of(state, offers),
         groups: groups(state),
+        data: DataMap::default(),
         policy: policy.clone(),
     }
 }
@@ -67,7 +79,8 @@ fn left_of(state: &State, offers: &[CloudOffer]) -> Vec<CloudOffer> {
 /// The same without queue and with every node free: for asking what could ever run.
 #[must_use]
 pub(crate) fn when_empty(state: &State, offers: &[CloudOffer], now: UnixMs) -> Snapshot {
-    let mut snapshot = take(state, offers, &Policy::default(), now);
+    let mut snapshot = of(state, offers, &Policy::default(), now);
+    snapshot.nodes.retain(|node| node.opens.is_none());
     snapshot.queue.clear();
     snapshot.offers = offers.to_vec();
     snapshot.groups.values_mut().for_each(|group| group.budget_left = None);
@@ -88,27 +101,54 @@ pub fn queued(state: &State, id: JobId, spec: &JobSpec, since: UnixMs) -> Queued
         tasks: spec.task_indexes(),
         resources: spec.resources.clone(),
         nodes: spec.nodes,
-        needs_container: spec.image.is_some(),
+        image: spec.image.clone(),
         estimate: state.history.estimate(spec).duration,
         longest: DurationMs(spec.time_limit.0 + spec.checkpoint.grace.0),
         placement: spec.placement.clone(),
         class: spec.class.clone(),
         deadline: spec.deadline.map(|deadline| deadline.instant(since)),
         grace: spec.checkpoint.grace,
+        inputs: spec.inputs.clone(),
+        user: None,
+        restarts: restarts(spec),
+        done: DurationMs(0),
         held: Held::No,
         standing: Standing::Plain,
+    }
+}
+
+/// What checkpoints keep of every task that waits: nothing where more than one does.
+fn done(job: &Job) -> DurationMs {
+    let mut ranges = job.queued.ranges().iter();
+    match (ranges.next(), ranges.next()) {
+        (Some((first, last)), None) if first == last => {
+            job.tries.get(first).map_or(DurationMs(0), |tries| tries.done)
+        }
+        _ => DurationMs(0),
     }
 }
 
 /// A job with tasks that wait, as the planner sees it.
 #[must_use]
 pub fn queued_job(state: &State, job: &Job) -> QueuedJob {
+    let (base, done) = (queued(state, job.id, &job.spec, job.since), done(job));
     QueuedJob {
+        estimate: DurationMs(base.estimate.0.saturating_sub(done.0).max(1)),
         tasks: job.queued.clone(),
         deadline: job.spec.deadline.map(|deadline| deadline.instant(job.submitted)),
         held: if job.held.is_some() { Held::Yes } else { Held::No },
         standing: job.standing,
-        ..queued(state, job.id, &job.spec, job.since)
+        user: Some(job.user.clone()),
+        done,
+        ..base
+    }
+}
+
+const fn restarts(spec: &JobSpec) -> Restarts {
+    match (spec.retry.on_loss, spec.checkpoint.every) {
+        (false, _) => Restarts::Never,
+        (true, None) => Restarts::Anew,
+        (true, Some(every)) => Restarts::FromCheckpoint { every },
     }
 }
 
@@ -131,6 +171,7 @@ pub(crate) fn view(state: &State, node: &Node) -> Option<NodeView> {
         pool: node.pool.clone(),
         groups: pool.groups.as_ref().map(|groups| with_subtrees(state, groups)),
         takes_work: node.state.takes_work(),
+        opens: None,
         capacity: inventory.capacity.clone(),
         free: node.free()?,
         capabilities: inventory.capabilities,
@@ -140,11 +181,89 @@ pub(crate) fn view(state: &State, node: &Node) -> Option<NodeView> {
     })
 }
 
+/// The id under which a planner knows an instance that is no node yet.
+pub(crate) fn node_to_be(instance: InstanceId) -> NodeId {
+    NodeId::from_uuid(instance.uuid())
+}
+
+/// An instance that is no node yet, with what the attempt that it is launched for will take of it: others may plan
+/// with the rest.
+pub(crate) fn booting(state: &State, offers: &[CloudOffer], instance: &Instance) -> Option<NodeView> {
+    let comes = match instance.state {
+        InstanceState::Intended
+        | InstanceState::Launching
+        | InstanceState::Booting
+        | InstanceState::Unknown => true,
+        InstanceState::Ready | InstanceState::Draining | InstanceState::Terminating | InstanceState::Gone => {
+            false
+        }
+    };
+    if !comes || instance.node.is_some() {
+        return None;
+    }
+    let site = state.sites.get(&instance.site)?;
+    let attempt = state.attempts.get(&instance.attempt)?;
+    let part = attempt.parts.iter().find(|part| part.instance == Some(instance.id))?;
+    let offer = offers.iter().find(|offer| {
+        (&offer.cloud, &offer.site, &offer.instance_type)
+            == (&instance.cloud, &instance.site, &instance.instance_type)
+    })?;
+    let opens = instance.created.plus(offer.boot);
+    let mut free = FreeResources::all_of(&instance.capacity);
+    free.take(&part.allocation).ok()?;
+    let job = state.jobs.get(&attempt.job)?;
+    let ends = opens.plus(state.history.estimate(&job.spec).duration);
+    Some(NodeView {
+        node: node_to_be(instance.id),
+        hostname: instance.instance_type.to_string(),
+        site: instance.site.clone(),
+        kind: site.kind,
+        jurisdiction: site.jurisdiction.clone(),
+        pool: instance.site.as_str().parse().ok()?,
+        groups: None,
+        takes_work: true,
+        opens: Some(opens),
+        capacity: instance.capacity.clone(),
+        free,
+        capabilities: Capabilities { process: true, container: true, fractions: false },
+        price: NodePrice::Instance(instance.price),
+        running: vec![RunningPart { began: opens, ends, allocation: part.allocation.clone(), owner: None }],
+    })
+}
+
 fn running(state: &State, attempt: &Attempt, node: &Node) -> Option<RunningPart> {
     let job = state.jobs.get(&attempt.job)?;
     let began = attempt.active.or(attempt.leased).unwrap_or(attempt.placed);
     let allocation = node.parts.get(&attempt.id)?.clone();
-    Some(RunningPart { began, ends: began.plus(state.history.estimate(&job.spec).duration), allocation })
+    let ends = began.plus(left(state, job, attempt.task));
+    Some(RunningPart { began, ends, allocation, owner: owner(state, job, attempt) })
+}
+
+/// How long a try of the task is thought to run, without what its checkpoints keep.
+fn left(state: &State, job: &Job, task: u32) -> DurationMs {
+    let done = job.tries.get(&task).map_or(DurationMs(0), |tries| tries.done);
+    DurationMs(state.history.estimate(&job.spec).duration.0.saturating_sub(done.0).max(1))
+}
+
+/// Whose a part is, where it may be stopped and tried again elsewhere.
+fn owner(state: &State, job: &Job, attempt: &Attempt) -> Option<PartOwner> {
+    let tries = job.tries.get(&attempt.task).copied().unwrap_or_default();
+    let free = attempt.stop.is_none()
+        && attempt.active.is_some()
+        && !job.cancel_requested
+        && tries.displaced < MAX_DISPLACEMENTS;
+    if !free || restarts(&job.spec) == Restarts::Never {
+        return None;
+    }
+    let asks = QueuedJob {
+        tasks: IndexRanges::span(attempt.task, attempt.task),
+        done: tries.done,
+        estimate: left(state, job, attempt.task),
+        ..queued_job(state, job)
+    };
+    let rate = attempt.parts.iter().fold(0, |sum: i64, part| sum.saturating_add(part.rate.0));
+    let (asks, displaced) = (Arc::new(asks), tries.displaced);
+    Some(PartOwner { attempt: attempt.id, asks, rate: HourlyRate(rate), displaced })
 }
 
 fn with_subtrees(state: &State, groups: &BTreeSet<GroupName>) -> BTreeSet<GroupName> {

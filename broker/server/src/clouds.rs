@@ -184,6 +184,7 @@ fn offers_of(cloud: &CloudName, catalogue: &Catalogue) -> Vec<CloudOffer> {
             price: offer.price,
             boot: offer.boot,
             available: offer.available.unwrap_or(UNKNOWN_CAPACITY),
+            terms: offer.terms,
         })
     });
     offers.collect()

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use spillway_core::{Command, Federation, Refusal, Reply};
 use spillway_policies::{CloudOffer, Explanation, Policy};
 use spillway_store::{Store, StoreError};
-use spillway_types::{JobId, NodeId, UnixMs};
+use spillway_types::{DataMap, JobId, NodeId, UnixMs};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 pub use mode::Mode;
@@ -78,6 +78,7 @@ enum Request {
     Command(Box<Command>, Answer),
     Read(ReadFn),
     Offers(Vec<CloudOffer>),
+    Data(Box<DataMap>),
     Explanations(BTreeMap<JobId, Explanation>),
 }
 
@@ -142,6 +143,11 @@ impl Engine {
     /// Tells what clouds would launch now.
     pub async fn set_offers(&self, offers: Vec<CloudOffer>) {
         self.requests.send(Request::Offers(offers)).await.ok();
+    }
+
+    /// Tells where data lies.
+    pub async fn set_data(&self, data: DataMap) {
+        self.requests.send(Request::Data(Box::new(data))).await.ok();
     }
 
     /// Tells what the planner saw.

@@ -69,5 +69,5 @@ async fn plan_once(engine: &Engine, endpoint: &Endpoint) -> Result<usize, Engine
 fn take(view: &View<'_>) -> Option<Snapshot> {
     let state = view.federation.state();
     let waits = state.jobs.values().any(|job| !job.queued.is_empty() && job.held.is_none());
-    waits.then(|| snapshot::take(state, view.federation.offers(), view.policy, view.now))
+    waits.then(|| snapshot::take(view.federation, view.policy, view.now))
 }

@@ -82,6 +82,7 @@ pub async fn run(
     let engine = Engine::start(store, settings.policy.clone(), keys.deployment.clone()).await?;
     let ca = DeploymentCa::load_or_create(&data_dir, &keys.deployment, engine.clock().now())?;
     let ca_fingerprint = ca.fingerprint();
+    engine.set_data(settings.data.clone()).await;
     declare(&engine, &settings).await?;
     let admin_token = first_admin(&engine, &data_dir).await?;
 

@@ -14,7 +14,8 @@ use spillway_access::{AccessError, AccessRules};
 use spillway_core::entity::{Group, Pool, Site};
 use spillway_policies::Policy;
 use spillway_types::{
-    CloudName, DurationMs, GroupName, HourlyRate, Money, PoolName, SiteKind, SiteName, Tariff,
+    CloudName, DataMap, DatasetEntry, DurationMs, GroupName, HourlyRate, LinkEntry, Money, PoolName,
+    SiteKind, SiteName, Tariff,
 };
 
 /// Where HTTP is served unless the operator says otherwise: this machine only.
@@ -47,6 +48,8 @@ pub struct Settings {
     pub policy: Policy,
     /// Which job may run where; without policy files every job anywhere.
     pub access: Arc<AccessRules>,
+    /// Where data lies.
+    pub data: DataMap,
     /// Bounds and rhythms.
     pub tuning: Tuning,
 }
@@ -187,6 +190,8 @@ struct SettingsFile {
     clouds: Vec<CloudSettings>,
     policy: Policy,
     access: Vec<PathBuf>,
+    datasets: Vec<DatasetEntry>,
+    links: Vec<LinkEntry>,
     tuning: Tuning,
 }
 
@@ -238,12 +243,17 @@ impl Settings {
         let database =
             database.unwrap_or_else(|| format!("sqlite:{}", data_dir.join("spillway.db").display()));
         let base = path.parent().map(Path::to_owned).unwrap_or_default();
+        let regions = !parsed.clouds.is_empty();
         let clouds = parsed
             .clouds
             .into_iter()
             .map(|cloud| CloudSettings { catalogue: base.join(&cloud.catalogue), ..cloud });
         let (sites, pools) = places(path, parsed.sites, parsed.pools)?;
         let access = access::read(&base, &parsed.access)?;
+        // The regions of clouds become sites when their catalogues are read.
+        let knows = |name: &SiteName| regions || sites.iter().any(|site| site.name == *name);
+        let data = DataMap::from_entries(parsed.datasets, parsed.links, &knows);
+        let data = data.map_err(|error| wrong(path, error))?;
         Ok(Self {
             database,
             listen: overrides.listen.or(parsed.listen).unwrap_or_else(|| address(DEFAULT_LISTEN)),
@@ -255,6 +265,7 @@ impl Settings {
             clouds: clouds.collect(),
             policy: parsed.policy,
             access,
+            data,
             tuning: parsed.tuning,
             data_dir,
         })

@@ -67,6 +67,7 @@ fn describe(nodes: usize, jobs: &[TraceJob]) -> Result<Description, Problem> {
             price: HourlyRate(2_500_000 * i64::from(gpus)),
             boot: DurationMs(0),
             available: u32::MAX,
+            terms: spillway_types::OfferTerms::default(),
         })
     };
     Ok(Description {

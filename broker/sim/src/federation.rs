@@ -88,6 +88,7 @@ pub fn uniform(nodes: u32, gpus_per_node: u32) -> Result<Description, Federation
         price: HourlyRate(GPU_HOUR_MICROS * i64::from(gpus)),
         boot: DurationMs(0),
         available: u32::MAX,
+        terms: spillway_types::OfferTerms::default(),
     };
     Ok(Description {
         nodes: (0..nodes).map(node).collect(),

@@ -193,6 +193,7 @@ fn spec(job: &TraceJob, gpus_per_node: u32) -> JobSpec {
         expected: Some(estimate),
         deadline: None,
         class: None,
+        inputs: vec![],
         placement: Placement::default(),
         checkpoint: Checkpoint::default(),
         retry: RetryPolicy::default(),

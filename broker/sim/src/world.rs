@@ -273,7 +273,7 @@ impl World {
     /// Plans the queue as it is now.
     #[must_use]
     pub fn plan(&self) -> Plan {
-        plan(&snapshot::take(self.state(), self.federation.offers(), &self.policy, self.now))
+        plan(&snapshot::take(&self.federation, &self.policy, self.now))
     }
 
     /// Plans, and carries out what was decided. Gives how many tasks were started.

@@ -60,6 +60,7 @@ fn cluster(nodes: usize) -> Description {
         price: HourlyRate(4 * DOLLAR * i64::from(gpus)),
         boot: DurationMs(0),
         available: 1000,
+        terms: spillway_types::OfferTerms::default(),
     };
     Description {
         sites: vec![site("home", SiteKind::OnPrem, None), site("east", SiteKind::Cloud, Some("mock"))],

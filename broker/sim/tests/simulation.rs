@@ -62,6 +62,7 @@ fn pool_and_cloud() -> Description {
             price: HourlyRate(32 * DOLLAR),
             boot: DurationMs::from_secs(180),
             available: 100,
+            terms: spillway_types::OfferTerms::default(),
         }],
         full_per_mille: 100,
         ..Description::default()
@@ -82,6 +83,7 @@ fn work(after: DurationMs, gpus: &str, runs: DurationMs) -> Work {
         expected: Some(runs),
         deadline: None,
         class: None,
+        inputs: vec![],
         placement: Placement::default(),
         checkpoint: Checkpoint::default(),
         retry: RetryPolicy::default(),

@@ -39,6 +39,7 @@ fn spec(number: u64) -> Result<JobSpec, Error> {
         expected: None,
         deadline: None,
         class: None,
+        inputs: vec![],
         placement: Placement::default(),
         checkpoint: Checkpoint::default(),
         retry: RetryPolicy::default(),

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::lease::{MAX_LEASE, MIN_LEASE};
 use crate::{
-    ClassName, Deadline, DurationMs, GroupName, HourlyRate, IndexRanges, Interconnect, Resources, SiteName,
+    ClassName, DatasetName, Deadline, DurationMs, GroupName, HourlyRate, IndexRanges, Interconnect,
+    Resources, SiteName,
 };
 
 /// Longest command, in arguments.
@@ -21,6 +22,8 @@ pub const MAX_NODES: u32 = 1024;
 pub const MAX_ATTEMPTS: u32 = 100;
 /// Longest job name, in characters.
 pub const MAX_JOB_NAME: usize = 128;
+/// Most inputs of one job.
+pub const MAX_INPUTS: usize = 64;
 
 /// The indexes of an array's tasks, both ends inclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +72,9 @@ pub struct Checkpoint {
     pub signal: i32,
     /// How long it has until SIGKILL.
     pub grace: DurationMs,
+    /// How often it writes a checkpoint that its next try goes on from; none where a new try begins anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every: Option<DurationMs>,
 }
 
 /// The signal where a job names none: SIGTERM.
@@ -80,7 +86,7 @@ pub const MAX_GRACE: DurationMs = DurationMs::from_secs(3600);
 
 impl Default for Checkpoint {
     fn default() -> Self {
-        Self { signal: DEFAULT_SIGNAL, grace: DEFAULT_GRACE }
+        Self { signal: DEFAULT_SIGNAL, grace: DEFAULT_GRACE, every: None }
     }
 }
 
@@ -131,6 +137,9 @@ pub struct JobSpec {
     /// The class that the policy is asked for; one that it does not know is treated as the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<ClassName>,
+    /// What it reads.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<DatasetName>,
     /// Where it may run.
     pub placement: Placement,
     /// How it is asked to stop.
@@ -212,6 +221,13 @@ impl JobSpec {
                 );
             }
         }
+        if self.inputs.len() > MAX_INPUTS {
+            let count = format!("{} datasets", self.inputs.len());
+            return wrong("inputs", count, "is over 64: put some together into one");
+        }
+        if self.checkpoint.every.is_some_and(|every| every.0 == 0) {
+            return wrong("checkpoint.every", "0s".into(), "must be over 0: leave it out for none");
+        }
         if !in_range(self.retry.max_attempts, MAX_ATTEMPTS) {
             return wrong("retry.max_attempts", self.retry.max_attempts.to_string(), "must be 1 to 100");
         }
@@ -288,6 +304,7 @@ mod tests {
             expected: None,
             deadline: None,
             class: None,
+            inputs: vec![],
             placement: Placement::default(),
             checkpoint: Checkpoint::default(),
             retry: RetryPolicy::default(),
@@ -325,6 +342,12 @@ mod tests {
         assert_eq!(refused(|s| s.lease = DurationMs(1_999)), "lease");
         assert_eq!(refused(|s| s.retry.max_attempts = 0), "retry.max_attempts");
         assert_eq!(refused(|s| s.checkpoint.signal = 32), "checkpoint.signal");
+        assert_eq!(refused(|s| s.checkpoint.every = Some(DurationMs(0))), "checkpoint.every");
+        let too_many = |s: &mut JobSpec| s.inputs = vec!["imagenet".parse().unwrap(); MAX_INPUTS + 1];
+        assert_eq!(refused(too_many), "inputs");
+        assert!(
+            JobSpec { inputs: vec!["imagenet".parse().unwrap(); MAX_INPUTS], ..spec() }.checked().is_ok()
+        );
         let mut array = spec();
         array.array = Some(ArrayRange { first: 1, last: MAX_TASKS });
         assert_eq!(array.checked().unwrap().task_indexes().len(), u64::from(MAX_TASKS));

@@ -10,9 +10,12 @@ pub mod name;
 pub mod resources;
 
 pub mod attempt;
+pub mod data;
+mod data_file;
 pub mod instance;
 pub mod job;
 pub mod lease;
+pub mod market;
 pub mod node;
 pub mod part;
 pub mod queue;
@@ -23,13 +26,17 @@ pub mod task;
 mod transition;
 
 pub use attempt::{AttemptState, AttemptStep};
+pub use data::{DataMap, Dataset, Link, Transfer};
+pub use data_file::{DataError, DatasetEntry, LinkEntry};
 pub use duration::{DurationMs, UnixMs};
 pub use id::{AttemptId, Fence, IdSource, InstanceId, JobId, JoinTokenId, NodeId, SequentialIds};
 pub use instance::{InstanceState, InstanceStep};
 pub use job::{ArrayRange, Checkpoint, JobSpec, JobSpecError, Placement, RetryPolicy, Spot};
+pub use market::{Market, OfferTerms};
 pub use money::{Currency, HourlyRate, Money};
 pub use name::{
-    ClassName, CloudName, GpuModel, GroupName, InstanceType, NameError, PoolName, SiteName, UserName,
+    ClassName, CloudName, DatasetName, GpuModel, GroupName, InstanceType, NameError, PoolName, SiteName,
+    UserName,
 };
 pub use node::{NodeState, NodeStep};
 pub use part::{PartEnd, PartPhase, WantedPhase};

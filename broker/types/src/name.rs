@@ -101,6 +101,10 @@ name!(
     ClassName, "class name", "-", "1 to 63 of a-z, 0-9 and `-`, beginning with a letter or digit"
 );
 name!(
+    /// A named input of jobs, for example `imagenet`.
+    DatasetName, "dataset name", "-._", "1 to 63 of a-z, 0-9, `-`, `.` and `_`, beginning with a letter or digit"
+);
+name!(
     /// A provider's name for a machine shape, for example `p5.48xlarge`.
     InstanceType, "instance type", "-._", "1 to 63 of a-z, 0-9, `-`, `.` and `_`, beginning with a letter or digit"
 );

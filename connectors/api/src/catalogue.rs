@@ -1,7 +1,7 @@
 //! What a cloud offers: regions, and the instance types that each could launch.
 
 use serde::{Deserialize, Serialize};
-use spillway_types::{DurationMs, HourlyRate, InstanceType, NodeCapacity, SiteName};
+use spillway_types::{DurationMs, HourlyRate, InstanceType, NodeCapacity, OfferTerms, SiteName};
 
 /// Everything that a cloud offers.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -36,6 +36,9 @@ pub struct Offer {
     /// How many of them may be alive at once; none where the provider does not say.
     #[serde(default)]
     pub available: Option<u32>,
+    /// How it is sold, and the shortest time that is billed.
+    #[serde(default)]
+    pub terms: OfferTerms,
 }
 
 impl Catalogue {

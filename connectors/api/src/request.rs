@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use spillway_types::{DurationMs, InstanceId, InstanceType, SiteName, UnixMs};
+use spillway_types::{DurationMs, InstanceId, InstanceType, Market, SiteName, UnixMs};
 
 /// A join token. Printing it for debugging shows nothing of it.
 #[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -45,6 +45,9 @@ pub struct LaunchRequest {
     pub region: SiteName,
     /// Which shape.
     pub instance_type: InstanceType,
+    /// How it is to be bought.
+    #[serde(default)]
+    pub market: Market,
     /// Where the machine's agent dials, as `host:port`.
     pub broker_addr: String,
     /// What the agent pins of the broker: the SHA-256 of its CA certificate, in hexadecimal.
@@ -134,6 +137,7 @@ mod tests {
             journal: 7,
             region: "east".parse().unwrap(),
             instance_type: "big".parse().unwrap(),
+            market: Market::OnDemand,
             broker_addr: "127.0.0.1:1".into(),
             ca_fingerprint: "ab".into(),
             join_token: JoinToken::new("hush".into()),

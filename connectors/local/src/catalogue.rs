@@ -26,7 +26,8 @@ use serde::Deserialize;
 use spillway_connector_api::{Catalogue, Offer, Region};
 use spillway_types::resources::parse_memory_mib;
 use spillway_types::{
-    Accelerator, DurationMs, GpuQuantity, GpuRequest, GpuSelector, InstanceType, NodeCapacity, SiteName,
+    Accelerator, DurationMs, GpuQuantity, GpuRequest, GpuSelector, InstanceType, Market, NodeCapacity,
+    OfferTerms, SiteName,
 };
 
 /// How long an instance boots where its region does not say.
@@ -111,6 +112,9 @@ struct RawType {
     memory: String,
     price: String,
     limit: Option<u32>,
+    market: Option<Market>,
+    mean_life: Option<String>,
+    minimum: Option<String>,
 }
 
 impl FromStr for LocalCatalogue {
@@ -178,7 +182,15 @@ fn parse_type(raw: RawType, boot: DurationMs, place: &str) -> Result<Offer, Cata
     let memory_mib = memory("regions.types.memory", &raw.memory)?;
     let price = raw.price.parse().map_err(|error| field("regions.types.price", place, &error))?;
     let capacity = NodeCapacity { accelerators, cpus_milli: raw.cpus * 1000, memory_mib };
-    Ok(Offer { instance_type: raw.name, capacity, price, boot, available: raw.limit })
+    let span = |name: &str, text: Option<String>| -> Result<Option<DurationMs>, CatalogueError> {
+        text.map(|text| text.parse().map_err(|error| field(name, place, &error))).transpose()
+    };
+    let terms = OfferTerms {
+        market: raw.market.unwrap_or_default(),
+        mean_life: span("regions.types.mean_life", raw.mean_life)?,
+        minimum: span("regions.types.minimum", raw.minimum)?.unwrap_or_default(),
+    };
+    Ok(Offer { instance_type: raw.name, capacity, price, boot, available: raw.limit, terms })
 }
 
 fn parse_gpus(text: &str, memory_mib: u64) -> Result<Vec<Accelerator>, String> {

@@ -101,6 +101,7 @@ pub(crate) mod tests {
             journal: 1,
             region: "east".parse().unwrap(),
             instance_type: "small".parse().unwrap(),
+            market: spillway_types::Market::OnDemand,
             broker_addr: "127.0.0.1:1".into(),
             ca_fingerprint: "ab".into(),
             join_token: JoinToken::new("hush".into()),

@@ -56,7 +56,7 @@ pub(crate) fn spec(command: &[&str], grace_ms: u64) -> Spec {
             ("SPILLWAY_NODE_RANK".to_owned(), "0".to_owned()),
         ]),
         time_limit: DurationMs(60_000),
-        checkpoint: Checkpoint { signal: 15, grace: DurationMs(grace_ms) },
+        checkpoint: Checkpoint { signal: 15, grace: DurationMs(grace_ms), every: None },
         ttl: DurationMs(60_000),
         allocation: Allocation::default(),
     }

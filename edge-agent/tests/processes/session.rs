@@ -249,7 +249,7 @@ fn lease(script: &str, gpus: &[u32]) -> Lease {
         command: spec.command,
         env: BTreeMap::new(),
         time_limit: DurationMs(60_000),
-        checkpoint: Checkpoint { signal: 15, grace: DurationMs(300) },
+        checkpoint: Checkpoint { signal: 15, grace: DurationMs(300), every: None },
         hosts: vec!["dgx-1".into()],
     }
 }

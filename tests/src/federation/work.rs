@@ -135,7 +135,7 @@ impl Work {
             run: Some(Run::Program(words.map(str::to_owned).into())),
             resources: Some(ResourcesFile { gpus: text("H100:1"), ..ResourcesFile::default() }),
             placement: Some(WhereFile { allow: self.site.iter().cloned().collect(), ..WhereFile::default() }),
-            checkpoint: Some(CheckpointFile { signal: None, grace: text("1s") }),
+            checkpoint: Some(CheckpointFile { signal: None, grace: text("1s"), every: None }),
             retry: Some(RetryFile { on_loss: Some(self.restartable), ..RetryFile::default() }),
             env: [(EVIDENCE.to_owned(), evidence.display().to_string())].into(),
             lease: text(&self.lease),

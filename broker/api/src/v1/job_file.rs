@@ -60,6 +60,9 @@ pub struct JobFile {
     /// The class that the broker's policy has rules for; one it does not know is treated as the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<String>,
+    /// What it reads: datasets by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<String>,
     /// Where it may run, and what that may cost.
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "where")]
     pub placement: Option<WhereFile>,
@@ -165,6 +168,9 @@ pub struct CheckpointFile {
     /// How long it has until SIGKILL; `10s` where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grace: Option<Scalar>,
+    /// How often it writes a checkpoint that its next try goes on from; a new try begins anew where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every: Option<Scalar>,
 }
 
 /// When a job is tried again.

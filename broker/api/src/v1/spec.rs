@@ -4,8 +4,9 @@ use std::str::FromStr;
 
 use spillway_types::resources::parse_memory_mib;
 use spillway_types::{
-    ArrayRange, Checkpoint, ClassName, Deadline, DurationMs, GpuQuantity, GpuRequest, GpuSelector, GroupName,
-    HourlyRate, Interconnect, JobSpec, Placement, Resources, RetryPolicy, SiteName, Spot,
+    ArrayRange, Checkpoint, ClassName, DatasetName, Deadline, DurationMs, GpuQuantity, GpuRequest,
+    GpuSelector, GroupName, HourlyRate, Interconnect, JobSpec, Placement, Resources, RetryPolicy, SiteName,
+    Spot,
 };
 
 use super::job_file::{CheckpointFile, ResourcesFile, RetryFile, WhereFile};
@@ -63,6 +64,11 @@ impl JobFile {
             expected: duration("expected", self.expected.as_ref())?,
             deadline: self.deadline.map(|text| parsed::<Deadline>("deadline", text.as_str())).transpose()?,
             class: self.class.map(|text| parsed::<ClassName>("class", &text)).transpose()?,
+            inputs: self
+                .inputs
+                .iter()
+                .map(|name| parsed::<DatasetName>("inputs", name))
+                .collect::<Result<_, _>>()?,
             placement: placement(self.placement.unwrap_or_default())?,
             checkpoint: checkpoint(&self.checkpoint.unwrap_or_default())?,
             retry: retry_policy(retry),
@@ -264,6 +270,7 @@ fn checkpoint(file: &CheckpointFile) -> Result<Checkpoint, JobFileError> {
     Ok(Checkpoint {
         signal,
         grace: duration("checkpoint.grace", file.grace.as_ref())?.unwrap_or(plain.grace),
+        every: duration("checkpoint.every", file.every.as_ref())?,
     })
 }
 

@@ -51,7 +51,7 @@ fn everything_a_file_says_arrives() {
     assert_eq!(spec.placement.interconnect, Interconnect::SameDomain);
     assert_eq!(spec.deadline, Some("2026-11-21T18:00:00Z".parse().expect("a deadline")));
     assert_eq!(spec.class, Some("urgent".parse().expect("a class")));
-    assert_eq!(spec.checkpoint, Checkpoint { signal: 10, grace: DurationMs::from_secs(60) });
+    assert_eq!(spec.checkpoint, Checkpoint { signal: 10, grace: DurationMs::from_secs(60), every: None });
     assert_eq!(spec.retry, RetryPolicy { max_attempts: 1, on_loss: false, on_failure: false });
     assert_eq!(spec.command, ["a", "b"]);
 }

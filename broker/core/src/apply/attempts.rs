@@ -227,6 +227,7 @@ impl State {
         if *outcome == TaskOutcome::Succeeded {
             self.learn(id, at);
         }
+        self.keep_checkpoints(id);
         self.finish_task(job, task, outcome, at)?;
         self.retire_job(job, at);
         Ok(())
@@ -244,6 +245,20 @@ impl State {
             self.touch(Key::History(forgotten));
         }
         self.touch(Key::History(kind));
+    }
+
+    /// Notes how much of a task's work its checkpoints keep, where every part said how long it ran.
+    fn keep_checkpoints(&mut self, id: AttemptId) {
+        let Some(attempt) = self.attempts.get(&id) else { return };
+        let ran: Option<Vec<u64>> = attempt.parts.iter().map(|part| part.state.ran_ms()).collect();
+        let (task, ran) = (attempt.task, ran.and_then(|ran| ran.into_iter().min()).unwrap_or(0));
+        let Some(job) = self.jobs.get_mut(&attempt.job) else { return };
+        let Some(every) = job.spec.checkpoint.every.filter(|every| every.0 > 0) else { return };
+        let kept = ran / every.0 * every.0;
+        if kept > 0 {
+            let tries = job.tries.entry(task).or_default();
+            tries.done = DurationMs(tries.done.0.saturating_add(kept).min(job.spec.time_limit.0));
+        }
     }
 
     fn vacate(&mut self, attempt: AttemptId, node: NodeId, at: UnixMs) {

@@ -57,6 +57,7 @@ fn new_instance(intended: &Intended, journal: u64, at: UnixMs) -> Instance {
         instance_type: intended.instance_type.clone(),
         capacity: intended.capacity.clone(),
         price: intended.price,
+        market: intended.market,
         job: intended.job,
         attempt: intended.attempt,
         group: intended.group.clone(),

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use spillway_ledger::{Payee, Subject};
 use spillway_types::{
-    AttemptId, CloudName, GroupName, HourlyRate, InstanceId, InstanceState, InstanceType, JobId,
+    AttemptId, CloudName, GroupName, HourlyRate, InstanceId, InstanceState, InstanceType, JobId, Market,
     NodeCapacity, NodeId, SiteName, UnixMs, UserName,
 };
 
@@ -42,6 +42,9 @@ pub struct Instance {
     pub capacity: NodeCapacity,
     /// Its price, frozen at the intent.
     pub price: HourlyRate,
+    /// How it is sold.
+    #[serde(default, skip_serializing_if = "Market::is_on_demand")]
+    pub market: Market,
     /// The job it is launched for.
     pub job: JobId,
     /// The attempt it is launched for.

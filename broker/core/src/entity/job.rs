@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use spillway_types::{
-    FailureReason, IndexRanges, JobId, JobSpec, Reason, Role, Standing, TaskState, UnixMs, UserName,
+    DurationMs, FailureReason, IndexRanges, JobId, JobSpec, Reason, Role, Standing, TaskState, UnixMs,
+    UserName,
 };
 
 /// How often a task was tried.
@@ -17,6 +18,14 @@ pub struct Tries {
     /// Those that gave way to other jobs: not counted as tries, and bounded by themselves.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub displaced: u32,
+    /// How much of its work the checkpoints of earlier tries keep.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub done: DurationMs,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+const fn is_nothing(span: &DurationMs) -> bool {
+    span.0 == 0
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]

@@ -55,11 +55,13 @@ fn place_one(turn: &mut Turn<'_>, decision: Decision, endpoint: &Endpoint) -> Op
             })));
             turn.emit(Event::AttemptLeased { attempt });
         }
-        Target::Launch { cloud, site, instance_type, price, allocation, rate } => {
+        Target::Launch { cloud, site, instance_type, price, market, allocation, rate } => {
             let offers = turn.offers.iter();
             let mut offers = offers.filter(|offer| offer.cloud == cloud && offer.site == site);
-            let offer =
-                offers.find(|offer| offer.instance_type == instance_type && offer.price == price)?.clone();
+            let offer = offers.find(|offer| {
+                offer.instance_type == instance_type && offer.price == price && offer.terms.market == market
+            });
+            let offer = offer?.clone();
             if one_domain {
                 offer.capacity.domain()?;
             }
@@ -89,6 +91,7 @@ fn place_one(turn: &mut Turn<'_>, decision: Decision, endpoint: &Endpoint) -> Op
                     instance_type: instance_type.clone(),
                     capacity: offer.capacity.clone(),
                     price,
+                    market,
                     broker_addr: endpoint.broker_addr.clone(),
                     ca_fingerprint: endpoint.ca_fingerprint.clone(),
                 })));

@@ -33,6 +33,7 @@ pub(super) fn submit(
     }
     check_deadline(turn, &spec)?;
     check_sites(turn, &spec)?;
+    check_inputs(turn, &spec)?;
     check_possible(turn, &spec)?;
     let job = JobId::generate(turn.ids);
     turn.emit(Event::JobSubmitted { job, spec, user: user.clone(), key });
@@ -64,6 +65,16 @@ fn check_sites(turn: &Turn<'_>, spec: &JobSpec) -> Result<(), Refusal> {
             Err(Refusal::Invalid { field, value: site.to_string(), problem })
         }
     }
+}
+
+fn check_inputs(turn: &Turn<'_>, spec: &JobSpec) -> Result<(), Refusal> {
+    let Some(unknown) = spec.inputs.iter().find(|name| !turn.data.datasets.contains_key(*name)) else {
+        return Ok(());
+    };
+    let known: Vec<&str> = turn.data.datasets.keys().map(spillway_types::DatasetName::as_str).collect();
+    let known = if known.is_empty() { "none yet".to_owned() } else { known.join(", ") };
+    let problem = format!("is not a dataset that is known here; known: {known}");
+    Err(Refusal::Invalid { field: "inputs", value: unknown.to_string(), problem })
 }
 
 /// Refuses what nothing known here could ever run, and what its budget could never pay. A job without GPUs is

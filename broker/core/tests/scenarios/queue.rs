@@ -24,7 +24,7 @@ fn top(job: JobId, user: &str) -> Command {
 /// The queue as the planner sees it.
 fn seen(scene: &Scene) -> Vec<JobId> {
     let policy = Policy::default();
-    let snapshot = snapshot::take(scene.state(), &[], &policy, scene.world.now());
+    let snapshot = snapshot::take(scene.world.federation(), &policy, scene.world.now());
     snapshot.queue.iter().map(|job| job.job).collect()
 }
 
@@ -135,7 +135,7 @@ fn the_newest_on_top_is_seen_first_whatever_the_bound() {
     scene.must(top(ids[3], "root"));
     scene.idle(top(ids[3], "ada"));
     let policy = Policy { max_jobs: 1, ..Policy::default() };
-    let bounded = snapshot::take(scene.state(), &[], &policy, scene.world.now());
+    let bounded = snapshot::take(scene.world.federation(), &policy, scene.world.now());
     let bounded: Vec<JobId> = bounded.queue.iter().map(|job| job.job).collect();
     assert_eq!(bounded, [ids[3], other], "one of each group");
     for id in &ids {
@@ -260,7 +260,7 @@ fn runs_are_remembered_and_estimate_the_next_ones() {
     scene.contact();
     let waiting = scene.submit(&spec);
     let policy = Policy::default();
-    let snapshot = snapshot::take(scene.state(), &[], &policy, scene.world.now());
+    let snapshot = snapshot::take(scene.world.federation(), &policy, scene.world.now());
     assert_eq!(snapshot.queue[0].estimate, known.duration);
     let began = scene.job(running).started.unwrap();
     assert_eq!(snapshot.nodes[0].running[0].ends, began.plus(known.duration));
@@ -289,7 +289,7 @@ fn a_deadline_that_cannot_be_met_is_refused_and_the_others_are_seen() {
     scene.submit(&by(Deadline::Within(DurationMs(2 * HOUR)), Some(HOUR)));
     scene.world.pass(DurationMs(HOUR));
     let policy = Policy::default();
-    let snapshot = snapshot::take(scene.state(), &[], &policy, scene.world.now());
+    let snapshot = snapshot::take(scene.world.federation(), &policy, scene.world.now());
     let seen = &snapshot.queue[0];
     assert_eq!(seen.deadline, Some(now.plus(DurationMs(2 * HOUR))), "it counts from the submission");
     assert_eq!(seen.class, Some(name("urgent")));

@@ -61,6 +61,7 @@ pub(crate) fn job(gpus: &str) -> JobSpec {
         expected: Some(DurationMs(HOUR)),
         deadline: None,
         class: None,
+        inputs: vec![],
         placement: Placement::default(),
         checkpoint: Checkpoint::default(),
         retry: RetryPolicy::default(),
@@ -194,6 +195,7 @@ impl Scene {
             price: HourlyRate(dollars * DOLLAR),
             boot: BOOT,
             available: 100,
+            terms: spillway_types::OfferTerms::default(),
         }]);
     }
 

@@ -119,6 +119,7 @@ impl Driver {
             journal: instance.journal,
             region: instance.site.clone(),
             instance_type: instance.instance_type.clone(),
+            market: instance.market,
             broker_addr: instance.broker_addr.clone(),
             ca_fingerprint: instance.ca_fingerprint.clone(),
             join_token: JoinToken::new(self.clouds.key.token(instance.id)),

@@ -81,6 +81,7 @@ impl Worker {
             }
             Request::Read(read) => reads.push(read),
             Request::Offers(offers) => self.federation.set_offers(offers),
+            Request::Data(data) => self.federation.set_data(*data),
             Request::Explanations(explanations) => self.explanations = explanations,
         }
     }

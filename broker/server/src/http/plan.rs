@@ -49,7 +49,7 @@ fn question(view: &View<'_>, who: &Arc<Who>, spec: &JobSpec) -> Result<Question,
         let problem = "is not a group that you may submit for; `spillway groups` lists them".to_owned();
         return Err(Refusal::Invalid { field: "group", value: spec.group.to_string(), problem }.into());
     }
-    let snapshot = snapshot::take(state, view.federation.offers(), view.policy, view.now);
+    let snapshot = snapshot::take(view.federation, view.policy, view.now);
     let job = snapshot::queued(state, JobId::from_uuid(Uuid::nil()), spec, view.now);
     Ok(Box::new((snapshot, job)))
 }

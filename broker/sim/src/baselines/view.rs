@@ -254,6 +254,7 @@ impl View {
             site: offer.site.clone(),
             instance_type: offer.instance_type.clone(),
             price: offer.price,
+            market: offer.terms.market,
             allocation,
             rate,
         };

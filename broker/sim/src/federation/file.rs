@@ -266,6 +266,7 @@ impl CloudEntry {
             price: parse(&format!("{path}.price"), &offer.price)?,
             boot: boot.unwrap_or(DurationMs(0)),
             available: offer.available.unwrap_or(u32::MAX),
+            terms: spillway_types::OfferTerms::default(),
         })
     }
 }

@@ -137,6 +137,7 @@ fn journal() -> Vec<(i64, String)> {
             expected: Some(runs),
             deadline: None,
             class: None,
+            inputs: vec![],
             placement: Placement::default(),
             checkpoint: Checkpoint::default(),
             retry: RetryPolicy::default(),

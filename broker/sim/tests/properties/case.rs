@@ -113,6 +113,7 @@ impl Case {
             price: HourlyRate(dollars * DOLLAR),
             boot: DurationMs::from_secs(60),
             available,
+            terms: spillway_types::OfferTerms::default(),
         };
         self.world.set_offers(vec![offer("big", "H100", 4, dollars), offer("small", "A100", 1, dollars / 4)]);
     }

@@ -85,6 +85,7 @@ impl Case {
             expected: bit(4).then_some(DurationMs::from_secs(300)),
             deadline: None,
             class: None,
+            inputs: vec![],
             placement: Placement { max_wait: bit(5).then_some(DurationMs(0)), ..Placement::default() },
             checkpoint: Checkpoint {
                 grace: DurationMs::from_secs(u64::from(how >> 6 & 7)),

@@ -70,6 +70,7 @@ pub(super) fn spec(name: &str, group: &str) -> JobSpec {
         expected: None,
         deadline: None,
         class: None,
+        inputs: vec![],
         placement: Placement::default(),
         checkpoint: Checkpoint::default(),
         retry: RetryPolicy::default(),
@@ -88,6 +89,7 @@ fn offer() -> CloudOffer {
         price: HourlyRate(8_000_000),
         boot: DurationMs::from_secs(120),
         available: 4,
+        terms: spillway_types::OfferTerms::default(),
     }
 }
 
@@ -236,6 +238,7 @@ impl World {
             site: "us-east-1".parse().unwrap(),
             instance_type: "p5.48xlarge".parse().unwrap(),
             price: HourlyRate(8_000_000),
+            market: spillway_types::Market::OnDemand,
             allocation: one_gpu(0),
             rate: HourlyRate(4_000_000),
         };

@@ -79,7 +79,14 @@ impl Fake {
 fn offers() -> Vec<Offer> {
     let instance_type = "big".parse().unwrap();
     let (price, boot) = (HourlyRate(1), DurationMs(1));
-    vec![Offer { instance_type, capacity: NodeCapacity::default(), price, boot, available: None }]
+    vec![Offer {
+        instance_type,
+        capacity: NodeCapacity::default(),
+        price,
+        boot,
+        available: None,
+        terms: spillway_types::OfferTerms::default(),
+    }]
 }
 
 #[async_trait]
@@ -193,6 +200,7 @@ impl Harness for FakeHarness {
             journal: 3,
             region: "east".parse().unwrap(),
             instance_type: "big".parse().unwrap(),
+            market: spillway_types::Market::OnDemand,
             broker_addr: "127.0.0.1:1".into(),
             ca_fingerprint: "ab".into(),
             join_token: JoinToken::new("t".into()),

@@ -98,6 +98,7 @@ impl World {
         LaunchRequest {
             region: "west".parse().unwrap(),
             instance_type: "small".parse().unwrap(),
+            market: spillway_types::Market::OnDemand,
             ..self.request()
         }
     }
@@ -116,6 +117,7 @@ impl Harness for World {
             journal: 17,
             region: "east".parse().unwrap(),
             instance_type: "big".parse().unwrap(),
+            market: spillway_types::Market::OnDemand,
             broker_addr: "127.0.0.1:4433".into(),
             ca_fingerprint: "abcdef".into(),
             join_token: JoinToken::new("canary-token".into()),

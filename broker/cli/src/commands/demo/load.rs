@@ -75,7 +75,7 @@ impl Draft {
             resources: gpus.map(|gpus| ResourcesFile { gpus: Some(gpus.into()), ..ResourcesFile::default() }),
             time_limit: Some("1m".into()),
             expected: Some(Scalar(format!("{}s", seconds + 1))),
-            checkpoint: Some(CheckpointFile { grace: Some("2s".into()), signal: None }),
+            checkpoint: Some(CheckpointFile { grace: Some("2s".into()), ..CheckpointFile::default() }),
             ..JobFile::default()
         };
         Self(Piece { file, meant: Meant::Succeed })

@@ -80,6 +80,7 @@ async fn offers_are_filtered_and_clouds_say_their_problem() {
         price: HourlyRate(1_000_000),
         boot: DurationMs::from_secs(60),
         available: 3,
+        terms: spillway_types::OfferTerms::default(),
     };
     world.engine.set_offers(vec![offer("small", 1), offer("large", 8)]).await;
     let shapes = async |gpus: Option<&str>| -> Vec<String> {

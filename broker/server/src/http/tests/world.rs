@@ -106,8 +106,7 @@ impl World {
     /// Lets the planner look once, and does what it says.
     pub(super) async fn place(&self) {
         let plan = |view: &View<'_>| {
-            let state = view.federation.state();
-            spillway_policies::plan(&snapshot::take(state, view.federation.offers(), view.policy, view.now))
+            spillway_policies::plan(&snapshot::take(view.federation, view.policy, view.now))
         };
         let plan = self.engine.read(plan).await.unwrap();
         self.engine.set_explanations(plan.explanations).await;

@@ -1,0 +1,205 @@
+//! Datasets and links as people write them in a settings or federation file, and what they become.
+
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+
+use crate::data::MAX_DATASET_BYTES;
+use crate::{DataMap, Dataset, DatasetName, HourlyRate, Link, SiteName};
+
+/// Fastest link, in bits a second: a terabit.
+const MAX_BITS_PER_SECOND: u64 = 1_000_000_000_000;
+
+/// One `[[datasets]]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatasetEntry {
+    /// Its name.
+    pub name: DatasetName,
+    /// Its size: `150GB`, `3TB`, `2TiB`.
+    pub size: String,
+    /// Sites with a whole copy.
+    pub at: BTreeSet<SiteName>,
+}
+
+/// One `[[links]]`: from one site to another, not back.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinkEntry {
+    /// The site that sends.
+    pub from: SiteName,
+    /// The site that receives.
+    pub to: SiteName,
+    /// `10Gbit/s`, `100Mbit/s`; a gigabit where absent.
+    pub bandwidth: Option<String>,
+    /// What the sender's provider takes for a gigabyte: `0.09`; nothing where absent.
+    pub egress: Option<String>,
+}
+
+/// What is wrong with an entry.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {problem}")]
+pub struct DataError {
+    /// Where: `datasets[0].size`.
+    pub path: String,
+    /// The value and the way out.
+    pub problem: String,
+}
+
+impl DataMap {
+    /// Puts the entries together. `knows` says whether there is such a site.
+    ///
+    /// # Errors
+    /// [`DataError`] for the first entry that is wrong.
+    pub fn from_entries(
+        datasets: Vec<DatasetEntry>,
+        links: Vec<LinkEntry>,
+        knows: &dyn Fn(&SiteName) -> bool,
+    ) -> Result<Self, DataError> {
+        let mut map = Self::default();
+        for (at, entry) in datasets.into_iter().enumerate() {
+            let wrong = |field: &str, problem: String| {
+                Err(DataError { path: format!("datasets[{at}].{field}"), problem })
+            };
+            let Some(bytes) = quantity(&entry.size, &SIZES).filter(|bytes| *bytes <= MAX_DATASET_BYTES)
+            else {
+                let problem = format!("`{}` is not a size: write for example `150GB` or `3TB`", entry.size);
+                return wrong("size", problem);
+            };
+            if let Some(site) = entry.at.iter().find(|site| !knows(site)) {
+                return wrong("at", format!("`{site}` is not a site here"));
+            }
+            if map.datasets.contains_key(&entry.name) {
+                return wrong("name", format!("`{}` is there already: give each one name", entry.name));
+            }
+            map.datasets.insert(entry.name, Dataset { bytes, replicas: entry.at });
+        }
+        for (at, entry) in links.into_iter().enumerate() {
+            let (from, to) = (entry.from.clone(), entry.to.clone());
+            let link = entry.link(&format!("links[{at}]"), knows)?;
+            map.links.entry(from).or_default().insert(to, link);
+        }
+        Ok(map)
+    }
+}
+
+impl LinkEntry {
+    fn link(self, path: &str, knows: &dyn Fn(&SiteName) -> bool) -> Result<Link, DataError> {
+        let wrong =
+            |field: &str, problem: String| Err(DataError { path: format!("{path}.{field}"), problem });
+        for (field, site) in [("from", &self.from), ("to", &self.to)] {
+            if !knows(site) {
+                return wrong(field, format!("`{site}` is not a site here"));
+            }
+        }
+        let mut link = crate::data::DEFAULT_LINK;
+        if let Some(text) = &self.bandwidth {
+            match quantity(text, &SPEEDS).filter(|bits| (1..=MAX_BITS_PER_SECOND).contains(bits)) {
+                Some(bits) => link.bits_per_second = bits,
+                None => {
+                    let problem = format!("`{text}` is not a bandwidth: write for example `10Gbit/s`");
+                    return wrong("bandwidth", problem);
+                }
+            }
+        }
+        if let Some(text) = &self.egress {
+            match text.parse::<HourlyRate>() {
+                Ok(price) if price.0 >= 0 => link.egress_micros_per_gb = price.0,
+                Ok(_) | Err(_) => {
+                    let problem = format!("`{text}` is not a price for a gigabyte: write for example `0.09`");
+                    return wrong("egress", problem);
+                }
+            }
+        }
+        Ok(link)
+    }
+}
+
+/// Units of sizes, in bytes; longer names first, so that `GiB` is not read as `B`.
+const SIZES: [(&str, u64); 9] = [
+    ("TiB", 1 << 40),
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("PB", 1_000_000_000_000_000),
+    ("TB", 1_000_000_000_000),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("KB", 1_000),
+    ("B", 1),
+];
+
+/// Units of bandwidths, in bits a second.
+const SPEEDS: [(&str, u64); 3] = [("Gbit/s", 1_000_000_000), ("Mbit/s", 1_000_000), ("Kbit/s", 1_000)];
+
+/// A whole or decimal number with a unit; at most three decimals.
+fn quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let text = text.trim();
+    let (number, scale) =
+        units.iter().find_map(|(unit, scale)| Some((text.strip_suffix(unit)?.trim_end(), *scale)))?;
+    let (whole, decimals) = number.split_once('.').unwrap_or((number, "0"));
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(whole) || !digits(decimals) || decimals.len() > 3 {
+        return None;
+    }
+    let thousandths: u64 = format!("{decimals:0<3}").parse().ok()?;
+    let whole: u64 = whole.parse().ok()?;
+    let total = u128::from(whole) * u128::from(scale) + u128::from(thousandths) * u128::from(scale) / 1000;
+    u64::try_from(total).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dataset(name: &str, size: &str, at: &str) -> DatasetEntry {
+        let at = BTreeSet::from([at.parse().unwrap()]);
+        DatasetEntry { name: name.parse().unwrap(), size: size.to_owned(), at }
+    }
+
+    fn link(from: &str, bandwidth: Option<&str>, egress: Option<&str>) -> LinkEntry {
+        LinkEntry {
+            from: from.parse().unwrap(),
+            to: "home".parse().unwrap(),
+            bandwidth: bandwidth.map(str::to_owned),
+            egress: egress.map(str::to_owned),
+        }
+    }
+
+    fn read(datasets: Vec<DatasetEntry>, links: Vec<LinkEntry>) -> Result<DataMap, String> {
+        let knows = |site: &SiteName| ["home", "east"].contains(&site.as_str());
+        DataMap::from_entries(datasets, links, &knows).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn sizes_speeds_and_prices_are_read() {
+        for (text, bytes) in
+            [("3TB", 3_000_000_000_000), ("1.5 GB", 1_500_000_000), ("2MiB", 2 << 20), ("7B", 7)]
+        {
+            let map = read(vec![dataset("a", text, "home")], vec![]).unwrap();
+            assert_eq!(map.datasets.values().next().unwrap().bytes, bytes, "{text}");
+        }
+        let map = read(vec![], vec![link("east", Some("2.5Gbit/s"), Some("0.09"))]).unwrap();
+        let said = map.link(&"east".parse().unwrap(), &"home".parse().unwrap());
+        assert_eq!(said, Link { bits_per_second: 2_500_000_000, egress_micros_per_gb: 90_000 });
+        let plain = read(vec![], vec![link("east", None, None)]).unwrap();
+        assert_eq!(plain.link(&"east".parse().unwrap(), &"home".parse().unwrap()), crate::data::DEFAULT_LINK);
+    }
+
+    #[test]
+    fn what_is_wrong_is_pointed_at() {
+        for (datasets, links, says) in [
+            (vec![dataset("a", "large", "home")], vec![], "datasets[0].size: `large`"),
+            (vec![dataset("a", "1.2345GB", "home")], vec![], "datasets[0].size"),
+            (vec![dataset("a", "2000PB", "home")], vec![], "datasets[0].size"),
+            (vec![dataset("a", "1GB", "moon")], vec![], "datasets[0].at: `moon`"),
+            (vec![dataset("a", "1GB", "home"), dataset("a", "1GB", "home")], vec![], "datasets[1].name"),
+            (vec![], vec![link("moon", None, None)], "links[0].from"),
+            (vec![], vec![link("east", Some("0Gbit/s"), None)], "links[0].bandwidth"),
+            (vec![], vec![link("east", Some("fast"), None)], "links[0].bandwidth: `fast`"),
+            (vec![], vec![link("east", None, Some("-1"))], "links[0].egress"),
+        ] {
+            let error = read(datasets, links).unwrap_err();
+            assert!(error.contains(says), "{says}: {error}");
+        }
+    }
+}

@@ -134,6 +134,9 @@ impl Planner {
         let offer = &self.offers[launched.offer].view;
         let here = match launched.here {
             None => self.why_not_here(item),
+            Some(start) if start <= self.now => {
+                "nodes here are free, but cost more in all, data included".to_owned()
+            }
             Some(start) => {
                 let wait = start.saturating_sub(self.now);
                 let (when, span) = (words::clock(start), words::span(wait));
@@ -143,8 +146,12 @@ impl Planner {
                 )
             }
         };
+        let risk = item.launches.iter().find(|launch| launch.offer == launched.offer);
+        let moving = &self.shapes[item.shape].offers[launched.offer].moving;
+        let more = words::risk(risk.map_or(0.0, |launch| launch.risk_micros))
+            + &words::brought(moving, item.readers);
         format!(
-            "{here}; {} x {} at {} is ready in {} and costs {} for the run, the least of what can be launched",
+            "{here}; {} x {} at {} is ready in {} and costs {} for the run, the least of what can be launched{more}",
             item.job.nodes,
             offer.instance_type,
             offer.site,

@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use spillway_types::{DurationMs, HourlyRate, JobId, PoolName, Reason, SiteName, UnixMs};
 
-use crate::item::{Item, real, whole};
+use crate::item::{Item, whole};
 use crate::judge::Bar;
 use crate::lay::{Ground, Here, Spot};
+use crate::moving::Moving;
 use crate::planner::Planner;
 use crate::shape::{Shape, Tier, span_at};
 use crate::{Candidate, Explanation, Verdict, barred, words};
@@ -51,11 +52,22 @@ struct Said {
     cost_micros: Option<i64>,
     total: Option<f64>,
     wait_ms: Option<i64>,
+    moving: Moving,
+    risk: f64,
 }
 
 impl Said {
     const fn barred(bar: Bar, detail: String) -> Self {
-        Self { verdict: bar.verdict(), detail, rate: None, cost_micros: None, total: None, wait_ms: None }
+        Self {
+            verdict: bar.verdict(),
+            detail,
+            rate: None,
+            cost_micros: None,
+            total: None,
+            wait_ms: None,
+            moving: Moving { bytes: 0, egress_micros: 0, ms: 0 },
+            risk: 0.0,
+        }
     }
 }
 
@@ -123,7 +135,13 @@ impl Planner {
     }
 
     pub(crate) fn ground(&self) -> Ground<'_> {
-        Ground { now: self.now, fleet: &self.fleet, shapes: &self.shapes, occupancies: &self.occupancies }
+        Ground {
+            now: self.now,
+            fleet: &self.fleet,
+            shapes: &self.shapes,
+            offers: &self.offers,
+            occupancies: &self.occupancies,
+        }
     }
 
     fn explain(&self, item: &Item, fate: &Fate<'_>, position: u32) -> Explanation {
@@ -149,6 +167,7 @@ impl Planner {
             reason: if waits { Some(fate.reason.unwrap_or(Reason::Priority)) } else { None },
             planned_start: fate.planned.filter(|_| waits).map(|here| UnixMs(here.start)),
             bound: (waits && leaves).then_some(UnixMs(item.bound)),
+            delay: item.delay.filter(|_| waits),
             position,
             candidates,
         }
@@ -177,17 +196,20 @@ impl Planner {
         };
         let cost = HourlyRate(cheapest.rate).cost_micros(parts.unsigned_abs(), 1, 0, item.job.estimate.0);
         let total = |wait: i64| {
-            let run = real(cheapest.marginal) * real(parts) / 3_600_000.0;
-            run * real(span_at(item.job.estimate.0, cheapest.speed_milli)) + item.wait_price * real(wait)
+            let marginal = cheapest.marginal.saturating_mul(parts);
+            self.ground().cost_here(item, self.now.saturating_add(wait), cheapest, marginal)
         };
         let rate = cheapest.rate.saturating_mul(parts);
-        let priced = |verdict, detail, wait_ms: Option<i64>| Said {
+        let data = words::brought(&cheapest.moving, item.readers);
+        let priced = |verdict, detail: String, wait_ms: Option<i64>| Said {
             verdict,
-            detail,
+            detail: detail + &data,
             rate: Some(rate),
             cost_micros: Some(cost),
             total: wait_ms.map(total),
             wait_ms,
+            moving: cheapest.moving,
+            risk: 0.0,
         };
         let inside = |here: &&&Here| here.nodes.iter().any(|node| self.is_in(*node, place));
         let now: Vec<&Here> = fate.now.iter().filter(inside).copied().collect();
@@ -209,7 +231,9 @@ impl Planner {
         let start = self.start_in(item, place);
         let wait = (start != i64::MAX).then(|| start.saturating_sub(self.now));
         if start <= self.now {
-            return priced(Verdict::Dearer, "free now, but another place is better".to_owned(), wait);
+            let all = words::amount(whole(total(start.saturating_sub(self.now))));
+            let detail = format!("free now, but another place is better: it costs {all} in all here");
+            return priced(Verdict::Dearer, detail, wait);
         }
         let planned_start = fate.planned.map_or(i64::MIN, |here| here.start);
         let verdict = if start <= planned_start { Verdict::Dearer } else { Verdict::Full };
@@ -341,13 +365,16 @@ impl Planner {
                 format!("{cost} for a run, ready in {}; {}", offer.boot, self.better(item, fate)),
             )
         };
+        let more = words::risk(launch.risk_micros) + &words::brought(&fit.moving, item.readers);
         Said {
             verdict,
-            detail,
+            detail: detail + &more,
             rate: Some(fit.rate.saturating_mul(i64::from(wanted))),
             cost_micros: Some(launch.run_micros),
             total: Some(launch.cost),
             wait_ms: Some(crate::item::signed(offer.boot)),
+            moving: fit.moving,
+            risk: launch.risk_micros,
         }
     }
 
@@ -404,7 +431,7 @@ pub(crate) fn least_rate(planner: &Planner, shape: &Shape, place: &Place<'_>) ->
 }
 
 const fn brief(reason: Option<Reason>, position: u32) -> Explanation {
-    Explanation { reason, planned_start: None, bound: None, position, candidates: Vec::new() }
+    Explanation { reason, planned_start: None, bound: None, delay: None, position, candidates: Vec::new() }
 }
 
 fn candidate(site: SiteName, what: String, said: Said) -> Candidate {
@@ -417,5 +444,9 @@ fn candidate(site: SiteName, what: String, said: Said) -> Candidate {
         cost_micros: said.cost_micros,
         total_micros: said.total.map(whole),
         wait: said.wait_ms.map(|ms| DurationMs(ms.max(0).unsigned_abs())),
+        move_bytes: said.moving.bytes,
+        move_micros: said.moving.egress_micros,
+        move_time: DurationMs(said.moving.ms.max(0).unsigned_abs()),
+        risk_micros: whole(said.risk),
     }
 }

@@ -149,6 +149,12 @@ impl Fleet {
         self.machines.get(number).and_then(Option::as_ref)
     }
 
+    /// Instances of clouds that run already.
+    pub(crate) fn rented(&self) -> impl Iterator<Item = &Machine> {
+        let kinds = self.kinds.iter().filter(|kind| matches!(kind.sample.price, NodePrice::Instance(_)));
+        kinds.flat_map(|kind| &kind.nodes).filter_map(|node| self.machine(*node))
+    }
+
     /// The interconnect domain that a node's accelerators are in, where that is known.
     pub(crate) fn domain(&self, number: usize) -> Option<&str> {
         self.machine(number)?.view.capacity.accelerators.first()?.domain.as_deref()
@@ -182,6 +188,13 @@ impl Fleet {
         let still_runs =
             |part: &crate::RunningPart| view.running.iter().any(|other| other.allocation == part.allocation);
         known.view.running.iter().any(|part| part.ends != now && !still_runs(part))
+    }
+
+    /// Whether the node closes or has less than it had.
+    pub(crate) fn loses_room(&self, view: &NodeView) -> bool {
+        let Some(known) = self.find(view.node).and_then(|number| self.machine(number)) else { return false };
+        known.view.takes_work && !view.takes_work
+            || view.capacity.accelerators.len() < known.view.capacity.accelerators.len()
     }
 
     fn number_of(&mut self, node: NodeId) -> usize {

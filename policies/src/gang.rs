@@ -7,7 +7,6 @@ use spillway_types::Interconnect;
 use crate::board::Board;
 use crate::item::Item;
 use crate::lay::{Best, Ground, Rank};
-use crate::shape::span_at;
 
 impl Ground<'_> {
     /// The best start of a gang: on distinct nodes of one site, at one instant. Where the best nodes cost too much
@@ -61,8 +60,8 @@ impl Ground<'_> {
     ) -> Option<Best> {
         let shape = &self.shapes[item.shape];
         let payable = kinds.iter().filter(|kind| shape.kinds[**kind].rate <= cap);
-        let slowest = payable.clone().map(|kind| shape.kinds[*kind].speed_milli).min()?;
-        let span = span_at(item.job.estimate.0, slowest);
+        let slowest = payable.clone().map(|kind| &shape.kinds[*kind]).max_by_key(|fit| fit.span(item))?;
+        let span = slowest.span(item);
         let mut starts: Vec<(i64, usize)> = Vec::new();
         for kind in payable {
             let fit = &shape.kinds[*kind];
@@ -97,7 +96,7 @@ impl Ground<'_> {
         let holding = item.holding(taken, marginal);
         Some(Best {
             start,
-            cost: self.cost_here(item, start, span, marginal) + holding,
+            cost: self.cost_here(item, start, slowest, marginal) + holding,
             holding,
             rank: (worst.0, fits().map(|fit| fit.rate).fold(0, i64::saturating_add), worst.2),
             loss: ranked.iter().map(|(_, loss, _)| loss).sum(),

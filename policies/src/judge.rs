@@ -3,13 +3,15 @@
 
 use spillway_types::resources::BLOCKS_PER_GPU;
 use spillway_types::{
-    AcceleratorShare, Allocation, GpuQuantity, GpuSelector, HourlyRate, Resources, SiteName, instance_share,
+    AcceleratorShare, Allocation, GpuQuantity, GpuSelector, HourlyRate, Market, Resources, SiteName, Spot,
+    instance_share,
 };
 
 use crate::fleet::Kind;
 use crate::layout::{ClassMask, Layout, Need, Want};
 use crate::offer::Offer;
-use crate::{NodePrice, QueuedJob, Verdict};
+use crate::policy::SpotRule;
+use crate::{NodePrice, QueuedJob, Restarts, Verdict};
 
 /// What stands in the way. Ordered: a later bar is nearer to running, and is the one that is named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +30,8 @@ pub(crate) enum Bar {
     OnlyContainers,
     /// No parts of accelerators.
     Fractions,
+    /// Its provider may take it back, and the job or the policy does not risk that.
+    Spot,
     /// Too few such nodes for a gang.
     Nodes,
     /// The job's `max_price`.
@@ -39,7 +43,7 @@ pub(crate) enum Bar {
 impl Bar {
     pub(crate) const fn verdict(self) -> Verdict {
         match self {
-            Self::Site | Self::Jurisdiction | Self::OnlyContainers => Verdict::NotAllowed,
+            Self::Site | Self::Jurisdiction | Self::OnlyContainers | Self::Spot => Verdict::NotAllowed,
             Self::Group => Verdict::OtherGroups,
             Self::Size | Self::Nodes => Verdict::TooSmall,
             Self::Container => Verdict::NoContainer,
@@ -64,13 +68,14 @@ pub(crate) struct Judged {
 pub(crate) struct Terms<'a> {
     pub(crate) job: &'a QueuedJob,
     pub(crate) need: Need,
+    spot: SpotRule,
     /// As large as what will be given; which accelerators it names has no meaning.
     sized: Allocation,
 }
 
 impl<'a> Terms<'a> {
-    pub(crate) fn of(job: &'a QueuedJob) -> Self {
-        Self { job, need: Need::of(&job.resources), sized: sized(&job.resources) }
+    pub(crate) fn of(job: &'a QueuedJob, spot: SpotRule) -> Self {
+        Self { job, need: Need::of(&job.resources), spot, sized: sized(&job.resources) }
     }
 
     pub(crate) fn kind(&self, kind: &Kind) -> Judged {
@@ -122,6 +127,8 @@ impl<'a> Terms<'a> {
             Some(Bar::Size)
         } else if matches!(self.need.want, Want::Blocks(_)) {
             Some(Bar::Fractions)
+        } else if offer.terms.market == Market::Spot && !self.risks_spot() {
+            Some(Bar::Spot)
         } else if self.job.placement.max_price.is_some_and(|most| all > i128::from(most.0)) {
             Some(Bar::MaxPrice)
         } else {
@@ -138,6 +145,13 @@ impl<'a> Terms<'a> {
         let resides = |wanted: &String| jurisdiction == Some(wanted.as_str());
         (!placement.residency.is_empty() && !placement.residency.iter().any(resides))
             .then_some(Bar::Jurisdiction)
+    }
+
+    /// Whether the job may run where it can be interrupted.
+    fn risks_spot(&self) -> bool {
+        self.spot == SpotRule::Allow
+            && self.job.placement.spot == Spot::Allow
+            && self.job.restarts != Restarts::Never
     }
 
     fn mask(&self, layout: &Layout) -> ClassMask {

@@ -4,7 +4,7 @@
 //! The candidates are compared by one generalised cost: the money that the run costs more, the price of the wait,
 //! and the price of holding GPUs that others may want soon. What fits now and costs no more than the cloud runs now.
 
-use spillway_types::{Interconnect, Reason};
+use spillway_types::{Interconnect, Market, Reason};
 
 use crate::board::Board;
 use crate::fleet::Fleet;
@@ -12,7 +12,8 @@ use crate::item::{Item, Launch, Weighs, real, whole};
 use crate::judge::Bar;
 use crate::layout::Want;
 use crate::occupancy::Occupancy;
-use crate::shape::{KindFit, Shape, Tier, span_at};
+use crate::offer::Offer;
+use crate::shape::{KindFit, PLAIN_SPEED, Shape, Tier, span_at};
 
 /// Where a task goes.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,6 +60,7 @@ pub(crate) struct Ground<'a> {
     pub(crate) now: i64,
     pub(crate) fleet: &'a Fleet,
     pub(crate) shapes: &'a [Shape],
+    pub(crate) offers: &'a [Offer],
     /// Parallel to the fleet's kinds, as far as it goes.
     pub(crate) occupancies: &'a [Occupancy],
 }
@@ -128,8 +130,28 @@ impl Ground<'_> {
     fn cheapest_launch(&self, board: &Board, item: &Item) -> Option<Launch> {
         let purse = board.purses[item.group];
         let wanted = item.job.nodes.max(1);
-        let can = |launch: &&Launch| board.offers_left[launch.offer] >= wanted && launch.hold_micros <= purse;
+        let market = |launch: &Launch| self.offers[launch.offer].view.terms.market;
+        let (safe, ahead) = self.is_safe_or_ahead(item);
+        let can = |launch: &&Launch| {
+            board.offers_left[launch.offer] >= wanted
+                && launch.hold_micros <= purse
+                && match market(launch) {
+                    Market::Spot => !safe,
+                    Market::OnDemand => !ahead,
+                }
+        };
         item.launches.iter().find(can).copied()
+    }
+
+    /// Whoever has a deadline risks nothing once it is near, and waits for spot capacity while ahead.
+    fn is_safe_or_ahead(&self, item: &Item) -> (bool, bool) {
+        if item.job.deadline.is_none() {
+            return (false, false);
+        }
+        let Some(progress) = item.progress(self.offers) else { return (false, false) };
+        let spot = |launch: &Launch| self.offers[launch.offer].view.terms.market == Market::Spot;
+        let ahead = self.now < progress.ahead_until && item.launches.iter().any(spot);
+        (self.now >= progress.safe_from, ahead)
     }
 
     /// After this a start here is not worth waiting for.
@@ -169,8 +191,7 @@ impl Ground<'_> {
 
     /// How long the task is thought to run on a node.
     pub(crate) fn span_on(&self, item: &Item, node: usize) -> i64 {
-        let speed = self.fit_of(item, node).map_or(1000, |fit| fit.speed_milli);
-        span_at(item.job.estimate.0, speed)
+        self.fit_of(item, node).map_or(1, |fit| fit.span(item))
     }
 
     fn take_here(&self, board: &mut Board, item: &Item, best: Best) -> Laid {
@@ -186,7 +207,7 @@ impl Ground<'_> {
     }
 
     /// The best start on nodes that are here, until `latest`.
-    fn best_here(&self, board: &Board, item: &Item, latest: i64) -> Option<Best> {
+    pub(crate) fn best_here(&self, board: &Board, item: &Item, latest: i64) -> Option<Best> {
         let shape = &self.shapes[item.shape];
         if shape.nodes > 1 {
             return self.best_gang(board, item, latest);
@@ -213,7 +234,7 @@ impl Ground<'_> {
         latest: i64,
     ) -> Option<Best> {
         let need = &self.shapes[item.shape].need;
-        let span = span_at(item.job.estimate.0, fit.speed_milli);
+        let span = fit.span(item);
         let mut found: Option<(i64, f64, usize)> = None;
         let mut until = latest;
         for node in &self.fleet.kinds[at].nodes {
@@ -235,7 +256,7 @@ impl Ground<'_> {
         let holding = item.holding(self.taken_ms(item, at, start, span), fit.marginal);
         Some(Best {
             start,
-            cost: self.cost_here(item, start, span, fit.marginal) + holding,
+            cost: self.cost_here(item, start, fit, fit.marginal) + holding,
             holding,
             rank: (fit.wastes_gpus, fit.rate, fit.preferred),
             loss,
@@ -254,10 +275,13 @@ impl Ground<'_> {
         (occupancy.taken(window.0, window.1) - own).max(0.0)
     }
 
-    /// Cost of a run and its wait here, in micros. `marginal` is per hour, for all parts.
-    pub(crate) fn cost_here(&self, item: &Item, start: i64, span: i64, marginal: i64) -> f64 {
+    /// Cost of a run, its data and its wait here, in micros. `marginal` is per hour, for all parts.
+    pub(crate) fn cost_here(&self, item: &Item, start: i64, fit: &KindFit, marginal: i64) -> f64 {
+        let span = fit.span(item);
         let run = real(marginal) * (real(span) / 3_600_000.0);
-        run + item.wait_price * real(start.saturating_sub(self.now))
+        let later = real(start.saturating_sub(self.now)) + real(span)
+            - real(span_at(item.job.estimate.0, PLAIN_SPEED));
+        run + item.share_of(fit.moving.egress_micros) + item.wait_price * later
     }
 
     /// What is lost for others where a task takes a node at `start`; smaller is better.
@@ -267,7 +291,7 @@ impl Ground<'_> {
         let profile = &board.profiles[node];
         match need.want {
             Want::Whole(count) => {
-                let span = span_at(item.job.estimate.0, fit.speed_milli);
+                let span = fit.span(item);
                 profile.hole_loss(start, span, count, fit.mask)
             }
             Want::Blocks(_) => {
@@ -291,8 +315,9 @@ impl Ground<'_> {
             None => Reason::Resources,
             Some(bar) => reason_of(bar),
         });
+        let (_, waits_for_spot) = self.is_safe_or_ahead(item);
         let offers = shape.offers.iter().enumerate().map(|(at, offer)| match offer.bar {
-            None if board.offers_left[at] < item.job.nodes.max(1) => Reason::Unavailable,
+            None if board.offers_left[at] < item.job.nodes.max(1) || waits_for_spot => Reason::Unavailable,
             None => Reason::Budget,
             Some(bar) => reason_of(bar),
         });
@@ -325,7 +350,7 @@ impl Ground<'_> {
 fn take_launch(board: &mut Board, item: &Item, launch: Launch, here: Option<i64>) -> Laid {
     board.spend(item.group, launch.hold_micros);
     board.launch(launch.offer, item.job.nodes.max(1));
-    let Launch { offer, run_micros, hold_micros, cost } = launch;
+    let Launch { offer, run_micros, hold_micros, cost, .. } = launch;
     Laid { spot: Spot::Launch(Launched { offer, run_micros, hold_micros, here }), cost }
 }
 
@@ -338,6 +363,7 @@ pub(crate) const fn reason_of(bar: Bar) -> Reason {
         | Bar::Container
         | Bar::OnlyContainers
         | Bar::Fractions
+        | Bar::Spot
         | Bar::Nodes => Reason::Unsatisfiable,
         Bar::MaxPrice => Reason::MaxPrice,
         Bar::Closed => Reason::Unavailable,

@@ -17,7 +17,9 @@ mod satisfy;
 mod planner;
 
 mod decide;
+mod displace;
 mod order;
+mod promise;
 mod search;
 
 mod board;
@@ -31,7 +33,9 @@ mod sites;
 mod fleet;
 mod judge;
 mod layout;
+mod moving;
 mod offer;
+mod risk;
 mod shape;
 
 mod fragmentation;
@@ -43,7 +47,7 @@ mod words;
 pub use fragmentation::{ANY_MODEL, Ask, ModelSet, Packer, PackingNode, Spot};
 pub use model::*;
 pub use planner::Planner;
-pub use policy::{Burst, Class, Policy, PolicyError, Sharing};
+pub use policy::{Burst, Class, ComeHome, Policy, PolicyError, Preemption, Sharing, SpotRule};
 pub use satisfy::{Places, Unsatisfiable, cheapest_hold, could_ever_run};
 
 /// Plans the whole queue: what starts now and where, and for every queued job what was seen.
@@ -54,7 +58,7 @@ pub use satisfy::{Places, Unsatisfiable, cheapest_hold, could_ever_run};
 pub fn plan(snapshot: &Snapshot) -> Plan {
     let mut planner = Planner::of(snapshot);
     let decisions = planner.plan(snapshot.now, &mut || true);
-    Plan { decisions, explanations: planner.explanations() }
+    Plan { decisions, displacements: planner.take_displacements(), explanations: planner.explanations() }
 }
 
 /// What would become of `job` if it came after everything in the queue. It need not be in the queue; its id may

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use spillway_types::{GroupName, JobId, NodeId, UnixMs};
+use spillway_types::{DataMap, DatasetName, GroupName, JobId, NodeId, UnixMs};
 
 use crate::board::{Board, Mark};
 use crate::fleet::Fleet;
@@ -11,8 +11,10 @@ use crate::lay::{Ground, Here, Laid, Spot};
 use crate::occupancy::{Counted, Occupancy};
 use crate::offer::Offer;
 use crate::order::{Front, LineKey, Lines, Share};
+use crate::policy::ComeHome;
+use crate::promise::News;
 use crate::shape::{Shape, ShapeKey};
-use crate::{CloudOffer, Decision, GroupView, NodeView, Policy, QueuedJob, Snapshot};
+use crate::{CloudOffer, Decision, Displacement, GroupView, NodeView, Policy, QueuedJob, Snapshot};
 
 /// What the planner knows, and the plan that it made last.
 ///
@@ -23,7 +25,10 @@ pub struct Planner {
     pub(crate) now: i64,
     pub(crate) fleet: Fleet,
     pub(crate) offers: Vec<Offer>,
-    groups: BTreeMap<GroupName, GroupView>,
+    data: DataMap,
+    /// How many waiting jobs read each dataset.
+    readers: BTreeMap<DatasetName, u32>,
+    pub(crate) groups: BTreeMap<GroupName, GroupView>,
     group_numbers: BTreeMap<GroupName, usize>,
     shares: Vec<Share>,
     pub(crate) shapes: Vec<Shape>,
@@ -41,7 +46,10 @@ pub struct Planner {
     pub(crate) away: Vec<usize>,
     /// Whether something has ended sooner or later than was thought since the last plan.
     off_estimate: bool,
+    /// Whether a node has left or closed since the last plan.
+    lost_room: bool,
     pub(crate) layout: Layout,
+    displacements: Vec<Displacement>,
     /// How much is taken when, by what ran and was planned before the present layout was made.
     pub(crate) occupancies: Vec<Occupancy>,
 }
@@ -68,6 +76,8 @@ impl Planner {
             now: 0,
             fleet: Fleet::default(),
             offers: Vec::new(),
+            data: DataMap::default(),
+            readers: BTreeMap::new(),
             groups: BTreeMap::new(),
             group_numbers: BTreeMap::new(),
             shares: Vec::new(),
@@ -82,7 +92,9 @@ impl Planner {
             fresh: Vec::new(),
             away: Vec::new(),
             off_estimate: false,
+            lost_room: false,
             layout: Layout::default(),
+            displacements: Vec::new(),
             occupancies: Vec::new(),
         }
     }
@@ -93,6 +105,7 @@ impl Planner {
         let mut planner = Self::new(snapshot.policy.clone());
         planner.now = snapshot.now.0;
         planner.set_groups(snapshot.groups.clone());
+        planner.set_data(snapshot.data.clone());
         planner.set_offers(snapshot.offers.clone());
         for node in &snapshot.nodes {
             planner.set_node(node.clone(), snapshot.now);
@@ -125,13 +138,16 @@ impl Planner {
     /// Takes in a node that is new or has changed.
     pub fn set_node(&mut self, node: NodeView, now: UnixMs) {
         self.off_estimate |= self.fleet.ended_off_estimate(&node, now);
+        self.lost_room |= self.fleet.loses_room(&node);
         let number = self.fleet.set(node, now);
         self.changed_nodes.insert(number);
     }
 
     /// A node has left.
     pub fn remove_node(&mut self, node: NodeId) {
-        self.changed_nodes.extend(self.fleet.remove(node));
+        let left = self.fleet.remove(node);
+        self.lost_room |= left.is_some();
+        self.changed_nodes.extend(left);
     }
 
     /// Replaces what clouds would launch.
@@ -150,9 +166,20 @@ impl Planner {
         self.offers = offers.into_iter().map(Offer::of).collect();
         for shape in &mut self.shapes {
             shape.offers.clear();
-            shape.extend(&self.fleet, &self.offers, &self.policy);
+            shape.extend(&self.fleet, &self.offers, (&self.policy, &self.data));
         }
         self.price_all();
+    }
+
+    /// Replaces what is known of where data lies.
+    pub fn set_data(&mut self, data: DataMap) {
+        if data == self.data {
+            return;
+        }
+        self.data = data;
+        self.shapes.clear();
+        self.shape_of.clear();
+        self.rebuild_jobs();
     }
 
     /// Replaces what is known of the groups.
@@ -174,6 +201,7 @@ impl Planner {
 
     /// Takes in a job with tasks that wait, new or changed. A new one stands at the end of its line.
     pub fn set_job(&mut self, job: QueuedJob) {
+        let mut kept = None;
         if let Some(slot) = self.slots.get(&job.job).copied() {
             let same = self.items[slot]
                 .as_ref()
@@ -183,9 +211,14 @@ impl Planner {
                 item.job = job;
                 return;
             }
+            kept = self.items[slot].as_ref().map(|item| (item.promise, item.delay));
             self.remove_job(job.job);
         }
-        let item = self.compile(job);
+        job.inputs.iter().for_each(|input| *self.readers.entry(input.clone()).or_default() += 1);
+        let mut item = self.compile(job);
+        if let Some((promise, delay)) = kept {
+            (item.promise, item.delay) = (promise, delay);
+        }
         let (key, id) = (self.line_of(&item), item.job.job);
         let slot = self.vacant.pop().unwrap_or_else(|| {
             self.items.push(None);
@@ -202,10 +235,26 @@ impl Planner {
         let Some(slot) = self.slots.remove(&job) else { return };
         if let Some(item) = self.items[slot].take() {
             self.lines.remove(self.line_of(&item), slot);
+            for input in &item.job.inputs {
+                if let Some(readers) = self.readers.get_mut(input) {
+                    *readers = readers.saturating_sub(1);
+                }
+            }
         }
         self.fresh.retain(|other| *other != slot);
         self.away.retain(|other| *other != slot);
         self.vacant.push(slot);
+    }
+
+    /// Whether something runs on an instance that might come home: then a plan is worth making although nothing waits.
+    #[must_use]
+    pub fn has_travellers(&self) -> bool {
+        let movable = |part: &crate::RunningPart| {
+            let owner = part.owner.as_ref();
+            owner.is_some_and(|owner| matches!(owner.asks.restarts, crate::Restarts::FromCheckpoint { .. }))
+        };
+        self.policy.come_home == ComeHome::WhenWorth
+            && self.fleet.rented().any(|machine| machine.view.running.iter().any(movable))
     }
 
     /// How many jobs wait.
@@ -215,22 +264,31 @@ impl Planner {
     }
 
     pub(crate) fn line_of(&self, item: &Item) -> LineKey {
-        LineKey::of(item, standing(&self.groups, &item.job.group).priority, self.policy.sharing)
+        let priority =
+            item.terms.priority.unwrap_or_else(|| standing(&self.groups, &item.job.group).priority);
+        LineKey::of(item, priority, self.policy.sharing)
     }
 
-    fn compile(&mut self, job: QueuedJob) -> Item {
+    pub(crate) fn compile(&mut self, job: QueuedJob) -> Item {
         let group = self.group_number(&job.group);
         let shape = self.shape_number(&job);
         let mut item = Item::of(job, shape, group, &self.policy);
-        self.shapes[shape].extend(&self.fleet, &self.offers, &self.policy);
+        self.shapes[shape].extend(&self.fleet, &self.offers, (&self.policy, &self.data));
+        item.readers = self.readers_of(&item.job);
         item.price(&self.shapes[shape], &self.offers);
         item
     }
 
+    /// How many waiting jobs share what bringing this one's data costs: as many as read the least read of its inputs.
+    fn readers_of(&self, job: &QueuedJob) -> u32 {
+        let readers = job.inputs.iter().map(|input| self.readers.get(input).copied().unwrap_or(0));
+        readers.min().unwrap_or(1).max(1)
+    }
+
     fn shape_number(&mut self, job: &QueuedJob) -> usize {
-        let shapes = &mut self.shapes;
-        *self.shape_of.entry(ShapeKey::of(job)).or_insert_with(|| {
-            shapes.push(Shape::of(job));
+        let (shapes, spot) = (&mut self.shapes, self.policy.terms(job.class.as_ref()).spot);
+        *self.shape_of.entry(ShapeKey::of(job, spot)).or_insert_with(|| {
+            shapes.push(Shape::of(job, spot));
             shapes.len() - 1
         })
     }
@@ -253,6 +311,7 @@ impl Planner {
         };
         self.lines = Lines::default();
         (self.items, self.vacant, self.fresh, self.away) = Default::default();
+        self.readers.clear();
         self.slots.clear();
         for job in jobs {
             self.set_job(job);
@@ -268,17 +327,27 @@ impl Planner {
     /// Lays the whole queue anew, looks for a better order, and says what starts now. `go_on` is asked between
     /// tries: where it says no, the best plan found so far is the plan.
     pub fn plan(&mut self, now: UnixMs, go_on: &mut dyn FnMut() -> bool) -> Vec<Decision> {
+        let came = !self.fresh.is_empty();
         self.note_occupancy(self.now, now.0);
         self.clear_board(now);
         self.take_leavers_back();
+        self.count_readers();
         let sequence = self.sequence();
         self.lay_to(&sequence, &[], f64::INFINITY);
         let tries = self.tries();
         self.search(tries, go_on);
         self.lay_leavers();
         self.fresh.clear();
-        self.off_estimate = false;
+        let lost_room = std::mem::take(&mut self.lost_room);
+        let off_estimate = std::mem::take(&mut self.off_estimate);
+        self.note_promises(News { lost_room, off_estimate, came });
+        self.displacements = self.displace();
         self.decide()
+    }
+
+    /// What the last plan stops.
+    pub fn take_displacements(&mut self) -> Vec<Displacement> {
+        std::mem::take(&mut self.displacements)
     }
 
     /// Notes what is taken from `now` on: by what runs, and by what the layout starts after `since`.
@@ -311,6 +380,20 @@ impl Planner {
         for (slot, own) in counted {
             if let Some(Some(item)) = self.items.get_mut(slot) {
                 item.counted.push(own);
+            }
+        }
+    }
+
+    /// Prices those anew whose data is read by more or fewer than before.
+    fn count_readers(&mut self) {
+        for slot in 0..self.items.len() {
+            let Some(item) = self.items[slot].as_ref().filter(|item| !item.job.inputs.is_empty()) else {
+                continue;
+            };
+            let readers = self.readers_of(&item.job);
+            if let Some(item) = self.items[slot].as_mut().filter(|item| item.readers != readers) {
+                item.readers = readers;
+                item.price(&self.shapes[item.shape], &self.offers);
             }
         }
     }
@@ -357,7 +440,7 @@ impl Planner {
             self.board.set_node(&self.fleet, number);
         }
         for shape in &mut self.shapes {
-            shape.extend(&self.fleet, &self.offers, &self.policy);
+            shape.extend(&self.fleet, &self.offers, (&self.policy, &self.data));
         }
         self.board.offers_left = self.offers.iter().map(|offer| offer.view.available).collect();
         self.board.purses = vec![i64::MAX; self.shares.len()];
@@ -395,6 +478,7 @@ impl Planner {
             now: self.now,
             fleet: &self.fleet,
             shapes: &self.shapes,
+            offers: &self.offers,
             occupancies: &self.occupancies,
         };
         for slot in &sequence[common..] {
@@ -424,6 +508,7 @@ impl Planner {
             now: self.now,
             fleet: &self.fleet,
             shapes: &self.shapes,
+            offers: &self.offers,
             occupancies: &self.occupancies,
         };
         for slot in &self.away {
@@ -445,7 +530,12 @@ impl Planner {
             Spot::Here(Here { start, .. }) if *start > self.now => Some(UnixMs(*start)),
             Spot::Here(_) | Spot::Launch(_) | Spot::Blocked(_) => None,
         });
-        starts.chain(self.fleet.next_review()).min()
+        let ahead = self.layout.sequence.iter().zip(&self.layout.laid).filter_map(|(slot, laid)| {
+            let blocked = matches!(laid.spot, Spot::Blocked(_));
+            let until = self.item(*slot).filter(|_| blocked)?.progress(&self.offers)?.ahead_until;
+            (until > self.now).then_some(UnixMs(until))
+        });
+        starts.chain(self.fleet.next_review()).chain(ahead).min()
     }
 
     /// A job that waits, by its id.

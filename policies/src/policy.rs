@@ -28,6 +28,39 @@ pub enum Burst {
     Never,
 }
 
+/// Whether capacity may be used that its provider can take back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SpotRule {
+    /// By jobs that allow it.
+    #[default]
+    Allow,
+    /// By none.
+    Never,
+}
+
+/// Whether what runs may be stopped for the sake of others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Preemption {
+    /// What runs, runs to its end.
+    #[default]
+    Never,
+    /// A class that says `preempts` may take the place of a class that says `preemptible` and comes after it.
+    ByClass,
+}
+
+/// Whether a job that runs in a cloud may be moved to nodes that are here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ComeHome {
+    /// It runs where it began.
+    Never,
+    /// Where it writes checkpoints, and what is saved is more than what is computed again.
+    #[default]
+    WhenWorth,
+}
+
 /// What an operator can set. Unknown fields are refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -47,6 +80,12 @@ pub struct Policy {
     pub sharing: Sharing,
     /// Whether jobs may leave for clouds.
     pub burst: Burst,
+    /// Whether spot capacity may be used, by jobs that allow it.
+    pub spot: SpotRule,
+    /// Whether what runs may be stopped for others.
+    pub preemption: Preemption,
+    /// Whether jobs in clouds may be moved home.
+    pub come_home: ComeHome,
     /// Other terms for jobs of a class, by its name. A job without a class, or of one that is not here, has the
     /// terms above.
     pub classes: BTreeMap<ClassName, Class>,
@@ -75,6 +114,18 @@ pub struct Class {
     /// Whether a job may leave for clouds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub burst: Option<Burst>,
+    /// Whether a job may use spot capacity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spot: Option<SpotRule>,
+    /// Higher goes first; its group's priority where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i32>,
+    /// Whether its jobs may take the place of jobs that run: of classes that are preemptible and of lower priority.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub preempts: bool,
+    /// Whether its jobs may be stopped for others, with the grace they ask for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub preemptible: bool,
 }
 
 /// What holds for one job.
@@ -83,6 +134,10 @@ pub(crate) struct Terms {
     pub(crate) wait_hour_price: HourlyRate,
     pub(crate) max_wait: DurationMs,
     pub(crate) burst: Burst,
+    pub(crate) spot: SpotRule,
+    pub(crate) priority: Option<i32>,
+    pub(crate) preempts: bool,
+    pub(crate) preemptible: bool,
 }
 
 impl Default for Policy {
@@ -93,6 +148,9 @@ impl Default for Policy {
             max_wait: DurationMs::from_secs(48 * 3600),
             sharing: Sharing::Fair,
             burst: Burst::WhenWorth,
+            spot: SpotRule::Allow,
+            preemption: Preemption::Never,
+            come_home: ComeHome::WhenWorth,
             classes: BTreeMap::new(),
             speed: BTreeMap::new(),
             search: 60,
@@ -159,6 +217,10 @@ impl Policy {
             wait_hour_price: class.wait_hour_price.unwrap_or(self.wait_hour_price),
             max_wait: class.max_wait.unwrap_or(self.max_wait),
             burst: class.burst.unwrap_or(self.burst),
+            spot: class.spot.unwrap_or(self.spot),
+            priority: class.priority,
+            preempts: class.preempts && self.preemption == Preemption::ByClass,
+            preemptible: class.preemptible && self.preemption == Preemption::ByClass,
         }
     }
 

@@ -11,6 +11,7 @@ use crate::item::part_hold;
 use crate::judge::{Bar, Terms};
 use crate::layout::{Layout, Level, Need, Want};
 use crate::offer::Offer;
+use crate::policy::SpotRule;
 use crate::shape::Tier;
 use crate::{QueuedJob, Snapshot, Verdict};
 
@@ -118,7 +119,7 @@ impl Places {
     /// # Errors
     /// [`Unsatisfiable`] says what is missing and what is there instead.
     pub fn could_ever_run(&self, job: &QueuedJob) -> Result<(), Unsatisfiable> {
-        let terms = Terms::of(job);
+        let terms = Terms::of(job, SpotRule::Allow);
         let wanted = usize::try_from(job.nodes.max(1)).unwrap_or(usize::MAX);
         let mut bars = BTreeSet::new();
         let mut suitable: BTreeMap<(Tier, &SiteName), usize> = BTreeMap::new();
@@ -196,7 +197,7 @@ impl Places {
     /// not; none where it may run nowhere, `max_price` included.
     #[must_use]
     pub fn cheapest_hold(&self, job: &QueuedJob) -> Option<i64> {
-        let terms = Terms::of(job);
+        let terms = Terms::of(job, SpotRule::Allow);
         let wanted = usize::try_from(job.nodes.max(1)).unwrap_or(usize::MAX);
         let mut rates: BTreeMap<(Tier, &SiteName), Vec<i64>> = BTreeMap::new();
         for (unit, kind) in self.kinds() {

@@ -112,6 +112,7 @@ impl Planner {
             now: self.now,
             fleet: &self.fleet,
             shapes: &self.shapes,
+            offers: &self.offers,
             occupancies: &self.occupancies,
         };
         for slot in self.lines.slots() {

@@ -3,16 +3,21 @@
 
 use std::collections::BTreeMap;
 
-use spillway_types::{GpuRequest, GpuSelector, GroupName, HourlyRate, SiteKind, SiteName};
+use spillway_types::{
+    DataMap, DatasetName, GpuRequest, GpuSelector, GroupName, HourlyRate, SiteKind, SiteName,
+};
 
 use crate::fleet::{Fleet, Kind};
+use crate::item::Item;
 use crate::judge::{Bar, Terms};
 use crate::layout::{ClassMask, Need};
+use crate::moving::Moving;
 use crate::offer::Offer;
+use crate::policy::SpotRule;
 use crate::{NodePrice, Policy, QueuedJob};
 
 /// A speed of 1, in thousandths.
-const PLAIN_SPEED: u32 = 1000;
+pub(crate) const PLAIN_SPEED: u32 = 1000;
 
 /// What makes two jobs the same shape: all that the hard rules and prices look at.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,10 +32,12 @@ pub(crate) struct ShapeKey {
     prefer: Vec<SiteName>,
     residency: Vec<String>,
     max_price: Option<HourlyRate>,
+    inputs: Vec<DatasetName>,
+    spot: SpotRule,
 }
 
 impl ShapeKey {
-    pub(crate) fn of(job: &QueuedJob) -> Self {
+    pub(crate) fn of(job: &QueuedJob, spot: SpotRule) -> Self {
         Self {
             group: job.group.clone(),
             gpus: job.resources.gpus.clone(),
@@ -42,6 +49,8 @@ impl ShapeKey {
             prefer: job.placement.prefer.clone(),
             residency: job.placement.residency.clone(),
             max_price: job.placement.max_price,
+            inputs: job.inputs.clone(),
+            spot,
         }
     }
 }
@@ -62,6 +71,15 @@ pub(crate) struct KindFit {
     pub(crate) wastes_gpus: bool,
     /// How fast the job runs here, in thousandths of what its estimate is for.
     pub(crate) speed_milli: u32,
+    /// What has to be brought there.
+    pub(crate) moving: Moving,
+}
+
+impl KindFit {
+    /// How long a run takes a node: the data comes first, then it runs at its speed there.
+    pub(crate) fn span(&self, item: &Item) -> i64 {
+        span_at(item.job.estimate.0, self.speed_milli).saturating_add(self.moving.ms)
+    }
 }
 
 /// An offer against the shape; parallel to the offers.
@@ -72,6 +90,8 @@ pub(crate) struct OfferFit {
     pub(crate) rate: i64,
     pub(crate) preferred: usize,
     pub(crate) speed_milli: u32,
+    /// What has to be brought there.
+    pub(crate) moving: Moving,
 }
 
 /// One shape.
@@ -79,6 +99,7 @@ pub(crate) struct OfferFit {
 pub(crate) struct Shape {
     /// A job of the shape; only what the key holds of it counts.
     sample: QueuedJob,
+    spot: SpotRule,
     pub(crate) need: Need,
     /// How many nodes start together.
     pub(crate) nodes: usize,
@@ -109,9 +130,10 @@ impl Tier {
 }
 
 impl Shape {
-    pub(crate) fn of(job: &QueuedJob) -> Self {
+    pub(crate) fn of(job: &QueuedJob, spot: SpotRule) -> Self {
         Self {
             sample: job.clone(),
+            spot,
             need: Need::of(&job.resources),
             nodes: usize::try_from(job.nodes.max(1)).unwrap_or(usize::MAX),
             kinds: Vec::new(),
@@ -121,11 +143,11 @@ impl Shape {
     }
 
     /// Judges the kinds and offers that are new since the last call. Whoever changes the offers clears them first.
-    pub(crate) fn extend(&mut self, fleet: &Fleet, offers: &[Offer], policy: &Policy) {
+    pub(crate) fn extend(&mut self, fleet: &Fleet, offers: &[Offer], (policy, data): (&Policy, &DataMap)) {
         if self.kinds.len() == fleet.kinds.len() && self.offers.len() == offers.len() {
             return;
         }
-        let terms = Terms::of(&self.sample);
+        let terms = Terms::of(&self.sample, self.spot);
         for at in self.kinds.len()..fleet.kinds.len() {
             let kind = &fleet.kinds[at];
             let judged = terms.kind(kind);
@@ -141,6 +163,7 @@ impl Shape {
                 preferred: preference(&self.sample, &kind.sample.site),
                 wastes_gpus: self.sample.resources.gpus.is_none() && kind.layout.has_gpus(),
                 speed_milli: speed(&self.sample, &kind.sample.capacity, policy),
+                moving: Moving::to(&kind.sample.site, &self.sample.inputs, data),
             });
         }
         for offer in &offers[self.offers.len()..] {
@@ -150,6 +173,7 @@ impl Shape {
                 rate: judged.rate.0,
                 preferred: preference(&self.sample, &offer.view.site),
                 speed_milli: speed(&self.sample, &offer.view.capacity, policy),
+                moving: Moving::to(&offer.view.site, &self.sample.inputs, data),
             });
         }
     }

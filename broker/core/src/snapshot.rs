@@ -235,6 +235,14 @@ fn running(state: &State, attempt: &Attempt, node: &Node) -> Option<RunningPart>
     let job = state.jobs.get(&attempt.job)?;
     let began = attempt.active.or(attempt.leased).unwrap_or(attempt.placed);
     let allocation = node.parts.get(&attempt.id)?.clone();
+    if let Some(stopped) = attempt.stopped {
+        return Some(RunningPart {
+            began: stopped,
+            ends: stopped.plus(attempt.grace),
+            allocation,
+            owner: None,
+        });
+    }
     let ends = began.plus(left(state, job, attempt.task));
     Some(RunningPart { began, ends, allocation, owner: owner(state, job, attempt) })
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use spillway_core::command::Endpoint;
 use spillway_core::{Command, Reply, snapshot};
-use spillway_policies::{Plan, Snapshot, plan};
+use spillway_policies::{Displacement, Plan, Snapshot, plan};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::{Engine, EngineError, View};
@@ -48,11 +48,18 @@ async fn plan_once(engine: &Engine, endpoint: &Endpoint) -> Result<usize, Engine
         return Ok(0);
     };
     let made = tokio::task::spawn_blocking(move || plan(&snapshot)).await;
-    let Ok(Plan { decisions, explanations }) = made else {
+    let Ok(Plan { decisions, displacements, explanations }) = made else {
         tracing::error!("the planner panicked; this plan is skipped");
         return Ok(0);
     };
     engine.set_explanations(explanations).await;
+    for Displacement { attempt, because } in displacements {
+        match engine.command(Command::Preempt { attempt, because }).await {
+            Ok(_) => tracing::info!(attempt = %attempt, "an attempt gives way"),
+            Err(EngineError::Refused(refusal)) => tracing::debug!(%refusal, "an attempt does not give way"),
+            Err(error) => return Err(error),
+        }
+    }
     if decisions.is_empty() {
         return Ok(0);
     }
@@ -65,9 +72,13 @@ async fn plan_once(engine: &Engine, endpoint: &Endpoint) -> Result<usize, Engine
     Ok(0)
 }
 
-/// None where nothing waits that may be placed.
+/// None where nothing waits that may be placed, and nothing might come home.
 fn take(view: &View<'_>) -> Option<Snapshot> {
     let state = view.federation.state();
-    let waits = state.jobs.values().any(|job| !job.queued.is_empty() && job.held.is_none());
+    let travels = state.attempts.values().any(|attempt| {
+        attempt.instance_type.is_some()
+            && state.jobs.get(&attempt.job).is_some_and(|job| job.spec.checkpoint.every.is_some())
+    });
+    let waits = travels || state.jobs.values().any(|job| !job.queued.is_empty() && job.held.is_none());
     waits.then(|| snapshot::take(view.federation, view.policy, view.now))
 }

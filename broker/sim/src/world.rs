@@ -284,7 +284,10 @@ impl World {
         if self.state().jobs.values().all(|job| job.queued.is_empty()) {
             return Ok(0);
         }
-        let decisions = self.plan().decisions;
+        let Plan { decisions, displacements, .. } = self.plan();
+        for spillway_policies::Displacement { attempt, because } in displacements {
+            self.command(Command::Preempt { attempt, because })?;
+        }
         if decisions.is_empty() {
             return Ok(0);
         }

@@ -134,16 +134,13 @@ impl Planner {
         let offer = &self.offers[launched.offer].view;
         let here = match launched.here {
             None => self.why_not_here(item),
-            Some(start) if start <= self.now => {
-                "nodes here are free, but cost more in all, data included".to_owned()
-            }
+            Some(start) if start <= self.now => "nodes here are free now, but cost more in all".to_owned(),
             Some(start) => {
                 let wait = start.saturating_sub(self.now);
                 let (when, span) = (words::clock(start), words::span(wait));
-                format!(
-                    "the nodes here are free at {when} in {span}, a wait worth {}",
-                    self.wait_worth(item, wait)
-                )
+                let late = words::late(&item.job, start);
+                let worth = self.wait_worth(item, wait);
+                format!("the nodes here are free at {when} in {span}, a wait worth {worth}{late}")
             }
         };
         let risk = item.launches.iter().find(|launch| launch.offer == launched.offer);

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use spillway_types::{DurationMs, HourlyRate, JobId, PoolName, Reason, SiteName, UnixMs};
+use spillway_types::{DurationMs, HourlyRate, JobId, Market, PoolName, Reason, SiteName, UnixMs};
 
 use crate::item::{Item, whole};
 use crate::judge::Bar;
@@ -24,13 +24,14 @@ const fn standing(verdict: Verdict) -> u8 {
         Verdict::Full => 3,
         Verdict::Budget => 4,
         Verdict::MaxPrice => 5,
-        Verdict::NoCapacity => 6,
-        Verdict::Closed => 7,
-        Verdict::NoContainer => 8,
-        Verdict::NoFractions => 9,
-        Verdict::OtherGroups => 10,
-        Verdict::NotAllowed => 11,
-        Verdict::TooSmall => 12,
+        Verdict::Deadline => 6,
+        Verdict::NoCapacity => 7,
+        Verdict::Closed => 8,
+        Verdict::NoContainer => 9,
+        Verdict::NoFractions => 10,
+        Verdict::OtherGroups => 11,
+        Verdict::NotAllowed => 12,
+        Verdict::TooSmall => 13,
     }
 }
 
@@ -162,7 +163,11 @@ impl Planner {
                 |c: &Candidate| (standing(c.verdict), c.wait.unwrap_or(DurationMs(u64::MAX)), c.cost_micros);
             key(a).cmp(&key(b)).then_with(|| (&a.site, &a.what).cmp(&(&b.site, &b.what)))
         });
-        let leaves = item.launches.iter().any(|launch| self.offers[launch.offer].view.available > 0);
+        let budget = self.budget_of(item);
+        let leaves = item
+            .launches
+            .iter()
+            .any(|launch| self.offers[launch.offer].view.available > 0 && launch.hold_micros <= budget);
         Explanation {
             reason: if waits { Some(fate.reason.unwrap_or(Reason::Priority)) } else { None },
             planned_start: fate.planned.filter(|_| waits).map(|here| UnixMs(here.start)),
@@ -171,6 +176,12 @@ impl Planner {
             position,
             candidates,
         }
+    }
+
+    /// What the job's group may still hold before this plan, in micros.
+    fn budget_of(&self, item: &Item) -> i64 {
+        let view = self.groups.get(&item.job.group);
+        view.and_then(|view| view.budget_left).unwrap_or(i64::MAX)
     }
 
     /// The pools that have nodes: owned ones first, then by site and name.
@@ -234,6 +245,10 @@ impl Planner {
             let all = words::amount(whole(total(start.saturating_sub(self.now))));
             let detail = format!("free now, but another place is better: it costs {all} in all here");
             return priced(Verdict::Dearer, detail, wait);
+        }
+        let late = words::late(&item.job, start);
+        if !late.is_empty() {
+            return priced(Verdict::Deadline, self.free_words(item, place, start) + &late, wait);
         }
         let planned_start = fate.planned.map_or(i64::MIN, |here| here.start);
         let verdict = if start <= planned_start { Verdict::Dearer } else { Verdict::Full };
@@ -357,8 +372,11 @@ impl Planner {
                 Verdict::NoCapacity,
                 format!("{wanted} wanted, {} to be had just now", self.board.offers_left[at]),
             )
-        } else if waiting && launch.hold_micros > purse {
-            (Verdict::Budget, format!("would hold {hold}, the budget has {} left", words::amount(purse)))
+        } else if launch.hold_micros > self.budget_of(item) || (waiting && launch.hold_micros > purse) {
+            let left = if waiting { purse } else { self.budget_of(item) };
+            (Verdict::Budget, format!("would hold {hold}, the budget has {} left", words::amount(left)))
+        } else if offer.terms.market == Market::Spot && self.ground().is_safe_or_ahead(item).0 {
+            (Verdict::Deadline, "its deadline leaves no time for an interruption".to_owned())
         } else {
             (
                 Verdict::Dearer,
@@ -380,6 +398,9 @@ impl Planner {
 
     /// Why no instance is launched for the next task.
     fn better(&self, item: &Item, fate: &Fate<'_>) -> String {
+        if self.ground().is_safe_or_ahead(item).1 {
+            return "it is ahead of its deadline, and waits for spot capacity".to_owned();
+        }
         match fate.planned {
             Some(here) => {
                 let wait = here.start.saturating_sub(self.now);

@@ -173,6 +173,11 @@ impl Item {
         Progress::of(&self.job, boots.max().unwrap_or(0))
     }
 
+    /// Whether the planner weighs its wait against what leaving costs.
+    pub(crate) fn weighs_cost(&self) -> bool {
+        self.weighs == Weighs::Cost
+    }
+
     /// What one part holds at a rate, in micros.
     pub(crate) fn part_hold(&self, rate: i64) -> i64 {
         part_hold(&self.job, rate)

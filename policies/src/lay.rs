@@ -114,7 +114,7 @@ impl Ground<'_> {
         match self.cheapest_launch(board, item) {
             Some(launch) => {
                 let late = self.best_here(board, item, i64::MAX).map(|best| best.start);
-                take_launch(board, item, launch, late.filter(|start| *start > self.now))
+                take_launch(board, item, launch, late)
             }
             None => self.lay(board, item),
         }
@@ -144,7 +144,7 @@ impl Ground<'_> {
     }
 
     /// Whoever has a deadline risks nothing once it is near, and waits for spot capacity while ahead.
-    fn is_safe_or_ahead(&self, item: &Item) -> (bool, bool) {
+    pub(crate) fn is_safe_or_ahead(&self, item: &Item) -> (bool, bool) {
         if item.job.deadline.is_none() {
             return (false, false);
         }
@@ -156,7 +156,10 @@ impl Ground<'_> {
 
     /// After this a start here is not worth waiting for.
     fn latest_start(&self, item: &Item, launch: Option<Launch>) -> i64 {
-        let Some(launch) = launch else { return i64::MAX };
+        let Some(launch) = launch else {
+            let ahead = item.progress(self.offers).filter(|_| self.is_safe_or_ahead(item).1);
+            return ahead.map_or(i64::MAX, |progress| progress.ahead_until);
+        };
         let patient = item.patient_until.max(self.now);
         match item.weighs {
             Weighs::OwnWord => patient,
@@ -315,9 +318,11 @@ impl Ground<'_> {
             None => Reason::Resources,
             Some(bar) => reason_of(bar),
         });
-        let (_, waits_for_spot) = self.is_safe_or_ahead(item);
+        if self.is_safe_or_ahead(item).1 {
+            return Reason::Unavailable;
+        }
         let offers = shape.offers.iter().enumerate().map(|(at, offer)| match offer.bar {
-            None if board.offers_left[at] < item.job.nodes.max(1) || waits_for_spot => Reason::Unavailable,
+            None if board.offers_left[at] < item.job.nodes.max(1) => Reason::Unavailable,
             None => Reason::Budget,
             Some(bar) => reason_of(bar),
         });

@@ -76,6 +76,8 @@ pub fn explain_one(snapshot: &Snapshot, job: &QueuedJob) -> Explanation {
 mod testing;
 
 #[cfg(test)]
+mod golden_tests;
+#[cfg(test)]
 mod plan_tests;
 #[cfg(test)]
 mod property_tests;

@@ -379,6 +379,8 @@ pub enum Verdict {
     MaxPrice,
     /// More than the group's budget has left.
     Budget,
+    /// It would end after the job's deadline, or might.
+    Deadline,
     /// The provider has none just now.
     NoCapacity,
     /// Cordoned, drained, disconnected or held by its owner.

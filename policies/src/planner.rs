@@ -299,6 +299,7 @@ impl Planner {
         }
         let view = standing(&self.groups, name);
         self.shares.push(Share { blocks: view.blocks_in_use, weight: view.weight });
+        self.board.purses.push(view.budget_left.unwrap_or(i64::MAX));
         self.group_numbers.insert(name.clone(), self.shares.len() - 1);
         self.shares.len() - 1
     }

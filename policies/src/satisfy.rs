@@ -84,6 +84,7 @@ fn rules(by: &BTreeSet<Verdict>) -> String {
         | Verdict::TooSmall
         | Verdict::MaxPrice
         | Verdict::Budget
+        | Verdict::Deadline
         | Verdict::NoCapacity
         | Verdict::Closed => "other rules",
     };

@@ -242,7 +242,8 @@ impl Planner {
             let in_place = !self.away.is_empty() && draws.below(2) == 0;
             let away = if in_place { draws.below(self.away.len()) } else { 0 };
             let replaces = in_place && self.key_of(self.away[away]) == Some(key);
-            self.item(slot)?.launches.first()?;
+            // A job that says itself how long it waits is not sent away before.
+            self.item(slot)?.launches.first().filter(|_| self.item(slot).is_some_and(Item::weighs_cost))?;
             return Some(if replaces { Step::Replace { away, at: from } } else { Step::Send { key, from } });
         }
         if line.len() < 2 {

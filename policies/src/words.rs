@@ -2,6 +2,7 @@
 
 use spillway_types::{DurationMs, GpuQuantity, GpuRequest, GpuSelector};
 
+use crate::QueuedJob;
 use crate::layout::{ClassMask, Level, Need, Want};
 use crate::moving::Moving;
 
@@ -83,6 +84,17 @@ pub(crate) fn risk(micros: f64) -> String {
         String::new()
     } else {
         format!("; interruptions add {}", amount(crate::item::whole(micros)))
+    }
+}
+
+/// That a start is too late for the job's deadline, after a sentence on it; nothing where it is not.
+pub(crate) fn late(job: &QueuedJob, start: i64) -> String {
+    let end = start.saturating_add(crate::item::signed(job.estimate));
+    match job.deadline {
+        Some(deadline) if start != i64::MAX && end > deadline.0 => {
+            format!(", too late for its deadline at {}", clock(deadline.0))
+        }
+        _ => String::new(),
     }
 }
 

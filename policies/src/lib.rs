@@ -16,12 +16,14 @@ mod satisfy;
 
 mod planner;
 
+mod admit;
 mod decide;
 mod order;
 mod search;
 
 mod board;
 mod gang;
+mod index;
 mod item;
 mod lay;
 mod occupancy;

@@ -64,7 +64,7 @@ pub struct QueuedJob {
 }
 
 /// A node as the planner sees it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeView {
     /// The node.
     pub node: NodeId,

@@ -31,15 +31,19 @@ impl Cursor {
 }
 
 impl Planner {
-    /// What starts now, in order, at most as much as the policy allows at once. Notes in the layout where that was
-    /// reached, and what a node's own arithmetic refuses.
-    pub(crate) fn decide(&mut self) -> Vec<Decision> {
+    /// What starts now of the layout from `first` on, in order, at most as much as the policy allows at once. Notes in
+    /// the layout where that was reached, and what a node's own arithmetic refuses.
+    pub(crate) fn decide(&mut self, first: usize) -> Vec<Decision> {
         let mut decisions = Vec::new();
         let mut refused = Vec::new();
         self.layout.looked_at = self.layout.laid.len();
-        let mut free: BTreeMap<usize, FreeResources> = BTreeMap::new();
+        let mut free = std::mem::take(&mut self.given);
+        if first == 0 {
+            free.clear();
+        }
         let mut cursors: BTreeMap<usize, Cursor> = BTreeMap::new();
-        for (at, (slot, laid)) in self.layout.sequence.iter().zip(&self.layout.laid).enumerate() {
+        let laid = self.layout.sequence.iter().zip(&self.layout.laid).enumerate();
+        for (at, (slot, laid)) in laid.skip(first) {
             if decisions.len() == self.policy.max_starts {
                 self.layout.looked_at = at;
                 break;
@@ -59,6 +63,7 @@ impl Planner {
             let because = self.because(item, &laid.spot);
             decisions.push(Decision { job: item.job.job, task, target, hold_micros, because });
         }
+        self.given = free;
         for at in refused {
             self.layout.laid[at].spot = Spot::Blocked(Reason::Resources);
         }

@@ -182,6 +182,12 @@ impl Fleet {
         number
     }
 
+    /// Whether the node is what it was, and nothing on it runs longer than was thought.
+    pub(crate) fn is_as_known(&self, view: &NodeView, now: UnixMs) -> bool {
+        let known = self.find(view.node).and_then(|number| self.machine(number));
+        known.is_some_and(|known| known.view == *view) && view.running.iter().all(|part| part.ends > now)
+    }
+
     /// Whether something that ran on the node has ended before or after it was thought to.
     pub(crate) fn ended_off_estimate(&self, view: &NodeView, now: UnixMs) -> bool {
         let Some(known) = self.find(view.node).and_then(|number| self.machine(number)) else { return false };

@@ -8,6 +8,7 @@ use spillway_types::{Interconnect, Market, Reason};
 
 use crate::board::Board;
 use crate::fleet::Fleet;
+use crate::index::column_of;
 use crate::item::{Item, Launch, Weighs, real, whole};
 use crate::judge::Bar;
 use crate::layout::Want;
@@ -81,6 +82,10 @@ pub(crate) struct Best {
     pub(crate) hold_micros: i64,
 }
 
+/// Of nodes of a kind that could all start a task at the same instant, so many are compared; then any earlier start is
+/// looked for, no more equal ones. Kube-scheduler stops in the same way (`percentageOfNodesToScore`, at least 100).
+const MOST_COMPARED: usize = 128;
+
 impl Best {
     pub(crate) fn beats(&self, other: &Self) -> bool {
         let by_cost = self.cost.total_cmp(&other.cost).then_with(|| self.rank.cmp(&other.rank));
@@ -91,6 +96,7 @@ impl Best {
 impl Ground<'_> {
     /// Decides for one task and takes what it needs off the board.
     pub(crate) fn lay(&self, board: &mut Board, item: &Item) -> Laid {
+        board.refresh(self.fleet, self.now);
         let launch = self.cheapest_launch(board, item);
         let latest = self.latest_start(item, launch);
         match (self.best_here(board, item, latest), launch) {
@@ -113,6 +119,7 @@ impl Ground<'_> {
     pub(crate) fn leave(&self, board: &mut Board, item: &Item) -> Laid {
         match self.cheapest_launch(board, item) {
             Some(launch) => {
+                board.refresh(self.fleet, self.now);
                 let late = self.best_here(board, item, i64::MAX).map(|best| best.start);
                 take_launch(board, item, launch, late)
             }
@@ -121,6 +128,7 @@ impl Ground<'_> {
     }
 
     /// What the job costs at the best start on nodes that are here, where one is worth it.
+    /// The board's index must be up to date.
     pub(crate) fn cost_alone(&self, board: &Board, item: &Item) -> Option<f64> {
         let latest = self.latest_start(item, item.launches.first().copied());
         self.best_here(board, item, latest).map(|best| best.cost)
@@ -218,14 +226,32 @@ impl Ground<'_> {
         let purse = board.purses[item.group];
         let mut best: Option<Best> = None;
         for (at, fit) in shape.kinds.iter().enumerate().filter(|(_, fit)| fit.bar.is_none()) {
-            if item.part_hold(fit.rate) <= purse
-                && let Some(found) = self.best_of_kind(board, item, (at, fit), latest)
+            if item.part_hold(fit.rate) > purse {
+                continue;
+            }
+            let worth = match &best {
+                Some(best) => self.latest_for(item, best.cost, fit),
+                None => Some(latest),
+            };
+            let Some(worth) = worth else { continue };
+            if let Some(found) = self.best_of_kind(board, item, (at, fit), worth.min(latest))
                 && best.as_ref().is_none_or(|best| found.beats(best))
             {
                 best = Some(found);
             }
         }
         best
+    }
+
+    /// No start after this costs at most `cost`; none where no start does.
+    fn latest_for(&self, item: &Item, cost: f64, fit: &KindFit) -> Option<i64> {
+        let left = cost - self.cost_here(item, self.now, fit, fit.marginal);
+        if left < 0.0 {
+            return None;
+        }
+        let waits = if item.wait_price > 0.0 { whole(left / item.wait_price) } else { i64::MAX };
+        // One more, because the division may have rounded down.
+        Some(self.now.saturating_add(waits).saturating_add(1))
     }
 
     /// The best of the nodes of one kind: the earliest start, then the least loss.
@@ -239,20 +265,31 @@ impl Ground<'_> {
         let need = &self.shapes[item.shape].need;
         let span = fit.span(item);
         let mut found: Option<(i64, f64, usize)> = None;
-        let mut until = latest;
-        for node in &self.fleet.kinds[at].nodes {
-            let profile = &board.profiles[*node];
-            if profile.soonest(need) > until {
-                continue;
+        let (mut until, mut compared) = (latest, 0);
+        let mut look = |node: usize| {
+            let profile = &board.profiles[node];
+            if profile.soonest(need) > until || found.is_some_and(|(.., known)| known == node) {
+                return until;
             }
-            let Some(start) = profile.earliest((self.now, until), span, need, fit.mask) else { continue };
-            if start > until {
-                continue;
+            let start = profile.earliest((self.now, until), span, need, fit.mask);
+            let Some(start) = start.filter(|start| *start <= until) else { return until };
+            let loss = self.loss(board, item, node, fit, start);
+            let better = found.is_none_or(|(other, least, known)| {
+                start < other || loss.total_cmp(&least).then(node.cmp(&known)).is_lt()
+            });
+            compared = if found.is_some_and(|(other, ..)| other == start) { compared + 1 } else { 1 };
+            if better {
+                found = Some((start, loss, node));
             }
-            let loss = self.loss(board, item, *node, fit, start);
-            if found.is_none_or(|(other, least, _)| start < other || loss < least) {
-                found = Some((start, loss, *node));
-                until = start;
+            until = if compared < MOST_COMPARED { start } else { before(start, self.now) };
+            until
+        };
+        match (board.index.kind(at), column_of(need, span)) {
+            (Some(index), Some(column)) => index.search((column, 1), latest, &mut look),
+            _ => {
+                for node in &self.fleet.kinds[at].nodes {
+                    look(*node);
+                }
             }
         }
         let (start, loss, node) = found?;
@@ -350,6 +387,11 @@ impl Ground<'_> {
         }
         nearest
     }
+}
+
+/// The last instant that is before `start` and not before `now`; before all where there is none.
+const fn before(start: i64, now: i64) -> i64 {
+    if start > now { start - 1 } else { i64::MIN }
 }
 
 fn take_launch(board: &mut Board, item: &Item, launch: Launch, here: Option<i64>) -> Laid {

@@ -16,6 +16,7 @@ mod satisfy;
 
 mod planner;
 
+mod admit;
 mod decide;
 mod displace;
 mod order;
@@ -24,6 +25,7 @@ mod search;
 
 mod board;
 mod gang;
+mod index;
 mod item;
 mod lay;
 mod occupancy;

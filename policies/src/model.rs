@@ -91,7 +91,7 @@ pub enum Restarts {
 }
 
 /// A node as the planner sees it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeView {
     /// The node.
     pub node: NodeId,

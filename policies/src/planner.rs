@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use spillway_types::{DataMap, DatasetName, GroupName, JobId, NodeId, UnixMs};
+use spillway_types::{DataMap, DatasetName, FreeResources, GroupName, JobId, NodeId, UnixMs};
 
 use crate::board::{Board, Mark};
 use crate::fleet::Fleet;
@@ -15,6 +15,9 @@ use crate::policy::ComeHome;
 use crate::promise::News;
 use crate::shape::{Shape, ShapeKey};
 use crate::{CloudOffer, Decision, Displacement, GroupView, NodeView, Policy, QueuedJob, Snapshot};
+
+/// After so many tasks it is asked whether there is time for more.
+const ASKS_EVERY: usize = 64;
 
 /// What the planner knows, and the plan that it made last.
 ///
@@ -39,7 +42,7 @@ pub struct Planner {
     pub(crate) lines: Lines,
     pub(crate) board: Board,
     /// Nodes whose profiles on the board are not what they are.
-    changed_nodes: BTreeSet<usize>,
+    pub(crate) changed_nodes: BTreeSet<usize>,
     /// Jobs that have come since the last plan.
     pub(crate) fresh: Vec<usize>,
     /// Jobs that leave for clouds, out of their lines.
@@ -52,6 +55,14 @@ pub struct Planner {
     displacements: Vec<Displacement>,
     /// How much is taken when, by what ran and was planned before the present layout was made.
     pub(crate) occupancies: Vec<Occupancy>,
+    /// Slots that the layout still names, of jobs that wait no more.
+    retired: Vec<usize>,
+    /// What is left of nodes where the present layout starts something now.
+    pub(crate) given: BTreeMap<usize, FreeResources>,
+    /// Changed nodes on which nothing more is laid until the next plan.
+    pub(crate) closed: BTreeSet<usize>,
+    /// Whether something has changed that only a whole plan takes in.
+    pub(crate) outdated: bool,
 }
 
 /// A laid queue.
@@ -65,6 +76,8 @@ pub(crate) struct Layout {
     pub(crate) marks: Vec<Mark>,
     /// How many of them were looked at before the plan had all the starts that it may have.
     pub(crate) looked_at: usize,
+    /// Whether there was no time for the rest of the queue.
+    pub(crate) is_cut: bool,
 }
 
 impl Planner {
@@ -96,6 +109,10 @@ impl Planner {
             layout: Layout::default(),
             displacements: Vec::new(),
             occupancies: Vec::new(),
+            retired: Vec::new(),
+            given: BTreeMap::new(),
+            closed: BTreeSet::new(),
+            outdated: true,
         }
     }
 
@@ -137,6 +154,9 @@ impl Planner {
 
     /// Takes in a node that is new or has changed.
     pub fn set_node(&mut self, node: NodeView, now: UnixMs) {
+        if self.fleet.is_as_known(&node, now) {
+            return;
+        }
         self.off_estimate |= self.fleet.ended_off_estimate(&node, now);
         self.lost_room |= self.fleet.loses_room(&node);
         let number = self.fleet.set(node, now);
@@ -163,6 +183,7 @@ impl Planner {
             }
             return;
         }
+        self.outdated = true;
         self.offers = offers.into_iter().map(Offer::of).collect();
         for shape in &mut self.shapes {
             shape.offers.clear();
@@ -243,7 +264,7 @@ impl Planner {
         }
         self.fresh.retain(|other| *other != slot);
         self.away.retain(|other| *other != slot);
-        self.vacant.push(slot);
+        self.retired.push(slot);
     }
 
     /// Whether something runs on an instance that might come home: then a plan is worth making although nothing waits.
@@ -261,6 +282,12 @@ impl Planner {
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.slots.len()
+    }
+
+    /// How many tasks the plan has reached.
+    #[must_use]
+    pub const fn laid(&self) -> usize {
+        self.layout.laid.len()
     }
 
     pub(crate) fn line_of(&self, item: &Item) -> LineKey {
@@ -313,6 +340,7 @@ impl Planner {
         self.lines = Lines::default();
         (self.items, self.vacant, self.fresh, self.away) = Default::default();
         self.readers.clear();
+        (self.layout, self.retired, self.outdated) = (Layout::default(), Vec::new(), true);
         self.slots.clear();
         for job in jobs {
             self.set_job(job);
@@ -325,8 +353,8 @@ impl Planner {
         }
     }
 
-    /// Lays the whole queue anew, looks for a better order, and says what starts now. `go_on` is asked between
-    /// tries: where it says no, the best plan found so far is the plan.
+    /// Lays the whole queue anew, looks for a better order, and says what starts now. `go_on` is asked all the time:
+    /// where it says no, the best plan found so far is the plan, and what was not reached keeps its place.
     pub fn plan(&mut self, now: UnixMs, go_on: &mut dyn FnMut() -> bool) -> Vec<Decision> {
         let came = !self.fresh.is_empty();
         self.note_occupancy(self.now, now.0);
@@ -334,16 +362,19 @@ impl Planner {
         self.take_leavers_back();
         self.count_readers();
         let sequence = self.sequence();
-        self.lay_to(&sequence, &[], f64::INFINITY);
-        let tries = self.tries();
-        self.search(tries, go_on);
-        self.lay_leavers();
+        self.lay_while(&sequence, (&[], f64::INFINITY), go_on);
+        self.layout.is_cut = self.layout.sequence.len() < sequence.len();
+        if !self.layout.is_cut {
+            let tries = self.tries();
+            self.search(tries, go_on);
+            self.lay_leavers();
+        }
         self.fresh.clear();
         let lost_room = std::mem::take(&mut self.lost_room);
         let off_estimate = std::mem::take(&mut self.off_estimate);
         self.note_promises(News { lost_room, off_estimate, came });
         self.displacements = self.displace();
-        self.decide()
+        self.decide(0)
     }
 
     /// What the last plan stops.
@@ -412,15 +443,17 @@ impl Planner {
     /// How many other orders are worth trying: all that the policy allows where a job has come that does not start
     /// now, half of them where something ended off its estimate, none where all goes as planned.
     fn tries(&self) -> u32 {
-        let waits = |slot: &usize| {
-            let at = self.layout.sequence.iter().position(|other| other == slot);
-            at.is_some_and(|at| match &self.layout.laid[at].spot {
-                Spot::Here(here) => here.start > self.now,
-                Spot::Launch(_) => true,
-                Spot::Blocked(_) => false,
-            })
-        };
-        if self.fresh.iter().any(waits) {
+        let mut fresh = vec![false; self.items.len()];
+        self.fresh.iter().for_each(|slot| fresh[*slot] = true);
+        let laid = self.layout.sequence.iter().zip(&self.layout.laid);
+        // The first task of each speaks for all.
+        let mut firsts = laid.filter(|(slot, _)| std::mem::take(&mut fresh[**slot]));
+        let waits = firsts.any(|(_, laid)| match &laid.spot {
+            Spot::Here(here) => here.start > self.now,
+            Spot::Launch(_) => true,
+            Spot::Blocked(_) => false,
+        });
+        if waits {
             self.policy.search
         } else if self.off_estimate {
             self.policy.search / 2
@@ -433,6 +466,9 @@ impl Planner {
     fn clear_board(&mut self, now: UnixMs) {
         self.now = now.0;
         self.layout = Layout::default();
+        self.vacant.append(&mut self.retired);
+        self.changed_nodes.append(&mut self.closed);
+        self.outdated = false;
         self.board.drop_back(Mark::default());
         let overdue = self.fleet.review(now);
         self.off_estimate |= !overdue.is_empty();
@@ -444,8 +480,18 @@ impl Planner {
             shape.extend(&self.fleet, &self.offers, (&self.policy, &self.data));
         }
         self.board.offers_left = self.offers.iter().map(|offer| offer.view.available).collect();
-        self.board.purses = vec![i64::MAX; self.shares.len()];
-        for (name, number) in &self.group_numbers {
+        self.board.purses.clear();
+        self.fill_purses();
+    }
+
+    /// Gives groups that have no purse yet what they have left.
+    pub(crate) fn fill_purses(&mut self) {
+        let known = self.board.purses.len();
+        if known == self.shares.len() {
+            return;
+        }
+        self.board.purses.resize(self.shares.len(), i64::MAX);
+        for (name, number) in self.group_numbers.iter().filter(|(_, number)| **number >= known) {
             let left = self.groups.get(name).and_then(|view| view.budget_left);
             self.board.purses[*number] = left.unwrap_or(i64::MAX);
         }
@@ -469,12 +515,33 @@ impl Planner {
     /// Lays `sequence`, keeping what it has in common with what is laid. Gives the cost; it stops where that, with the
     /// `least` that the rest can cost by slot, reaches `most`.
     pub(crate) fn lay_to(&mut self, sequence: &[usize], least: &[f64], most: f64) -> f64 {
+        self.lay_while(sequence, (least, most), &mut || true)
+    }
+
+    /// The same while `go_on` says so; what is laid by then stays.
+    fn lay_while(
+        &mut self,
+        sequence: &[usize],
+        (least, most): (&[f64], f64),
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> f64 {
         let common = sequence.iter().zip(&self.layout.sequence).take_while(|(new, old)| new == old).count();
         self.unlay(common);
-        let Layout { sequence: known, laid, marks, .. } = &mut self.layout;
-        let mut cost: f64 = laid.iter().map(|laid| laid.cost).sum();
+        let mut cost: f64 = self.layout.laid.iter().map(|laid| laid.cost).sum();
         let least_of = |slot: &usize| least.get(*slot).copied().unwrap_or(0.0);
         let mut rest: f64 = sequence[common..].iter().map(least_of).sum();
+        for (at, slot) in sequence[common..].iter().enumerate() {
+            if cost + rest >= most || (at > 0 && at.is_multiple_of(ASKS_EVERY) && !go_on()) {
+                return f64::INFINITY;
+            }
+            rest -= least_of(slot);
+            cost += self.lay_next(*slot);
+        }
+        cost
+    }
+
+    /// Lays one task behind all that is laid, and gives its cost.
+    pub(crate) fn lay_next(&mut self, slot: usize) -> f64 {
         let ground = Ground {
             now: self.now,
             fleet: &self.fleet,
@@ -482,24 +549,18 @@ impl Planner {
             offers: &self.offers,
             occupancies: &self.occupancies,
         };
-        for slot in &sequence[common..] {
-            if cost + rest >= most {
-                return f64::INFINITY;
-            }
-            rest -= least_of(slot);
-            let Some(item) = self.items[*slot].as_ref() else { continue };
-            marks.push(self.board.mark());
-            let follows =
-                known.last() == Some(slot) && item.launches.is_empty() && waits(laid.last(), self.now);
-            let placed = if follows {
-                Laid { spot: Spot::Blocked(spillway_types::Reason::Resources), cost: 0.0 }
-            } else {
-                ground.lay(&mut self.board, item)
-            };
-            known.push(*slot);
-            cost += placed.cost;
-            laid.push(placed);
-        }
+        let Some(item) = self.items[slot].as_ref() else { return 0.0 };
+        let Layout { sequence: known, laid, marks, .. } = &mut self.layout;
+        marks.push(self.board.mark());
+        let follows = known.last() == Some(&slot) && item.launches.is_empty() && waits(laid.last(), self.now);
+        let placed = if follows {
+            Laid { spot: Spot::Blocked(spillway_types::Reason::Resources), cost: 0.0 }
+        } else {
+            ground.lay(&mut self.board, item)
+        };
+        let cost = placed.cost;
+        known.push(slot);
+        laid.push(placed);
         cost
     }
 

@@ -99,6 +99,10 @@ pub struct Policy {
     pub max_jobs: usize,
     /// Most tasks that one plan starts.
     pub max_starts: usize,
+    /// The longest that making one plan may take: what was not reached by then waits with reason `Priority` and keeps
+    /// its place. Whoever asks for a plan has the clock. Read from milliseconds or a text like `2s`.
+    #[serde(deserialize_with = "duration")]
+    pub plan_time: DurationMs,
 }
 
 /// What is different for jobs of a class; what is left out is as for all.
@@ -156,6 +160,7 @@ impl Default for Policy {
             search: 60,
             max_jobs: 2000,
             max_starts: 512,
+            plan_time: DurationMs::from_secs(2),
         }
     }
 }
@@ -204,6 +209,13 @@ impl Policy {
         }
         if self.max_starts == 0 {
             return refused("max_starts", &0, "must be at least 1, or nothing ever starts");
+        }
+        if self.plan_time.0 == 0 {
+            return refused(
+                "plan_time",
+                &self.plan_time,
+                "must be above 0, or a long queue is never planned",
+            );
         }
         Ok(self)
     }
@@ -354,6 +366,7 @@ mod tests {
             ("max_wait = \"5s\"", "min_wait = 10s"),
             ("max_jobs = 0", "max_jobs = 0"),
             ("max_starts = 0", "max_starts = 0"),
+            ("plan_time = 0", "plan_time = 0"),
             ("max_jobs = \"many\"", "max_jobs"),
         ] {
             let error = Policy::from_toml(text).unwrap_err().to_string();

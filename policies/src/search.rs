@@ -16,7 +16,7 @@ const BRING: usize = 50;
 const SEND: usize = 15;
 const MOVE: usize = 20;
 /// A queue longer than this is laid but not searched: one try costs as much as the queue is long.
-const MOST_SEARCHED: usize = 512;
+pub(crate) const MOST_SEARCHED: usize = 512;
 
 /// The sequence of splitmix64 (Steele, Lea and Flood, OOPSLA 2014): the same for the same moment and queue.
 #[derive(Debug)]
@@ -108,6 +108,7 @@ impl Planner {
         let mut least = vec![0.0; self.items.len()];
         self.note_occupancy(i64::MIN, self.now);
         self.unlay(0);
+        self.board.refresh(&self.fleet, self.now);
         let ground = Ground {
             now: self.now,
             fleet: &self.fleet,

@@ -7,7 +7,7 @@
 //! requests for accelerators in a row found no place. How long a decision takes is measured along the way.
 
 mod best_fit;
-mod population;
+pub(crate) mod population;
 
 use anyhow::{Result, ensure};
 use spillway_policies::{Ask, Packer};

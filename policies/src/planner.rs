@@ -6,6 +6,7 @@ use spillway_types::{GroupName, JobId, NodeId, UnixMs};
 
 use crate::board::{Board, Mark};
 use crate::fleet::Fleet;
+use crate::gate::Gatekeeper;
 use crate::item::{Item, age, standing};
 use crate::lay::{Ground, Here, Laid, Spot};
 use crate::occupancy::{Counted, Occupancy};
@@ -23,6 +24,7 @@ pub struct Planner {
     pub(crate) now: i64,
     pub(crate) fleet: Fleet,
     pub(crate) offers: Vec<Offer>,
+    gate: Option<Gatekeeper>,
     groups: BTreeMap<GroupName, GroupView>,
     group_numbers: BTreeMap<GroupName, usize>,
     shares: Vec<Share>,
@@ -68,6 +70,7 @@ impl Planner {
             now: 0,
             fleet: Fleet::default(),
             offers: Vec::new(),
+            gate: None,
             groups: BTreeMap::new(),
             group_numbers: BTreeMap::new(),
             shares: Vec::new(),
@@ -92,6 +95,7 @@ impl Planner {
     pub fn of(snapshot: &Snapshot) -> Self {
         let mut planner = Self::new(snapshot.policy.clone());
         planner.now = snapshot.now.0;
+        planner.set_gate(snapshot.gate.clone());
         planner.set_groups(snapshot.groups.clone());
         planner.set_offers(snapshot.offers.clone());
         for node in &snapshot.nodes {
@@ -111,6 +115,17 @@ impl Planner {
             return;
         }
         self.policy = policy;
+        self.shapes.clear();
+        self.shape_of.clear();
+        self.rebuild_jobs();
+    }
+
+    /// Replaces who says where jobs may run; without one every job may run anywhere.
+    pub fn set_gate(&mut self, gate: Option<Gatekeeper>) {
+        if gate == self.gate {
+            return;
+        }
+        self.gate = gate;
         self.shapes.clear();
         self.shape_of.clear();
         self.rebuild_jobs();
@@ -228,9 +243,9 @@ impl Planner {
     }
 
     fn shape_number(&mut self, job: &QueuedJob) -> usize {
-        let shapes = &mut self.shapes;
-        *self.shape_of.entry(ShapeKey::of(job)).or_insert_with(|| {
-            shapes.push(Shape::of(job));
+        let (shapes, gate) = (&mut self.shapes, self.gate.as_ref());
+        *self.shape_of.entry(ShapeKey::of(job).at(gate, job)).or_insert_with(|| {
+            shapes.push(Shape::of(job).at(gate));
             shapes.len() - 1
         })
     }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use spillway_types::{GpuRequest, GpuSelector, GroupName, HourlyRate, SiteKind, SiteName};
 
 use crate::fleet::{Fleet, Kind};
+use crate::gate::{Gatekeeper, Refused, Seen};
 use crate::judge::{Bar, Terms};
 use crate::layout::{ClassMask, Need};
 use crate::offer::Offer;
@@ -27,6 +28,8 @@ pub(crate) struct ShapeKey {
     prefer: Vec<SiteName>,
     residency: Vec<String>,
     max_price: Option<HourlyRate>,
+    /// What the gate sees beside that.
+    seen: Option<Seen>,
 }
 
 impl ShapeKey {
@@ -42,7 +45,13 @@ impl ShapeKey {
             prefer: job.placement.prefer.clone(),
             residency: job.placement.residency.clone(),
             max_price: job.placement.max_price,
+            seen: None,
         }
+    }
+
+    /// The same where a gate is asked.
+    pub(crate) fn at(self, gate: Option<&Gatekeeper>, job: &QueuedJob) -> Self {
+        Self { seen: gate.map(|gate| gate.sees(job)), ..self }
     }
 }
 
@@ -88,6 +97,10 @@ pub(crate) struct Shape {
     pub(crate) units: BTreeMap<(Tier, SiteName), Vec<usize>>,
     /// Parallel to the offers.
     pub(crate) offers: Vec<OfferFit>,
+    gate: Option<Gatekeeper>,
+    /// What the gate said against kinds and offers, by their number.
+    denied_kinds: BTreeMap<usize, Refused>,
+    denied_offers: BTreeMap<usize, Refused>,
 }
 
 /// Who pays for a node while nothing runs there.
@@ -117,7 +130,25 @@ impl Shape {
             kinds: Vec::new(),
             units: BTreeMap::new(),
             offers: Vec::new(),
+            gate: None,
+            denied_kinds: BTreeMap::new(),
+            denied_offers: BTreeMap::new(),
         }
+    }
+
+    /// The same where a gate is asked.
+    pub(crate) fn at(self, gate: Option<&Gatekeeper>) -> Self {
+        Self { gate: gate.cloned(), ..self }
+    }
+
+    /// What the gate said against a kind.
+    pub(crate) fn refused_at_kind(&self, kind: usize) -> Option<&Refused> {
+        self.denied_kinds.get(&kind)
+    }
+
+    /// What the gate said against an offer.
+    pub(crate) fn refused_at_offer(&self, offer: usize) -> Option<&Refused> {
+        self.denied_offers.get(&offer)
     }
 
     /// Judges the kinds and offers that are new since the last call. Whoever changes the offers clears them first.
@@ -125,7 +156,10 @@ impl Shape {
         if self.kinds.len() == fleet.kinds.len() && self.offers.len() == offers.len() {
             return;
         }
-        let terms = Terms::of(&self.sample);
+        if self.offers.is_empty() {
+            self.denied_offers.clear();
+        }
+        let terms = Terms::of(&self.sample).at(self.gate.as_ref());
         for at in self.kinds.len()..fleet.kinds.len() {
             let kind = &fleet.kinds[at];
             let judged = terms.kind(kind);
@@ -133,6 +167,7 @@ impl Shape {
                 let unit = (Tier::of(kind), kind.sample.site.clone());
                 self.units.entry(unit).or_default().push(at);
             }
+            self.denied_kinds.extend(judged.refused.map(|refused| (at, refused)));
             self.kinds.push(KindFit {
                 bar: judged.bar,
                 mask: judged.mask,
@@ -145,6 +180,7 @@ impl Shape {
         }
         for offer in &offers[self.offers.len()..] {
             let judged = terms.offer(offer);
+            self.denied_offers.extend(judged.refused.map(|refused| (self.offers.len(), refused)));
             self.offers.push(OfferFit {
                 bar: judged.bar,
                 rate: judged.rate.0,

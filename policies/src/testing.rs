@@ -29,6 +29,7 @@ pub(crate) fn snapshot() -> Snapshot {
         offers: vec![],
         groups: BTreeMap::new(),
         data: DataMap::default(),
+        gate: None,
         policy: Policy::default(),
     }
 }
@@ -97,6 +98,7 @@ pub(crate) fn node(id: u128, gpus: &str) -> NodeView {
         capacity,
         capabilities: Capabilities { process: true, container: true, fractions: true },
         price: NodePrice::Tariff(Tariff { per_gpu: HourlyRate(usd(1)), per_cpu: HourlyRate(0) }),
+        market: spillway_types::Market::OnDemand,
         running: vec![],
     }
 }

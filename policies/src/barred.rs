@@ -37,6 +37,10 @@ pub(crate) fn place_words(planner: &Planner, item: &Item, place: &Place<'_>, bar
                 .and_then(|(kind, mask)| missing(item, planner, &kind.all, mask, "on the largest node"))
                 .unwrap_or_else(|| "too small".to_owned())
         }
+        Bar::Access => {
+            let said = place.kinds.iter().find_map(|kind| shape.refused_at_kind(*kind));
+            said.map(ToString::to_string).unwrap_or_default()
+        }
         Bar::Nodes => format!("{} nodes wanted, {} of the site would do", job.nodes, count().suitable()),
         Bar::Closed if shape.nodes > 1 => {
             let count = count();
@@ -74,6 +78,7 @@ pub(crate) fn offer_words(planner: &Planner, item: &Item, at: usize, bar: Bar) -
             let all = shape.offers[at].rate.saturating_mul(i64::from(item.job.nodes.max(1)));
             price_words(&item.job, HourlyRate(all))
         }
+        Bar::Access => shape.refused_at_offer(at).map(ToString::to_string).unwrap_or_default(),
         Bar::Site
         | Bar::Jurisdiction
         | Bar::Group
@@ -124,6 +129,7 @@ fn rule_words(job: &QueuedJob, bar: Bar, jurisdiction: Option<&str>) -> String {
             }
         },
         Bar::Group | Bar::Size | Bar::Nodes => "does not have what the job asks".to_owned(),
+        Bar::Access => "denied by an access policy".to_owned(),
         Bar::MaxPrice => "above the job's max_price".to_owned(),
         Bar::Closed => "takes no work now".to_owned(),
     }

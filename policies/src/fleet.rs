@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use spillway_types::{Capabilities, GpuModel, GroupName, NodeId, PoolName, SiteKind, SiteName, UnixMs};
+use spillway_types::{
+    Capabilities, GpuModel, GroupName, Market, NodeId, PoolName, SiteKind, SiteName, UnixMs,
+};
 
 use crate::layout::{Layout, Level, Need, Want};
 use crate::profile::{Profile, thought_end};
@@ -20,6 +22,7 @@ struct KindKey {
     takes_work: bool,
     capabilities: Capabilities,
     price: NodePrice,
+    market: Market,
     cpus_milli: u32,
     memory_mib: u64,
     accelerators: Vec<AcceleratorKey>,
@@ -131,6 +134,7 @@ impl KindKey {
             takes_work: node.takes_work,
             capabilities: node.capabilities,
             price: node.price,
+            market: node.market,
             cpus_milli: node.capacity.cpus_milli,
             memory_mib: node.capacity.memory_mib,
             accelerators: node.capacity.accelerators.iter().map(key).collect(),

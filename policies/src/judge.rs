@@ -8,6 +8,7 @@ use spillway_types::{
 };
 
 use crate::fleet::Kind;
+use crate::gate::{Gatekeeper, Refused};
 use crate::layout::{ClassMask, Layout, Need, Want};
 use crate::offer::Offer;
 use crate::policy::SpotRule;
@@ -24,6 +25,8 @@ pub(crate) enum Bar {
     Group,
     /// Capacity, even when empty.
     Size,
+    /// An access policy.
+    Access,
     /// No container executor.
     Container,
     /// Nothing but a container executor, for a job without an image.
@@ -43,7 +46,9 @@ pub(crate) enum Bar {
 impl Bar {
     pub(crate) const fn verdict(self) -> Verdict {
         match self {
-            Self::Site | Self::Jurisdiction | Self::OnlyContainers | Self::Spot => Verdict::NotAllowed,
+            Self::Site | Self::Jurisdiction | Self::Access | Self::OnlyContainers | Self::Spot => {
+                Verdict::NotAllowed
+            }
             Self::Group => Verdict::OtherGroups,
             Self::Size | Self::Nodes => Verdict::TooSmall,
             Self::Container => Verdict::NoContainer,
@@ -55,9 +60,11 @@ impl Bar {
 }
 
 /// One node or offer against one part of a job.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Judged {
     pub(crate) bar: Option<Bar>,
+    /// What was said where the bar is [`Bar::Access`].
+    pub(crate) refused: Option<Refused>,
     pub(crate) mask: ClassMask,
     /// What the part is charged there; meaningless where it is too small.
     pub(crate) rate: HourlyRate,
@@ -71,11 +78,17 @@ pub(crate) struct Terms<'a> {
     spot: SpotRule,
     /// As large as what will be given; which accelerators it names has no meaning.
     sized: Allocation,
+    gate: Option<&'a Gatekeeper>,
 }
 
 impl<'a> Terms<'a> {
     pub(crate) fn of(job: &'a QueuedJob, spot: SpotRule) -> Self {
-        Self { job, need: Need::of(&job.resources), spot, sized: sized(&job.resources) }
+        Self { job, need: Need::of(&job.resources), spot, sized: sized(&job.resources), gate: None }
+    }
+
+    /// The same where a gate is asked.
+    pub(crate) fn at(self, gate: Option<&'a Gatekeeper>) -> Self {
+        Self { gate, ..self }
     }
 
     pub(crate) fn kind(&self, kind: &Kind) -> Judged {
@@ -85,11 +98,18 @@ impl<'a> Terms<'a> {
             NodePrice::Tariff(tariff) => tariff.rate(&self.sized),
             NodePrice::Instance(price) => instance_share(price, &node.capacity, &self.sized),
         };
-        let bar = self.kind_bar(kind, mask, rate);
-        Judged { bar, mask, rate }
+        let mut refused = None;
+        let bar = self.kind_bar(kind, mask, rate, &mut refused);
+        Judged { bar, refused, mask, rate }
     }
 
-    fn kind_bar(&self, kind: &Kind, mask: ClassMask, rate: HourlyRate) -> Option<Bar> {
+    fn kind_bar(
+        &self,
+        kind: &Kind,
+        mask: ClassMask,
+        rate: HourlyRate,
+        refused: &mut Option<Refused>,
+    ) -> Option<Bar> {
         let node = &kind.sample;
         let job = self.job;
         let can = node.capabilities;
@@ -99,6 +119,8 @@ impl<'a> Terms<'a> {
             Some(Bar::Group)
         } else if !self.need.fits(&kind.all, mask) {
             Some(Bar::Size)
+        } else if self.is_denied(refused, |gate| gate.admits_to_node(job, node, self.of_all(rate))) {
+            Some(Bar::Access)
         } else if job.image.is_some() && !can.container {
             Some(Bar::Container)
         } else if job.image.is_none() && can.container && !can.process {
@@ -121,10 +143,14 @@ impl<'a> Terms<'a> {
         let mask = self.mask(&known.layout);
         let rate = instance_share(offer.price, &offer.capacity, &self.sized);
         let all = i128::from(rate.0) * i128::from(self.job.nodes.max(1));
+        let mut refused = None;
+        let asked = |gate: &Gatekeeper| gate.admits_to_offer(self.job, offer, self.of_all(rate));
         let bar = if let Some(bar) = self.place_bar(&offer.site, offer.jurisdiction.as_deref()) {
             Some(bar)
         } else if !self.need.fits(&known.all, mask) {
             Some(Bar::Size)
+        } else if self.is_denied(&mut refused, asked) {
+            Some(Bar::Access)
         } else if matches!(self.need.want, Want::Blocks(_)) {
             Some(Bar::Fractions)
         } else if offer.terms.market == Market::Spot && !self.risks_spot() {
@@ -134,7 +160,22 @@ impl<'a> Terms<'a> {
         } else {
             None
         };
-        Judged { bar, mask, rate }
+        Judged { bar, refused, mask, rate }
+    }
+
+    /// Asks the gate, where there is one, and keeps what it says against the job.
+    fn is_denied(
+        &self,
+        refused: &mut Option<Refused>,
+        ask: impl FnOnce(&Gatekeeper) -> Result<(), Refused>,
+    ) -> bool {
+        *refused = self.gate.and_then(|gate| ask(gate).err());
+        refused.is_some()
+    }
+
+    /// What all parts are charged, where one is charged so much.
+    fn of_all(&self, rate: HourlyRate) -> HourlyRate {
+        HourlyRate(rate.0.saturating_mul(i64::from(self.job.nodes.max(1))))
     }
 
     fn place_bar(&self, site: &SiteName, jurisdiction: Option<&str>) -> Option<Bar> {

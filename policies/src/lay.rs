@@ -407,6 +407,7 @@ pub(crate) const fn reason_of(bar: Bar) -> Reason {
         | Bar::Jurisdiction
         | Bar::Group
         | Bar::Size
+        | Bar::Access
         | Bar::Container
         | Bar::OnlyContainers
         | Bar::Fractions

@@ -16,6 +16,8 @@ mod satisfy;
 
 mod planner;
 
+mod gate;
+
 mod admit;
 mod decide;
 mod displace;
@@ -47,6 +49,7 @@ mod explain;
 mod words;
 
 pub use fragmentation::{ANY_MODEL, Ask, ModelSet, Packer, PackingNode, Spot};
+pub use gate::{Facts, Gate, GateJob, GatePlace, Gatekeeper, Refused};
 pub use model::*;
 pub use planner::Planner;
 pub use policy::{Burst, Class, ComeHome, Policy, PolicyError, Preemption, Sharing, SpotRule};

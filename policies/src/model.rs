@@ -11,7 +11,7 @@ use spillway_types::{
     UserName,
 };
 
-use crate::Policy;
+use crate::{Gatekeeper, Policy};
 
 /// Everything a plan is made from. The same snapshot gives the same plan.
 #[derive(Debug, Clone)]
@@ -28,6 +28,8 @@ pub struct Snapshot {
     pub groups: BTreeMap<GroupName, GroupView>,
     /// Where data lies.
     pub data: DataMap,
+    /// Who says where jobs may run; without one every job may run anywhere.
+    pub gate: Option<Gatekeeper>,
     /// Weights, waiting budgets and bounds.
     pub policy: Policy,
 }
@@ -119,6 +121,8 @@ pub struct NodeView {
     pub capabilities: Capabilities,
     /// What its use costs.
     pub price: NodePrice,
+    /// How it is sold, where it is an instance: whether its provider may take it back.
+    pub market: Market,
     /// What runs there, for the timeline.
     pub running: Vec<RunningPart>,
 }
@@ -371,7 +375,7 @@ pub enum Verdict {
     Full,
     /// It does not have what the job asks, even when empty.
     TooSmall,
-    /// The job's `allow` list or residency rule leaves it out.
+    /// The job's `allow` list, its residency rule or an access policy leaves it out.
     NotAllowed,
     /// The pool is for other groups.
     OtherGroups,

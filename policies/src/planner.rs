@@ -6,6 +6,7 @@ use spillway_types::{DataMap, DatasetName, FreeResources, GroupName, JobId, Node
 
 use crate::board::{Board, Mark};
 use crate::fleet::Fleet;
+use crate::gate::Gatekeeper;
 use crate::item::{Item, age, standing};
 use crate::lay::{Ground, Here, Laid, Spot};
 use crate::occupancy::{Counted, Occupancy};
@@ -31,6 +32,7 @@ pub struct Planner {
     data: DataMap,
     /// How many waiting jobs read each dataset.
     readers: BTreeMap<DatasetName, u32>,
+    gate: Option<Gatekeeper>,
     pub(crate) groups: BTreeMap<GroupName, GroupView>,
     group_numbers: BTreeMap<GroupName, usize>,
     shares: Vec<Share>,
@@ -91,6 +93,7 @@ impl Planner {
             offers: Vec::new(),
             data: DataMap::default(),
             readers: BTreeMap::new(),
+            gate: None,
             groups: BTreeMap::new(),
             group_numbers: BTreeMap::new(),
             shares: Vec::new(),
@@ -121,6 +124,7 @@ impl Planner {
     pub fn of(snapshot: &Snapshot) -> Self {
         let mut planner = Self::new(snapshot.policy.clone());
         planner.now = snapshot.now.0;
+        planner.set_gate(snapshot.gate.clone());
         planner.set_groups(snapshot.groups.clone());
         planner.set_data(snapshot.data.clone());
         planner.set_offers(snapshot.offers.clone());
@@ -141,6 +145,17 @@ impl Planner {
             return;
         }
         self.policy = policy;
+        self.shapes.clear();
+        self.shape_of.clear();
+        self.rebuild_jobs();
+    }
+
+    /// Replaces who says where jobs may run; without one every job may run anywhere.
+    pub fn set_gate(&mut self, gate: Option<Gatekeeper>) {
+        if gate == self.gate {
+            return;
+        }
+        self.gate = gate;
         self.shapes.clear();
         self.shape_of.clear();
         self.rebuild_jobs();
@@ -313,9 +328,10 @@ impl Planner {
     }
 
     fn shape_number(&mut self, job: &QueuedJob) -> usize {
-        let (shapes, spot) = (&mut self.shapes, self.policy.terms(job.class.as_ref()).spot);
-        *self.shape_of.entry(ShapeKey::of(job, spot)).or_insert_with(|| {
-            shapes.push(Shape::of(job, spot));
+        let spot = self.policy.terms(job.class.as_ref()).spot;
+        let (shapes, gate) = (&mut self.shapes, self.gate.as_ref());
+        *self.shape_of.entry(ShapeKey::of(job, spot).at(gate, job)).or_insert_with(|| {
+            shapes.push(Shape::of(job, spot).at(gate));
             shapes.len() - 1
         })
     }

@@ -1,12 +1,16 @@
 //! What holds for every plan: it is replayed on `FreeResources`, and on money, by rules written a second time.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use spillway_types::{DurationMs, FreeResources, HourlyRate, NodeId, Reason, SiteName, instance_share};
 
 use crate::testing::{job, node, offer, snapshot, usd};
-use crate::{CloudOffer, Decision, NodePrice, NodeView, Policy, QueuedJob, Snapshot, Target, plan};
+use crate::{
+    CloudOffer, Decision, Facts, Gate, GateJob, GatePlace, Gatekeeper, NodePrice, NodeView, Policy,
+    QueuedJob, Refused, Snapshot, Target, Verdict, plan,
+};
 
 const SITES: [&str; 3] = ["a", "b", "cloud"];
 const COUNTRIES: [&str; 2] = ["KR", "US"];
@@ -58,6 +62,35 @@ fn any_job() -> impl Strategy<Value = QueuedJob> {
             COUNTRIES.get(country).map_or(queued.clone(), |country| queued.must_stay_in(&[country]))
         },
     )
+}
+
+/// Which groups (by number) may not use which sites.
+#[derive(Debug)]
+struct Forbidden(BTreeSet<(usize, usize)>);
+
+impl Forbidden {
+    fn forbids(&self, site: &SiteName, group: &str) -> bool {
+        self.0.iter().any(|(at, whom)| SITES[*at] == site.as_str() && GROUPS[*whom] == group)
+    }
+}
+
+impl Gate for Forbidden {
+    fn judge(&self, job: &GateJob<'_>, place: &GatePlace<'_>) -> Result<(), Refused> {
+        let denied = self.forbids(place.site, job.groups[0].as_str());
+        if denied { Err(Refused { by: vec!["forbidden".into()], problem: None }) } else { Ok(()) }
+    }
+
+    fn tells_users_apart(&self) -> bool {
+        false
+    }
+}
+
+fn any_rules() -> impl Strategy<Value = BTreeSet<(usize, usize)>> {
+    prop::collection::btree_set((0..SITES.len(), 0..GROUPS.len()), 0..6)
+}
+
+fn behind(rules: BTreeSet<(usize, usize)>) -> Gatekeeper {
+    Gatekeeper::new(Arc::new(Forbidden(rules)), Facts::default())
 }
 
 fn any_snapshot() -> impl Strategy<Value = Snapshot> {
@@ -186,8 +219,37 @@ proptest! {
     }
 
     #[test]
-    fn what_never_fits_is_what_could_never_run(snapshot in any_snapshot(), queued in any_job()) {
-        let alone = Snapshot { queue: vec![queued.clone()], groups: BTreeMap::new(), ..snapshot };
+    fn nothing_goes_where_the_gate_says_no(snapshot in any_snapshot(), rules in any_rules()) {
+        let forbidden = Forbidden(rules.clone());
+        let all = Snapshot { gate: Some(behind(rules)), ..snapshot };
+        let made = plan(&all);
+        for decision in &made.decisions {
+            let queued = all.queue.iter().find(|queued| queued.job == decision.job).unwrap();
+            let site = match &decision.target {
+                Target::Nodes { parts } => {
+                    &all.nodes.iter().find(|node| node.node == parts[0].node).unwrap().site
+                }
+                Target::Launch { site, .. } => site,
+            };
+            prop_assert!(!forbidden.forbids(site, queued.group.as_str()), "{decision:?}");
+        }
+        for queued in &all.queue {
+            for seen in &made.explanations[&queued.job].candidates {
+                let forbids = forbidden.forbids(&seen.site, queued.group.as_str());
+                let named = seen.detail == "denied by the access policy `forbidden`";
+                let barred =
+                    matches!(seen.verdict, Verdict::NotAllowed | Verdict::OtherGroups | Verdict::TooSmall);
+                prop_assert!((barred || !forbids) && (forbids || !named), "{seen:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_never_fits_is_what_could_never_run(
+        snapshot in any_snapshot(), queued in any_job(), rules in prop::option::of(any_rules())
+    ) {
+        let (queue, gate) = (vec![queued.clone()], rules.map(behind));
+        let alone = Snapshot { queue, gate, groups: BTreeMap::new(), ..snapshot };
         let said = crate::explain_one(&alone, &QueuedJob { job: job(999, "").job, ..queued.clone() });
         let never = said.reason == Some(Reason::Unsatisfiable);
         prop_assert_eq!(never, crate::could_ever_run(&alone, &queued).is_err());

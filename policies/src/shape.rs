@@ -8,6 +8,7 @@ use spillway_types::{
 };
 
 use crate::fleet::{Fleet, Kind};
+use crate::gate::{Gatekeeper, Refused, Seen};
 use crate::item::Item;
 use crate::judge::{Bar, Terms};
 use crate::layout::{ClassMask, Need};
@@ -34,6 +35,8 @@ pub(crate) struct ShapeKey {
     max_price: Option<HourlyRate>,
     inputs: Vec<DatasetName>,
     spot: SpotRule,
+    /// What the gate sees beside that.
+    seen: Option<Seen>,
 }
 
 impl ShapeKey {
@@ -51,7 +54,13 @@ impl ShapeKey {
             max_price: job.placement.max_price,
             inputs: job.inputs.clone(),
             spot,
+            seen: None,
         }
+    }
+
+    /// The same where a gate is asked.
+    pub(crate) fn at(self, gate: Option<&Gatekeeper>, job: &QueuedJob) -> Self {
+        Self { seen: gate.map(|gate| gate.sees(job)), ..self }
     }
 }
 
@@ -109,6 +118,10 @@ pub(crate) struct Shape {
     pub(crate) units: BTreeMap<(Tier, SiteName), Vec<usize>>,
     /// Parallel to the offers.
     pub(crate) offers: Vec<OfferFit>,
+    gate: Option<Gatekeeper>,
+    /// What the gate said against kinds and offers, by their number.
+    denied_kinds: BTreeMap<usize, Refused>,
+    denied_offers: BTreeMap<usize, Refused>,
 }
 
 /// Who pays for a node while nothing runs there.
@@ -139,7 +152,25 @@ impl Shape {
             kinds: Vec::new(),
             units: BTreeMap::new(),
             offers: Vec::new(),
+            gate: None,
+            denied_kinds: BTreeMap::new(),
+            denied_offers: BTreeMap::new(),
         }
+    }
+
+    /// The same where a gate is asked.
+    pub(crate) fn at(self, gate: Option<&Gatekeeper>) -> Self {
+        Self { gate: gate.cloned(), ..self }
+    }
+
+    /// What the gate said against a kind.
+    pub(crate) fn refused_at_kind(&self, kind: usize) -> Option<&Refused> {
+        self.denied_kinds.get(&kind)
+    }
+
+    /// What the gate said against an offer.
+    pub(crate) fn refused_at_offer(&self, offer: usize) -> Option<&Refused> {
+        self.denied_offers.get(&offer)
     }
 
     /// Judges the kinds and offers that are new since the last call. Whoever changes the offers clears them first.
@@ -147,7 +178,10 @@ impl Shape {
         if self.kinds.len() == fleet.kinds.len() && self.offers.len() == offers.len() {
             return;
         }
-        let terms = Terms::of(&self.sample, self.spot);
+        if self.offers.is_empty() {
+            self.denied_offers.clear();
+        }
+        let terms = Terms::of(&self.sample, self.spot).at(self.gate.as_ref());
         for at in self.kinds.len()..fleet.kinds.len() {
             let kind = &fleet.kinds[at];
             let judged = terms.kind(kind);
@@ -155,6 +189,7 @@ impl Shape {
                 let unit = (Tier::of(kind), kind.sample.site.clone());
                 self.units.entry(unit).or_default().push(at);
             }
+            self.denied_kinds.extend(judged.refused.map(|refused| (at, refused)));
             self.kinds.push(KindFit {
                 bar: judged.bar,
                 mask: judged.mask,
@@ -168,6 +203,7 @@ impl Shape {
         }
         for offer in &offers[self.offers.len()..] {
             let judged = terms.offer(offer);
+            self.denied_offers.extend(judged.refused.map(|refused| (self.offers.len(), refused)));
             self.offers.push(OfferFit {
                 bar: judged.bar,
                 rate: judged.rate.0,

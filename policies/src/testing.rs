@@ -35,6 +35,7 @@ pub(crate) fn snapshot() -> Snapshot {
         offers: vec![],
         groups: BTreeMap::new(),
         data: DataMap::default(),
+        gate: None,
         policy: Policy::default(),
     }
 }
@@ -74,7 +75,7 @@ impl Snapshot {
     /// A dataset of so many gigabytes, with copies at these sites.
     pub(crate) fn data(mut self, name: &str, gigabytes: u64, at: &[&str]) -> Self {
         let replicas = at.iter().map(|site| site.parse().unwrap()).collect();
-        let dataset = Dataset { bytes: gigabytes * BYTES_PER_GB, replicas };
+        let dataset = Dataset { bytes: gigabytes * BYTES_PER_GB, replicas, ..Dataset::default() };
         self.data.datasets.insert(name.parse().unwrap(), dataset);
         self
     }
@@ -124,6 +125,7 @@ pub(crate) fn node(id: u128, gpus: &str) -> NodeView {
         capacity,
         capabilities: Capabilities { process: true, container: true, fractions: true },
         price: NodePrice::Tariff(Tariff { per_gpu: HourlyRate(usd(1)), per_cpu: HourlyRate(0) }),
+        market: Market::OnDemand,
         running: vec![],
     }
 }

@@ -83,7 +83,13 @@ impl Clouds {
             };
             let name: PoolName = region.name.as_str().parse().map_err(|error| format!("{error}"))?;
             let tariff = Tariff { per_gpu: HourlyRate(0), per_cpu: HourlyRate(0) };
-            let pool = Pool { name, site: region.name.clone(), tariff, groups: None };
+            let pool = Pool {
+                name,
+                site: region.name.clone(),
+                tariff,
+                groups: None,
+                labels: std::collections::BTreeSet::new(),
+            };
             for command in [Command::DeclareSite(site), Command::DeclarePool(pool)] {
                 match self.engine.command(command).await {
                     Ok(_) | Err(EngineError::Recovery(_)) => {}

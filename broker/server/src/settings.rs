@@ -283,7 +283,13 @@ fn places(
         let name: SiteName = site.parse().map_err(|error| wrong(path, error))?;
         let site = Site { name, kind: SiteKind::OnPrem, jurisdiction: None, cloud: None };
         let name = pool.parse().map_err(|error| wrong(path, error))?;
-        let pool = Pool { name, site: site.name.clone(), tariff: Tariff::default(), groups: None };
+        let pool = Pool {
+            name,
+            site: site.name.clone(),
+            tariff: Tariff::default(),
+            groups: None,
+            labels: BTreeSet::new(),
+        };
         return Ok((vec![site], vec![pool]));
     }
     let site = |entry: SiteEntry| Site {
@@ -304,7 +310,7 @@ impl PoolEntry {
             })
         };
         let tariff = Tariff { per_gpu: rate(self.per_gpu)?, per_cpu: rate(self.per_cpu)? };
-        Ok(Pool { name: self.name, site: self.site, tariff, groups: self.groups })
+        Ok(Pool { name: self.name, site: self.site, tariff, groups: self.groups, labels: BTreeSet::new() })
     }
 }
 

@@ -4,12 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use spillway_policies::{
-    CloudOffer, Decision, GroupView, NodePrice, NodeView, Planner, Policy, QueuedJob, RunningPart, Target,
+    CloudOffer, Decision, GroupView, NodePrice, NodeView, Planner, Policy, QueuedJob, Restarts, RunningPart,
+    Target,
 };
 use spillway_types::{
     Accelerator, AcceleratorShare, Allocation, Capabilities, DurationMs, FreeResources, GpuQuantity,
-    GpuRequest, GpuSelector, HourlyRate, IdSource, IndexRanges, JobId, NodeCapacity, NodeId, Placement,
-    Resources, SequentialIds, SiteKind, Standing, Tariff, UnixMs,
+    GpuRequest, GpuSelector, HourlyRate, IdSource, IndexRanges, JobId, Market, NodeCapacity, NodeId,
+    OfferTerms, Placement, Resources, SequentialIds, SiteKind, Standing, Tariff, UnixMs,
 };
 
 use crate::fragmentation::population::Lot;
@@ -59,7 +60,7 @@ impl Federation {
             priority: 0,
             weight: 1 + u32::try_from(group % 4).unwrap_or(0),
             blocks_in_use: 0,
-            budget_left: (group % 10 == 0).then_some(1_000_000_000_000),
+            budget_left: group.is_multiple_of(10).then_some(1_000_000_000_000),
         };
         let named = |group: usize| format!("g{group}").parse().expect("it is a name");
         planner.set_groups((0..GROUPS).map(|group| (named(group), view(group))).collect());
@@ -82,6 +83,8 @@ impl Federation {
             pool: format!("s{site}-p{pool}").parse().expect("it is a name"),
             groups: None,
             takes_work: true,
+            opens: None,
+            market: Market::OnDemand,
             free: FreeResources::all_of(&capacity),
             capacity,
             capabilities: Capabilities { process: true, container: true, fractions: true },
@@ -96,7 +99,7 @@ impl Federation {
                 let part = part(first..first + count);
                 view.free.take(&part).expect("each accelerator is taken once");
                 let (began, ends) = (UnixMs(NOW.0 - rest), UnixMs(NOW.0 + rest));
-                view.running.push(RunningPart { began, ends, allocation: part });
+                view.running.push(RunningPart { began, ends, allocation: part, owner: None });
             }
             first += count;
         }
@@ -137,7 +140,11 @@ impl Federation {
                 memory_mib: u64::from(gpus) * MEMORY_MIB_PER_GPU / 2,
             },
             nodes,
-            needs_container: false,
+            image: None,
+            inputs: vec![],
+            user: None,
+            restarts: Restarts::Anew,
+            done: DurationMs(0),
             estimate: DurationMs::from_secs(seconds),
             longest: DurationMs::from_secs(2 * seconds),
             placement: Placement::default(),
@@ -159,7 +166,12 @@ impl Federation {
                 let Some(node) = self.nodes.get_mut(&part.node) else { continue };
                 node.free.take(&part.allocation).expect("the planner gives out what is free");
                 let ends = now.plus(DurationMs::from_secs(3600));
-                node.running.push(RunningPart { began: now, ends, allocation: part.allocation.clone() });
+                node.running.push(RunningPart {
+                    began: now,
+                    ends,
+                    allocation: part.allocation.clone(),
+                    owner: None,
+                });
                 touched.insert(part.node);
             }
         }
@@ -206,6 +218,7 @@ fn offers() -> Vec<CloudOffer> {
         price: HourlyRate(20_000_000 + 1_000_000 * i64::try_from(at).unwrap_or(0)),
         boot: DurationMs::from_secs(180),
         available: 10,
+        terms: OfferTerms::default(),
     };
     (0..2).flat_map(|region| MODELS.iter().enumerate().map(move |model| offer(model, region))).collect()
 }

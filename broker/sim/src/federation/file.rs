@@ -192,7 +192,13 @@ impl PoolEntry {
             let first = into.nodes.len();
             into.nodes.extend((first..).take(nodes.count as usize).map(node));
         }
-        into.pools.push(Pool { name: self.name, site: site.clone(), tariff, groups: self.groups });
+        into.pools.push(Pool {
+            name: self.name,
+            site: site.clone(),
+            tariff,
+            groups: self.groups,
+            labels: [].into(),
+        });
         Ok(())
     }
 }
@@ -238,7 +244,13 @@ impl CloudEntry {
         }
         let name = parse(&format!("{path}.site"), self.site.as_str())?;
         let cloud = Some(self.name.clone());
-        into.pools.push(Pool { name, site: self.site.clone(), tariff: Tariff::default(), groups: None });
+        into.pools.push(Pool {
+            name,
+            site: self.site.clone(),
+            tariff: Tariff::default(),
+            groups: None,
+            labels: [].into(),
+        });
         let jurisdiction = self.jurisdiction.clone();
         into.sites.push(Site { name: self.site.clone(), kind: SiteKind::Cloud, jurisdiction, cloud });
         for (number, offer) in self.offers.iter().enumerate() {

@@ -163,11 +163,11 @@ impl Planner {
                 |c: &Candidate| (standing(c.verdict), c.wait.unwrap_or(DurationMs(u64::MAX)), c.cost_micros);
             key(a).cmp(&key(b)).then_with(|| (&a.site, &a.what).cmp(&(&b.site, &b.what)))
         });
-        let budget = self.budget_of(item);
-        let leaves = item
-            .launches
-            .iter()
-            .any(|launch| self.offers[launch.offer].view.available > 0 && launch.hold_micros <= budget);
+        // Promised is only what the plan has left for it.
+        let purse = self.board.purses[item.group];
+        let leaves = item.launches.iter().any(|launch| {
+            self.board.offers_left[launch.offer] >= item.job.nodes.max(1) && launch.hold_micros <= purse
+        });
         Explanation {
             reason: if waits { Some(fate.reason.unwrap_or(Reason::Priority)) } else { None },
             planned_start: fate.planned.filter(|_| waits).map(|here| UnixMs(here.start)),

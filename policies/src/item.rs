@@ -93,13 +93,14 @@ impl Item {
         };
         let longest_wait = job.placement.max_wait.unwrap_or(terms.max_wait);
         let in_time = job.deadline.map_or(i64::MAX, |end| end.0.saturating_sub(signed(job.estimate)));
+        let bound = job.since.0.saturating_add(signed(longest_wait)).min(in_time);
         Self {
             shape,
             group,
             wait_price: real(terms.wait_hour_price.0) / MS_PER_HOUR,
             burst: terms.burst,
-            bound: job.since.0.saturating_add(signed(longest_wait)).min(in_time),
-            patient_until: job.since.0.saturating_add(signed(patient)),
+            bound,
+            patient_until: job.since.0.saturating_add(signed(patient)).min(bound),
             weighs,
             launches: Vec::new(),
             counted: Vec::new(),

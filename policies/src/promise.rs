@@ -1,5 +1,9 @@
 //! Planned starts as promises: a start that becomes later than the last plan said is noted, with the reason.
 
+use std::collections::BTreeMap;
+
+use spillway_types::UnixMs;
+
 use crate::lay::Spot;
 use crate::planner::Planner;
 use crate::{Delay, DelayCause};
@@ -29,27 +33,37 @@ impl News {
     }
 }
 
+/// What the layout has for the next task of a job that does not start now.
+#[derive(Default)]
+struct Next {
+    start: Option<i64>,
+    blocked: bool,
+    /// Whether a task starts or leaves now.
+    goes: bool,
+}
+
 impl Planner {
     /// Compares every planned start with what was promised, and promises the new one.
     pub(crate) fn note_promises(&mut self, news: News) {
-        let mut last = None;
+        let mut firsts: BTreeMap<usize, Next> = BTreeMap::new();
         for (slot, laid) in self.layout.sequence.iter().zip(&self.layout.laid) {
-            // Only the next task of an array is promised a start.
-            if last.replace(*slot) == Some(*slot) {
-                continue;
+            let next = firsts.entry(*slot).or_default();
+            match &laid.spot {
+                Spot::Here(here) if here.start > self.now => {
+                    next.start.get_or_insert(here.start);
+                }
+                Spot::Blocked(_) => next.blocked = true,
+                Spot::Here(_) | Spot::Launch(_) => next.goes = true,
             }
-            let start = match &laid.spot {
-                Spot::Here(here) => Some(here.start),
-                Spot::Launch(_) => Some(self.now),
-                Spot::Blocked(_) => None,
-            };
-            let Some(Some(item)) = self.items.get_mut(*slot) else { continue };
-            if let Some(was) = item.promise
-                && start.is_none_or(|start| start > was)
-            {
-                item.delay = Some(Delay { was: spillway_types::UnixMs(was), cause: news.cause() });
+        }
+        for (slot, next) in firsts {
+            let Some(Some(item)) = self.items.get_mut(slot) else { continue };
+            let later = |was: i64| next.start.map_or(next.blocked, |start| start > was);
+            if let Some(was) = item.promise.filter(|was| later(*was)) {
+                item.delay = Some(Delay { was: UnixMs(was), cause: news.cause() });
             }
-            item.promise = start;
+            // What goes now may still be refused; then a later start is a broken promise.
+            item.promise = next.start.or(next.goes.then_some(self.now));
         }
     }
 }

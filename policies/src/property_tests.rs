@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use spillway_types::{DurationMs, FreeResources, HourlyRate, NodeId, Reason, SiteName, instance_share};
+use spillway_types::{
+    DurationMs, FreeResources, HourlyRate, NodeId, Placement, Reason, SiteName, instance_share,
+};
 
 use crate::testing::{job, node, offer, snapshot, usd};
 use crate::{
-    CloudOffer, Decision, Facts, Gate, GateJob, GatePlace, Gatekeeper, NodePrice, NodeView, Policy,
+    CloudOffer, Decision, Facts, Gate, GateJob, GatePlace, Gatekeeper, NodePrice, NodeView, Planner, Policy,
     QueuedJob, Refused, Snapshot, Target, Verdict, plan,
 };
 
@@ -215,6 +217,81 @@ proptest! {
             prop_assert_eq!(said.reason.is_none(), started == queued.tasks.len());
             prop_assert!(said.planned_start.is_none_or(|start| start > snapshot.now));
             prop_assert!(said.reason != Some(Reason::Resources) || !said.candidates.is_empty());
+            if let (Some(bound), Some(start)) = (said.bound, said.planned_start) {
+                prop_assert!(start <= bound.max(snapshot.now.plus(snapshot.policy.min_wait)), "{said:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_cheaper_and_sooner_offer_never_loses(
+        snapshot in any_snapshot(), queued in any_job(), cut in 0..3_i64, sooner in 0..3_u64
+    ) {
+        let queued = QueuedJob { job: job(999, "").job, ..queued.tasks(1) };
+        let mut alone = Snapshot { queue: vec![queued], groups: BTreeMap::new(), ..snapshot };
+        let plain = alone.offers.len();
+        for at in 0..plain {
+            let offer = alone.offers[at].clone();
+            alone.offers.push(CloudOffer {
+                instance_type: format!("better-{}", offer.instance_type).parse().unwrap(),
+                price: HourlyRate((offer.price.0 - cut * 1_000_000).max(1)),
+                boot: DurationMs(offer.boot.0.saturating_sub(sooner * 1000)),
+                ..offer
+            });
+        }
+        if let Some(Decision { target: Target::Launch { instance_type, .. }, .. }) = plan(&alone).decisions.first() {
+            let taken = alone.offers.iter().position(|offer| offer.instance_type == *instance_type).unwrap();
+            let twin = &alone.offers[(taken + plain) % (2 * plain)];
+            let better = taken >= plain || (twin.price >= alone.offers[taken].price && twin.boot >= alone.offers[taken].boot);
+            prop_assert!(better, "{instance_type} was launched beside {twin:?}");
+        }
+    }
+
+    #[test]
+    fn a_free_node_is_taken_before_a_cloud_that_costs_more(queued in any_job(), price in 1..40_i64) {
+        let queued = QueuedJob { job: job(999, "").job, placement: Placement::default(), ..queued.on_nodes(1).tasks(1).cpus(1) };
+        let free = snapshot().node(node(1, "H100:8")).offer(offer("p5", "H100:8", price)).job(queued.clone());
+        if crate::could_ever_run(&Snapshot { offers: vec![], ..free.clone() }, &queued).is_ok() {
+            let made = plan(&free);
+            prop_assert!(matches!(made.decisions[0].target, Target::Nodes { .. }), "{made:?}");
+        }
+    }
+
+    #[test]
+    fn a_start_becomes_later_only_with_a_reason(
+        snapshot in any_snapshot(),
+        steps in prop::collection::vec((1..4000_i64, 0..8_usize, 0..4_u8), 1..8),
+    ) {
+        let mut planner = Planner::of(&Snapshot { policy: Policy::default(), ..snapshot.clone() });
+        let (mut now, mut promised) = (snapshot.now, BTreeMap::new());
+        planner.plan(now, &mut || true);
+        for (seconds, which, what) in steps {
+            for (id, said) in planner.explanations() {
+                if let Some(start) = said.planned_start {
+                    promised.insert(id, start);
+                }
+            }
+            now = now.plus(DurationMs::from_secs(seconds.unsigned_abs()));
+            if let Some(view) = snapshot.nodes.get(which) {
+                let mut view = view.clone();
+                match what {
+                    0 => view.running.clear(),
+                    1 => view.takes_work = false,
+                    _ => {}
+                }
+                if what == 0 {
+                    view.free = FreeResources::all_of(&view.capacity);
+                }
+                planner.set_node(view, now);
+            }
+            if what == 3 {
+                planner.set_job(job(1000 + u128::try_from(which).unwrap(), "H100:1").since(-1));
+            }
+            planner.plan(now, &mut || true);
+            for (id, said) in planner.explanations() {
+                let later = promised.get(&id).zip(said.planned_start).is_some_and(|(was, start)| start > *was);
+                prop_assert!(!later || said.delay.is_some(), "{id}: {promised:?} {said:?}");
+            }
         }
     }
 

@@ -11,6 +11,7 @@
 //! limits that several groups share (`budget_left` is each group's own; the ledger has the last word on a hold).
 
 pub mod model;
+mod named;
 mod policy;
 mod satisfy;
 
@@ -45,6 +46,7 @@ mod words;
 pub use fragmentation::{ANY_MODEL, Ask, ModelSet, Packer, PackingNode, Spot};
 pub use gate::{Facts, Gate, GateJob, GatePlace, Gatekeeper, Refused};
 pub use model::*;
+pub use named::{NAMED, Named, named};
 pub use planner::Planner;
 pub use policy::{Burst, Class, Policy, PolicyError, Sharing};
 pub use satisfy::{Places, Unsatisfiable, cheapest_hold, could_ever_run};

@@ -2,6 +2,7 @@
 //! refused, and errors name the file and the place.
 
 mod access;
+mod policy;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -191,7 +192,7 @@ struct SettingsFile {
     pools: Vec<PoolEntry>,
     groups: Vec<GroupEntry>,
     clouds: Vec<CloudSettings>,
-    policy: Policy,
+    policy: policy::PolicyEntry,
     access: Vec<PathBuf>,
     datasets: Vec<DatasetEntry>,
     links: Vec<LinkEntry>,
@@ -268,7 +269,7 @@ impl Settings {
             pools,
             groups: parsed.groups.into_iter().map(|group| group.resolve(path)).collect::<Result<_, _>>()?,
             clouds: clouds.collect(),
-            policy: parsed.policy,
+            policy: parsed.policy.resolve(path, &base)?,
             access,
             data,
             tuning: parsed.tuning,

@@ -11,6 +11,7 @@
 //! limits that several groups share (`budget_left` is each group's own; the ledger has the last word on a hold).
 
 pub mod model;
+mod named;
 mod policy;
 mod satisfy;
 
@@ -51,6 +52,7 @@ mod words;
 pub use fragmentation::{ANY_MODEL, Ask, ModelSet, Packer, PackingNode, Spot};
 pub use gate::{Facts, Gate, GateJob, GatePlace, Gatekeeper, Refused};
 pub use model::*;
+pub use named::{NAMED, Named, named};
 pub use planner::Planner;
 pub use policy::{Burst, Class, ComeHome, Policy, PolicyError, Preemption, Sharing, SpotRule};
 pub use satisfy::{Places, Unsatisfiable, cheapest_hold, could_ever_run};

@@ -197,7 +197,11 @@ impl Policy {
         policy.checked()
     }
 
-    fn checked(self) -> Result<Self, PolicyError> {
+    /// The policy, where its values make sense: for one that was not read by [`Self::from_toml`].
+    ///
+    /// # Errors
+    /// [`PolicyError::Value`] names the field.
+    pub fn checked(self) -> Result<Self, PolicyError> {
         let refused = |field, value: &dyn fmt::Display, rule| {
             Err(PolicyError::Value { field, value: value.to_string(), rule })
         };

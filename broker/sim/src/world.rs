@@ -3,6 +3,7 @@
 mod drive;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use spillway_core::command::Endpoint;
 use spillway_core::entity::{Attempt, Instance, Job, Node};
@@ -10,7 +11,7 @@ use spillway_core::{
     ApplyError, Changes, Command, Event, Federation, Refusal, Reply, State, invariants, snapshot,
 };
 use spillway_ledger::Entry;
-use spillway_policies::{CloudOffer, Decision, Plan, Policy, plan};
+use spillway_policies::{CloudOffer, Decision, Gate, Plan, Policy, plan};
 use spillway_types::{AttemptId, DurationMs, InstanceId, JobId, NodeId, SequentialIds, UnixMs};
 
 use crate::{FakeNode, Machine, Program};
@@ -258,6 +259,11 @@ impl World {
     /// Tells what clouds would launch now.
     pub fn set_offers(&mut self, offers: Vec<CloudOffer>) {
         self.federation.set_offers(offers);
+    }
+
+    /// Tells who says where jobs may run.
+    pub fn set_gate(&mut self, gate: Option<Arc<dyn Gate>>) {
+        self.federation.set_gate(gate);
     }
 
     /// What the tasks of a job do once they run. Without it they run as long as was thought and end with code 0.

@@ -10,6 +10,7 @@ mod dispatch;
 mod fragmentation;
 mod report;
 mod slurm;
+mod starburst;
 mod submit;
 mod throughput;
 mod world;
@@ -62,6 +63,11 @@ const BENCHES: &[Bench] = &[
         name: "fragmentation",
         about: "accelerator share that cannot be given out when fractions and gangs fill a cluster",
         run: fragmentation::run,
+    },
+    Bench {
+        name: "starburst",
+        about: "GPU-hours in the cloud at the same average wait: the planner, Starburst and other schedulers",
+        run: starburst::run,
     },
 ];
 

@@ -11,6 +11,7 @@ mod fragmentation;
 mod planner_scale;
 mod report;
 mod slurm;
+mod starburst;
 mod submit;
 mod throughput;
 mod world;
@@ -68,6 +69,11 @@ const BENCHES: &[Bench] = &[
         name: "planner-scale",
         about: "one new job and a whole plan of 100,000 jobs on up to 62,500 nodes",
         run: planner_scale::run,
+    },
+    Bench {
+        name: "starburst",
+        about: "GPU-hours in the cloud at the same average wait: the planner, Starburst and other schedulers",
+        run: starburst::run,
     },
 ];
 

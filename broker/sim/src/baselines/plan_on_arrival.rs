@@ -36,6 +36,8 @@ pub(super) struct PlanOnArrival {
     timelines: Vec<Timeline>,
     /// What has not started, by its planned start.
     planned: Vec<Planned>,
+    /// When it was last asked.
+    now: UnixMs,
 }
 
 /// The steps of the timeline that touch `from..to`; never none.
@@ -90,7 +92,7 @@ fn reserve(timeline: &mut Timeline, (from, to): (UnixMs, UnixMs), gpus: u32, now
 
 impl PlanOnArrival {
     pub(super) fn new(compute_wait: ComputeWait) -> Self {
-        Self { view: View::default(), compute_wait, timelines: vec![], planned: vec![] }
+        Self { view: View::default(), compute_wait, timelines: vec![], planned: vec![], now: UnixMs(0) }
     }
 
     fn plan(&mut self, waiting: Waiting, now: UnixMs) -> Option<Planned> {
@@ -163,6 +165,7 @@ fn spread(demands: &[u32], room: &[u32]) -> Option<Vec<(usize, u32)>> {
 
 impl Scheduler for PlanOnArrival {
     fn decide(&mut self, seen: &Seen<'_>) -> Vec<Decision> {
+        self.now = seen.now;
         let arrived = self.view.update(seen);
         for row in self.view.rows.iter().skip(self.timelines.len()) {
             self.timelines.push(vec![(seen.now, count(row.all()))]);
@@ -182,6 +185,8 @@ impl Scheduler for PlanOnArrival {
     }
 
     fn wake_at(&self) -> Option<UnixMs> {
-        self.planned.first().map(|planned| planned.start)
+        // What is late starts when something ends; time alone does not bring that about.
+        let late = self.planned.partition_point(|planned| planned.start <= self.now);
+        self.planned.get(late).map(|planned| planned.start)
     }
 }

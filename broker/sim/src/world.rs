@@ -11,7 +11,7 @@ use spillway_core::{
 };
 use spillway_ledger::Entry;
 use spillway_policies::{CloudOffer, Decision, Plan, Policy, plan};
-use spillway_types::{AttemptId, DurationMs, InstanceId, JobId, NodeId, SequentialIds, UnixMs};
+use spillway_types::{AttemptId, DataMap, DurationMs, InstanceId, JobId, NodeId, SequentialIds, UnixMs};
 
 use crate::{FakeNode, Machine, Program};
 
@@ -258,6 +258,11 @@ impl World {
     /// Tells what clouds would launch now.
     pub fn set_offers(&mut self, offers: Vec<CloudOffer>) {
         self.federation.set_offers(offers);
+    }
+
+    /// Tells where data lies.
+    pub fn set_data(&mut self, data: DataMap) {
+        self.federation.set_data(data);
     }
 
     /// What the tasks of a job do once they run. Without it they run as long as was thought and end with code 0.

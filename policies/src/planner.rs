@@ -126,7 +126,7 @@ impl Planner {
         planner.now = snapshot.now.0;
         planner.set_gate(snapshot.gate.clone());
         planner.set_groups(snapshot.groups.clone());
-        planner.set_data(snapshot.data.clone());
+        planner.set_data(&snapshot.data);
         planner.set_offers(snapshot.offers.clone());
         for node in &snapshot.nodes {
             planner.set_node(node.clone(), snapshot.now);
@@ -208,11 +208,11 @@ impl Planner {
     }
 
     /// Replaces what is known of where data lies.
-    pub fn set_data(&mut self, data: DataMap) {
-        if data == self.data {
+    pub fn set_data(&mut self, data: &DataMap) {
+        if *data == self.data {
             return;
         }
-        self.data = data;
+        self.data = data.clone();
         self.shapes.clear();
         self.shape_of.clear();
         self.rebuild_jobs();

@@ -77,7 +77,7 @@ pub(crate) fn run(settings: &Settings) -> Result<Vec<Measurement>> {
         measurements.extend(measure(size));
     }
     let peak = peak_memory_mib()?;
-    measurements.push(Measurement { metric: "peak memory", value: peak, unit: "MiB", peer: None });
+    measurements.push(Measurement { metric: "peak memory".into(), value: peak, unit: "MiB", peer: None });
     Ok(measurements)
 }
 
@@ -122,7 +122,12 @@ fn measure(size: &Size) -> Vec<Measurement> {
         (size.whole, median(&mut whole), "s"),
         (size.laid, laid, "tasks"),
     ];
-    let measurement = |(metric, value, unit)| Measurement { metric, value, unit, peer: None };
+    let measurement = |(metric, value, unit): (&'static str, f64, &'static str)| Measurement {
+        metric: metric.into(),
+        value,
+        unit,
+        peer: None,
+    };
     figures.into_iter().map(measurement).collect()
 }
 

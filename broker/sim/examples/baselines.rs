@@ -102,6 +102,7 @@ fn read(path: &str, units: u64) -> Result<Vec<TraceJob>, Problem> {
             runtime,
             estimate: runtime,
             gpus: gpus.parse()?,
+            asks: spillway_sim::Asks::default(),
         })
     };
     text.lines().skip(1).map(job).collect()

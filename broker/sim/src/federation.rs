@@ -2,9 +2,13 @@
 //! in the file: `sites[0].pools[1].per_gpu`.
 //!
 //! [`uniform`] is the short form for comparisons with the literature: one site of equal nodes, and a cloud without
-//! limit that starts at once. Left out on purpose: links between sites and data, which traces say nothing of.
+//! limit that starts at once. Names of nodes are their pool's and a number that counts all nodes of the file from 0:
+//! `dgx-2`. Left out on purpose: reading files, which whoever has them does.
 
+mod cloud_file;
+mod fault_file;
 mod file;
+mod series;
 
 use std::collections::BTreeSet;
 
@@ -19,7 +23,7 @@ use spillway_types::{
 use crate::Description;
 use crate::TraceJob;
 
-pub use file::from_toml;
+pub use file::{from_toml, from_toml_and};
 
 /// What a GPU-hour costs in the cloud of [`uniform`], in micros: 2.50, as in Starburst (ATC'24).
 pub const GPU_HOUR_MICROS: i64 = 2_500_000;

@@ -8,8 +8,8 @@ use spillway_types::DurationMs;
 use spillway_types::duration::MAX_DURATION;
 
 use crate::Random;
-use crate::TraceJob;
 use crate::random::{exp, ln};
+use crate::{Asks, TraceJob};
 
 /// What part of the GPUs a load of 1.0 asks for: 16 x 1.8 / 32.
 pub const DEMAND_AT_LOAD_ONE: f64 = 0.9;
@@ -56,7 +56,7 @@ pub fn poisson(seed: u64, count: usize, arrivals: Arrivals) -> Vec<TraceJob> {
         let runtime = span(random.exponential() * MS_PER_HOUR);
         let gpus = gpus(&mut random);
         let (id, group) = (number.to_string(), group.clone());
-        jobs.push(TraceJob { id, group, arrival, runtime, estimate: runtime, gpus });
+        jobs.push(TraceJob { id, group, arrival, runtime, estimate: runtime, gpus, asks: Asks::default() });
     }
     jobs
 }

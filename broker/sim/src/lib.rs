@@ -11,6 +11,7 @@
 //! The same seed and description give the same journal. There is no clock, no thread and no I/O here. It leaves
 //! out on purpose: networks (a node is connected or not), output of programs, and the time that messages take.
 
+mod outside;
 mod replay;
 mod scheduler;
 mod simulation;
@@ -30,8 +31,9 @@ pub mod trace;
 
 pub use cloud::{Answer, Machine};
 pub use node::{FakeNode, Link, Program};
+pub use outside::{Failing, Fault, OfferNews, OfferStep, Outside};
 pub use random::Random;
-pub use replay::{Place, Placed, Progress, Replay, ReplayError, Sample, TraceJob, replay};
+pub use replay::{Asks, Place, Placed, Progress, Replay, ReplayError, Sample, TraceJob, Trouble, replay};
 pub use scheduler::{PlannerScheduler, Scheduler, Seen};
 pub use simulation::{Description, Simulation, Summary, Work};
 pub use world::{JournalEntry, Keep, Records, Watch, World};

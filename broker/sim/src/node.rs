@@ -212,6 +212,20 @@ impl FakeNode {
         }
     }
 
+    /// The machine stops at `now`: its programs are no more, which its agent says when it starts again. Its disk
+    /// stays.
+    pub(crate) fn crash(&mut self, now: UnixMs) {
+        for attempt in self.observed() {
+            let ran_ms = match self.parts.get(&attempt).map(|part| &part.phase) {
+                Some(Phase::Running { since, .. }) => now.since(*since).0,
+                Some(Phase::Prepared) => 0,
+                Some(Phase::Ended { .. }) | None => continue,
+            };
+            self.end(attempt, PartEnd::Vanished, ran_ms);
+        }
+        self.link = Link::Down;
+    }
+
     /// Forgets reports that the broker has, where all are acknowledged.
     pub(crate) fn forget_acknowledged(&mut self) {
         let reported = self.forgotten + self.spool.len() as u64;

@@ -8,21 +8,23 @@
 //!
 //! An event costs what it changes: nothing here looks at all nodes, jobs or attempts, and nothing grows with what
 //! is finished but the result. Agents are always connected, so their leases go on without a word; they report use
-//! when a part ends. It leaves out on purpose: lost nodes, cut tunnels and stolen machines, which
-//! [`crate::World`] has.
+//! when a part ends. What happens from outside is in [`crate::Outside`]: prices and capacity change, providers take
+//! machines back, nodes and links fail; what was lost is tried again as the core has it, and goes on from its newest
+//! checkpoint. It leaves out on purpose: copied machines, lost messages, and data that stays where it was moved to.
 
 mod driver;
+mod follow;
+mod outside;
+mod promise;
+mod spec;
 mod tally;
+mod tries;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use spillway_core::Refusal;
-use spillway_types::lease::DEFAULT_LEASE;
-use spillway_types::{
-    Checkpoint, DurationMs, GpuQuantity, GpuRequest, GpuSelector, GroupName, JobSpec, Placement, Resources,
-    RetryPolicy, SiteName, UnixMs,
-};
+use spillway_types::{ClassName, DatasetName, DurationMs, GroupName, SiteName, Spot, UnixMs};
 
 use crate::{Description, Scheduler};
 
@@ -43,6 +45,30 @@ pub struct TraceJob {
     /// Accelerators in all, over 0. What does not fit one node is asked of `n`, the fewest that could give it: each
     /// gives the `n`th part, rounded up.
     pub gpus: u32,
+    /// What it asks beside accelerators.
+    pub asks: Asks,
+}
+
+/// What a job asks beside accelerators: nothing, unless its trace says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asks {
+    /// The class that the policy is asked for.
+    pub class: Option<ClassName>,
+    /// How long after its arrival it should have ended.
+    pub deadline: Option<DurationMs>,
+    /// What it reads.
+    pub inputs: Vec<DatasetName>,
+    /// How often it writes a checkpoint that its next try goes on from; none where a new try begins anew.
+    pub checkpoint: Option<DurationMs>,
+    /// Whether it may run where the provider may take the machine back: traces mostly do not say, so it may, and
+    /// the policy decides.
+    pub spot: Spot,
+}
+
+impl Default for Asks {
+    fn default() -> Self {
+        Self { class: None, deadline: None, inputs: vec![], checkpoint: None, spot: Spot::Allow }
+    }
 }
 
 /// Where a job ran.
@@ -57,15 +83,36 @@ pub enum Place {
     },
 }
 
-/// Where and when a job started.
+/// Where and when a job ran. Times are counted from the beginning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placed {
     /// Its index in the trace.
     pub job: usize,
-    /// Where.
+    /// Where its last try ran.
     pub place: Place,
-    /// When its program started, counted from the beginning.
+    /// When its program started for the first time.
+    pub began: DurationMs,
+    /// When its last try started.
     pub start: DurationMs,
+    /// When its last try ended.
+    pub end: DurationMs,
+    /// How often it was started.
+    pub tries: u32,
+    /// How long its tries ran in clouds, together.
+    pub cloud_ran: DurationMs,
+}
+
+impl Placed {
+    /// A job that was started once, and ran for `ran`.
+    #[must_use]
+    pub const fn once(job: usize, place: Place, start: DurationMs, ran: DurationMs) -> Self {
+        let cloud_ran = match &place {
+            Place::Cloud { .. } => ran,
+            Place::Local(_) => DurationMs(0),
+        };
+        let end = DurationMs(start.0.saturating_add(ran.0));
+        Self { job, place, began: start, start, end, tries: 1, cloud_ran }
+    }
 }
 
 /// How things stood at one moment.
@@ -94,8 +141,34 @@ pub struct Replay {
     pub samples: Vec<Sample>,
     /// What was spent, by site and group, in micros: the ledger's own figures.
     pub spend: BTreeMap<(SiteName, GroupName), i64>,
+    /// What went otherwise than it was placed.
+    pub trouble: Trouble,
     /// Invariants that were found broken, the newest hundred. Always empty unless there is a defect.
     pub violations: Vec<String>,
+}
+
+/// What went otherwise than it was placed, and what it cost.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Trouble {
+    /// Machines that providers took back while they were wanted.
+    pub interruptions: u64,
+    /// Starts beyond the first one of each job.
+    pub retries: u64,
+    /// Accelerator time of tries that no checkpoint has kept, in milliseconds of one accelerator.
+    pub lost_gpu_ms: u64,
+    /// What of the spend at clouds was for machines that may be taken back, in micros.
+    pub spot_micros: i64,
+    /// What providers took for data that was moved, in micros. The ledger's figures are without it.
+    pub egress_micros: i64,
+    /// Jobs that were given up after their last try, by their indexes in the trace.
+    pub failed: Vec<usize>,
+    /// Jobs that were refused because their deadline cannot be met, each with the reason.
+    pub refused: Vec<(usize, String)>,
+    /// Jobs that waited past the bound that they were promised although a cloud could take them: none, unless there
+    /// is a defect.
+    pub broken_bounds: u64,
+    /// The longest such wait past the bound.
+    pub longest_past_bound: DurationMs,
 }
 
 /// How far a replay is.
@@ -157,8 +230,9 @@ pub enum ReplayError {
 }
 
 /// Replays `jobs` in what is described: each arrives, waits, runs and is paid for, under `scheduler`. The same
-/// arguments give the same result; `seed` matters for ids, and where launches may find no capacity. `watch` hears
-/// now and then how far it is, and may stop it. Boots take exactly as long as their offer says.
+/// arguments give the same result; `seed` matters for ids, where launches may find no capacity, and when providers take
+/// spot machines back. `watch` hears now and then how far it is, and may stop it. Boots take exactly as long as their
+/// offer says.
 ///
 /// # Errors
 /// [`ReplayError`] where the description does not hold together, a job cannot run there, the scheduler leaves
@@ -171,32 +245,4 @@ pub fn replay(
     watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Replay, ReplayError> {
     driver::Driver::new(description, jobs, scheduler, seed)?.run(watch)
-}
-
-/// What a job of the trace asks for. It asks for as little else as there is: accelerators are what counts here.
-fn spec(job: &TraceJob, gpus_per_node: u32) -> JobSpec {
-    let nodes = job.gpus.div_ceil(gpus_per_node);
-    let each = job.gpus.div_ceil(nodes);
-    let gpus = GpuRequest { selector: GpuSelector::Any, quantity: GpuQuantity::Whole(each) };
-    // An estimate of 0 is not one; the limit never cuts a run short and holds no more money than it must.
-    let estimate = job.estimate.max(DurationMs(1));
-    JobSpec {
-        name: job.id.clone(),
-        group: job.group.clone(),
-        command: vec!["replay".to_owned()],
-        env: BTreeMap::new(),
-        image: None,
-        resources: Resources { gpus: Some(gpus), cpus_milli: 1, memory_mib: 1 },
-        nodes,
-        array: None,
-        time_limit: estimate.max(job.runtime),
-        expected: Some(estimate),
-        deadline: None,
-        class: None,
-        inputs: vec![],
-        placement: Placement::default(),
-        checkpoint: Checkpoint::default(),
-        retry: RetryPolicy::default(),
-        lease: DEFAULT_LEASE,
-    }
 }

@@ -19,7 +19,7 @@ use crate::{Description, Replay, TraceJob};
 
 pub use chart::chart;
 pub use curves::Point;
-pub use metrics::{Metrics, Spent};
+pub use metrics::{Metrics, Refused, Spent};
 pub use placements::{Row, placements_csv};
 
 /// All that is shown of one run.

@@ -5,9 +5,10 @@
 
 use std::collections::BTreeSet;
 
-use spillway_core::{Feed, Key, State};
-use spillway_policies::{CloudOffer, Decision, Displacement, Planner, Policy};
-use spillway_types::UnixMs;
+use spillway_core::entity::Job;
+use spillway_core::{Feed, Key, State, snapshot};
+use spillway_policies::{Burst, CloudOffer, Decision, Displacement, Planner, Policy};
+use spillway_types::{DataMap, UnixMs};
 
 /// What a scheduler sees.
 #[derive(Debug, Clone, Copy)]
@@ -16,6 +17,8 @@ pub struct Seen<'a> {
     pub state: &'a State,
     /// What clouds would launch.
     pub offers: &'a [CloudOffer],
+    /// Where data lies: the same as long as the replay lasts.
+    pub data: &'a DataMap,
     /// Rows that changed since the scheduler was last asked; the first time, all of them. A row that is not in the
     /// state any more is over. What a decision named that could not be carried out counts as changed.
     pub touched: &'a BTreeSet<Key>,
@@ -36,6 +39,12 @@ pub trait Scheduler: std::fmt::Debug {
     /// When it wants to be asked even if nothing happens: after the moment at which it was last asked. None where
     /// time alone changes nothing.
     fn wake_at(&self) -> Option<UnixMs>;
+
+    /// Until when it promises that a job that waits has started, or has left for a cloud that can take it; none
+    /// where it promises nothing.
+    fn bound(&self, _state: &State, _job: &Job) -> Option<UnixMs> {
+        None
+    }
 }
 
 /// The planner as the server runs it: told what changes, and asked for a plan.
@@ -43,18 +52,20 @@ pub trait Scheduler: std::fmt::Debug {
 pub struct PlannerScheduler {
     planner: Planner,
     feed: Feed,
+    policy: Policy,
 }
 
 impl PlannerScheduler {
     /// Plans by this policy.
     #[must_use]
     pub fn new(policy: Policy) -> Self {
-        Self { planner: Planner::new(policy), feed: Feed::default() }
+        Self { planner: Planner::new(policy.clone()), feed: Feed::default(), policy }
     }
 }
 
 impl Scheduler for PlannerScheduler {
     fn decide(&mut self, seen: &Seen<'_>) -> Vec<Decision> {
+        self.planner.set_data(seen.data);
         self.feed.tell(&mut self.planner, (seen.state, seen.offers), seen.touched, seen.now);
         if self.planner.waiting() == 0 && !self.planner.has_travellers() {
             return vec![];
@@ -68,5 +79,21 @@ impl Scheduler for PlannerScheduler {
 
     fn wake_at(&self) -> Option<UnixMs> {
         self.planner.wake_at()
+    }
+
+    /// The planner's own bound: the longest wait, or the latest start by which the deadline is met.
+    fn bound(&self, state: &State, job: &Job) -> Option<UnixMs> {
+        let asks = snapshot::queued_job(state, job);
+        let class = asks.class.as_ref().and_then(|name| self.policy.classes.get(name)).copied();
+        let class = class.unwrap_or_default();
+        if class.burst.unwrap_or(self.policy.burst) == Burst::Never {
+            return None;
+        }
+        let own = asks.placement.max_wait;
+        let longest = own.or(class.max_wait).unwrap_or(self.policy.max_wait);
+        let patient = own.unwrap_or(self.policy.min_wait);
+        let in_time = asks.deadline.map(|end| UnixMs(end.0.saturating_sub_unsigned(asks.estimate.0)));
+        let latest = asks.since.plus(longest);
+        Some(in_time.map_or(latest, |in_time| in_time.min(latest)).max(asks.since.plus(patient)))
     }
 }

@@ -11,11 +11,12 @@ use spillway_core::{Command, Refusal, Reply};
 use spillway_ledger::EntryKind;
 use spillway_policies::{CloudOffer, Policy};
 use spillway_types::{
-    DurationMs, InstanceState, Inventory, JobSpec, NodeId, PoolName, Role, SiteName, UnixMs, UserName,
+    DataMap, DurationMs, InstanceState, Inventory, JobSpec, NodeId, PoolName, Role, SiteName, UnixMs,
+    UserName,
 };
 
 use crate::world::Keep;
-use crate::{Answer, JournalEntry, Program, Random, World};
+use crate::{Answer, JournalEntry, Outside, Program, Random, World};
 
 /// How often the queue is planned again while something waits, and instances are looked at.
 const HEARTBEAT: DurationMs = DurationMs::from_secs(30);
@@ -33,6 +34,10 @@ pub struct Description {
     pub nodes: Vec<(PoolName, Inventory)>,
     /// What clouds launch.
     pub offers: Vec<CloudOffer>,
+    /// Where data lies.
+    pub data: DataMap,
+    /// What happens to offers and nodes from outside; a [`Simulation`] leaves it out.
+    pub outside: Outside,
     /// The planner's policy.
     pub policy: Policy,
     /// How long instances are kept warm, may boot, and usage is waited for.
@@ -120,6 +125,7 @@ impl Opened {
             nodes.push(node);
         }
         world.set_offers(description.offers);
+        world.set_data(description.data);
         Ok(Self { world, nodes })
     }
 }

@@ -28,7 +28,7 @@ pub const MAX_GPUS: u32 = 1_000_000;
 /// What a trace was written as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// `job_id,group,arrival_hr,runtime_hr,gpus`, and `estimate_hr` where there is one.
+    /// `job_id,group,arrival_hr,runtime_hr,gpus`, and what else a job may ask.
     Csv,
     /// `sacct --parsable2`.
     Slurm,

@@ -12,7 +12,7 @@ use spillway_core::{
 };
 use spillway_ledger::Entry;
 use spillway_policies::{CloudOffer, Decision, Gate, Plan, Policy, plan};
-use spillway_types::{AttemptId, DurationMs, InstanceId, JobId, NodeId, SequentialIds, UnixMs};
+use spillway_types::{AttemptId, DataMap, DurationMs, InstanceId, JobId, NodeId, SequentialIds, UnixMs};
 
 use crate::{FakeNode, Machine, Program};
 
@@ -264,6 +264,11 @@ impl World {
     /// Tells who says where jobs may run.
     pub fn set_gate(&mut self, gate: Option<Arc<dyn Gate>>) {
         self.federation.set_gate(gate);
+    }
+
+    /// Tells where data lies.
+    pub fn set_data(&mut self, data: DataMap) {
+        self.federation.set_data(data);
     }
 
     /// What the tasks of a job do once they run. Without it they run as long as was thought and end with code 0.

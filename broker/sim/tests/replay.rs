@@ -84,6 +84,7 @@ fn trace(rows: &[Row]) -> Vec<TraceJob> {
         runtime: DurationMs(runtime * MINUTE),
         estimate: DurationMs(runtime * MINUTE),
         gpus: *gpus,
+        asks: spillway_sim::Asks::default(),
     };
     rows.iter().enumerate().map(job).collect()
 }

@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use spillway_core::command::TickLimits;
 use spillway_core::entity::{Group, Pool, Site};
-use spillway_policies::CloudOffer;
 use spillway_types::resources::parse_memory_mib;
 use spillway_types::{
-    CloudName, DurationMs, GpuModel, GroupName, HourlyRate, InstanceType, Inventory, Money, PoolName,
-    SiteKind, SiteName, Tariff,
+    DataMap, DatasetEntry, DurationMs, GpuModel, GroupName, HourlyRate, Inventory, LinkEntry, Money,
+    PoolName, SiteKind, SiteName, Tariff,
 };
 
+use super::cloud_file::{CloudEntry, Files};
+use super::fault_file::FaultEntry;
 use super::{FederationError, MAX_GPUS_PER_NODE, MAX_NODES, Shape, capacity, inventory};
 use crate::Description;
 
@@ -24,6 +25,12 @@ struct File {
     clouds: Vec<CloudEntry>,
     #[serde(default)]
     groups: Vec<GroupEntry>,
+    #[serde(default)]
+    datasets: Vec<DatasetEntry>,
+    #[serde(default)]
+    links: Vec<LinkEntry>,
+    #[serde(default)]
+    faults: Vec<FaultEntry>,
     warm: Option<String>,
 }
 
@@ -51,37 +58,13 @@ struct PoolEntry {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct NodesEntry {
-    count: u32,
-    model: GpuModel,
-    gpus: u32,
-    gpu_memory: Option<String>,
-    cpus: Option<u32>,
-    memory: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CloudEntry {
-    name: CloudName,
-    site: SiteName,
-    jurisdiction: Option<String>,
-    #[serde(default)]
-    offers: Vec<OfferEntry>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct OfferEntry {
-    instance_type: InstanceType,
-    model: GpuModel,
-    gpus: u32,
-    gpu_memory: Option<String>,
-    cpus: Option<u32>,
-    memory: Option<String>,
-    price: String,
-    boot: Option<String>,
-    available: Option<u32>,
+pub(super) struct NodesEntry {
+    pub(super) count: u32,
+    pub(super) model: GpuModel,
+    pub(super) gpus: u32,
+    pub(super) gpu_memory: Option<String>,
+    pub(super) cpus: Option<u32>,
+    pub(super) memory: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -98,11 +81,22 @@ const fn on_prem() -> SiteKind {
     SiteKind::OnPrem
 }
 
-/// Reads a federation file.
+/// Reads a federation file that names no other files.
 ///
 /// # Errors
 /// [`FederationError`] names the first place that is wrong.
 pub fn from_toml(text: &str) -> Result<Description, FederationError> {
+    from_toml_and(text, &|_| Err("other files are not read here: write the steps into this one".to_owned()))
+}
+
+/// Reads a federation file. `files` gives the text of each file that it names, or says why it cannot be read.
+///
+/// # Errors
+/// [`FederationError`] names the first place that is wrong.
+pub fn from_toml_and(
+    text: &str,
+    files: &dyn Fn(&str) -> Result<String, String>,
+) -> Result<Description, FederationError> {
     let wrong =
         |error: toml::de::Error| FederationError::new("the file", error.to_string().trim_end().to_owned());
     let parsed = toml::Deserializer::parse(text).map_err(wrong)?;
@@ -111,16 +105,19 @@ pub fn from_toml(text: &str) -> Result<Description, FederationError> {
         let path = if path == "." { "the file".to_owned() } else { path };
         FederationError::new(path, error.inner().to_string().trim_end().to_owned())
     })?;
-    file.described()
+    file.described(files)
 }
 
 /// Parses a text at a path with the type's own words.
-fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(path: &str, text: &str) -> Result<T, FederationError> {
+pub(super) fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(
+    path: &str,
+    text: &str,
+) -> Result<T, FederationError> {
     text.parse().map_err(|error: T::Err| FederationError::new(path, error.to_string()))
 }
 
 impl File {
-    fn described(self) -> Result<Description, FederationError> {
+    fn described(self, files: Files<'_>) -> Result<Description, FederationError> {
         let mut description = Description::default();
         if self.sites.is_empty() && self.clouds.is_empty() {
             let problem = "is missing: describe a place with [[sites]], or a cloud with [[clouds]]";
@@ -130,10 +127,16 @@ impl File {
             site.described(&format!("sites[{number}]"), &mut description)?;
         }
         for (number, cloud) in self.clouds.into_iter().enumerate() {
-            cloud.described(&format!("clouds[{number}]"), &mut description)?;
+            cloud.described(&format!("clouds[{number}]"), files, &mut description)?;
         }
         for (number, group) in self.groups.into_iter().enumerate() {
             group.described(&format!("groups[{number}]"), &mut description)?;
+        }
+        let knows = |name: &SiteName| description.sites.iter().any(|site| site.name == *name);
+        let data = DataMap::from_entries(self.datasets, self.links, &knows);
+        description.data = data.map_err(|error| FederationError::new(error.path, error.problem))?;
+        for (number, fault) in self.faults.iter().enumerate() {
+            fault.described(&format!("faults[{number}]"), &mut description)?;
         }
         let warm = self.warm.map(|text| parse::<DurationMs>("warm", &text)).transpose()?;
         let limits = TickLimits::default();
@@ -208,7 +211,7 @@ fn memory(path: &str, text: Option<&String>, or: u64) -> Result<u64, FederationE
     text.map_or(Ok(or), |text| parse_memory_mib(text).map_err(wrong))
 }
 
-fn shape(path: &str, nodes: &NodesEntry) -> Result<Shape, FederationError> {
+pub(super) fn shape(path: &str, nodes: &NodesEntry) -> Result<Shape, FederationError> {
     if nodes.gpus > MAX_GPUS_PER_NODE {
         let problem = format!("{} is over {MAX_GPUS_PER_NODE}, the most that one node has", nodes.gpus);
         return Err(FederationError::new(format!("{path}.gpus"), problem));
@@ -229,58 +232,6 @@ fn shape(path: &str, nodes: &NodesEntry) -> Result<Shape, FederationError> {
         memory_mib: memory(&format!("{path}.memory"), nodes.memory.as_ref(), usual.memory_mib)?,
         ..usual
     })
-}
-
-impl CloudEntry {
-    fn described(self, path: &str, into: &mut Description) -> Result<(), FederationError> {
-        let twice = into.sites.iter().any(|site| site.name == self.site);
-        if twice {
-            let problem = format!("`{}` is a site already: give every region one of its own", self.site);
-            return Err(FederationError::new(format!("{path}.site"), problem));
-        }
-        if self.offers.is_empty() {
-            let problem = "is missing: a cloud without [[clouds.offers]] launches nothing";
-            return Err(FederationError::new(format!("{path}.offers"), problem));
-        }
-        let name = parse(&format!("{path}.site"), self.site.as_str())?;
-        let cloud = Some(self.name.clone());
-        into.pools.push(Pool {
-            name,
-            site: self.site.clone(),
-            tariff: Tariff::default(),
-            groups: None,
-            labels: [].into(),
-        });
-        let jurisdiction = self.jurisdiction.clone();
-        into.sites.push(Site { name: self.site.clone(), kind: SiteKind::Cloud, jurisdiction, cloud });
-        for (number, offer) in self.offers.iter().enumerate() {
-            into.offers.push(self.offer(&format!("{path}.offers[{number}]"), offer)?);
-        }
-        Ok(())
-    }
-
-    fn offer(&self, path: &str, offer: &OfferEntry) -> Result<CloudOffer, FederationError> {
-        let nodes = NodesEntry {
-            count: 1,
-            model: offer.model.clone(),
-            gpus: offer.gpus,
-            gpu_memory: offer.gpu_memory.clone(),
-            cpus: offer.cpus,
-            memory: offer.memory.clone(),
-        };
-        let boot = offer.boot.as_ref().map(|text| parse(&format!("{path}.boot"), text)).transpose()?;
-        Ok(CloudOffer {
-            cloud: self.name.clone(),
-            site: self.site.clone(),
-            jurisdiction: self.jurisdiction.clone(),
-            instance_type: offer.instance_type.clone(),
-            capacity: capacity(&shape(path, &nodes)?),
-            price: parse(&format!("{path}.price"), &offer.price)?,
-            boot: boot.unwrap_or(DurationMs(0)),
-            available: offer.available.unwrap_or(u32::MAX),
-            terms: spillway_types::OfferTerms::default(),
-        })
-    }
 }
 
 impl GroupEntry {

@@ -1,6 +1,9 @@
 //! The example, the short form, and what is refused.
 
+use spillway_types::{Market, OfferTerms};
+
 use super::*;
+use crate::{Failing, Fault, OfferNews, OfferStep};
 
 const EXAMPLE: &str = include_str!("../../examples/federation.toml");
 
@@ -11,7 +14,28 @@ fn the_example_is_read_whole() {
     assert_eq!((description.nodes.len(), gpus(&description)), (4, 32));
     let offer = description.offers.first().unwrap();
     assert_eq!((offer.price, offer.boot), (HourlyRate(55_040_000), DurationMs::from_secs(240)));
-    assert_eq!(description.offers.iter().map(|offer| offer.available).collect::<Vec<_>>(), [20, u32::MAX]);
+    let available: Vec<u32> = description.offers.iter().map(|offer| offer.available).collect();
+    assert_eq!(available, [20, u32::MAX, u32::MAX]);
+    let terms = description.offers.iter().map(|offer| offer.terms).collect::<Vec<_>>();
+    let (hour, minute) = (DurationMs::from_secs(3600), DurationMs::from_secs(60));
+    let spot = OfferTerms { market: Market::Spot, mean_life: Some(DurationMs(6 * hour.0)), minimum: minute };
+    assert_eq!(terms, [OfferTerms::default(), OfferTerms::default(), spot]);
+    let at = |hours: u64| DurationMs(hours * hour.0);
+    let step = |hours, news| OfferStep { at: at(hours), offer: 2, news };
+    assert_eq!(
+        description.outside.steps,
+        [
+            step(24, OfferNews::Price(HourlyRate(24_000_000))),
+            step(0, OfferNews::Available(4)),
+            step(48, OfferNews::Available(1))
+        ]
+    );
+    let fault = |hours, lasts, what| Fault { at: at(hours), lasts, what };
+    let cut = Failing::Site("us-east-1".parse().unwrap());
+    let lost = fault(36, at(2), Failing::Node(2));
+    assert_eq!(description.outside.faults, [lost, fault(50, DurationMs(30 * minute.0), cut)]);
+    assert_eq!(description.nodes[2].1.hostname, "dgx-2");
+    assert_eq!((description.data.datasets.len(), description.data.links.len()), (1, 1));
     assert_eq!(description.limits.warm, DurationMs::from_secs(300));
     assert_eq!(description.groups.first().and_then(|group| group.budget_micros), Some(50_000_000_000));
     // The federation itself takes it.
@@ -59,6 +83,39 @@ fn wrong_files_are_refused_at_their_place() {
         ("site = \"us-east-1\"", "site = \"seoul\"", "clouds[0].site", "seoul"),
         ("price = \"55.04\"", "price = \"free\"", "clouds[0].offers[0].price", "free"),
         ("boot = \"4m\"", "boot = \"quick\"", "clouds[0].offers[0].boot", "quick"),
+        ("market = \"spot\"", "market = \"sport\"", "clouds[0].offers[2].market", "sport"),
+        (
+            "market = \"spot\"",
+            "",
+            "clouds[0].offers[2].mean_life",
+            "`6h` is for machines that may be taken back",
+        ),
+        ("mean_life = \"6h\"", "mean_life = \"0h\"", "clouds[0].offers[2].mean_life", "`0h` is no life"),
+        ("mean_life = \"6h\"", "mean_life = \"long\"", "clouds[0].offers[2].mean_life", "long"),
+        ("minimum = \"1m\"", "minimum = \"-1m\"", "clouds[0].offers[2].minimum", "-1m"),
+        (
+            "from = \"48h\"",
+            "from = \"0h\"",
+            "clouds[0].offers[2].availability[1].from",
+            "`0s` does not come after `0s`",
+        ),
+        ("from = \"48h\"", "from = \"late\"", "clouds[0].offers[2].availability[1].from", "late"),
+        ("from = \"48h\"", "form = \"48h\"", "clouds[0].offers[2].availability[1].form", "unknown field"),
+        ("available = 1\n", "available = -1\n", "clouds[0].offers[2].availability[1].available", "-1"),
+        ("minimum = \"1m\"", "availability = 7", "the file", "duplicate key"),
+        ("at = \"24h\"", "at = \"soon\"", "clouds[0].offers[2].prices[0].at", "soon"),
+        ("price = \"24.00\"", "price = \"more\"", "clouds[0].offers[2].prices[0].price", "more"),
+        ("size = \"150GB\"", "size = \"big\"", "datasets[0].size", "`big` is not a size"),
+        ("at = [\"seoul\"]", "at = [\"busan\"]", "datasets[0].at", "`busan` is not a site here"),
+        ("to = \"us-east-1\"", "to = \"moon\"", "links[0].to", "`moon`"),
+        ("bandwidth = \"10Gbit/s\"", "bandwidth = \"fast\"", "links[0].bandwidth", "`fast`"),
+        ("at = \"36h\"", "at = \"noon\"", "faults[0].at", "noon"),
+        ("for = \"2h\"", "for = \"0h\"", "faults[0].for", "`0h` is no time at all"),
+        ("for = \"2h\"", "", "faults[0]", "missing field `for`"),
+        ("node = \"dgx-2\"", "node = \"dgx-9\"", "faults[0].node", "they are called dgx-0 to dgx-3"),
+        ("node = \"dgx-2\"", "node = \"dgx-2\"\ncut = \"dgx\"", "faults[0]", "one of `node` and `cut`"),
+        ("node = \"dgx-2\"", "", "faults[0]", "says not what fails"),
+        ("cut = \"us-east-1\"", "cut = \"us-west-1\"", "faults[1].cut", "there are dgx, seoul, us-east-1"),
         ("parent = \"lab\"", "parent = \"lob\"", "groups[1].parent", "lob"),
         ("name = \"vision\"", "name = \"lab\"", "groups[1].name", "twice"),
         ("weight = 2", "weight = 0", "groups[1].weight", "at least 1"),
@@ -85,4 +142,28 @@ fn groups_of_a_trace_are_admitted_and_wide_jobs_found() {
     assert_eq!(too_wide(&description, &jobs), None);
     description.offers.clear();
     assert_eq!(too_wide(&description, &jobs).map(|job| job.gpus), Some(9));
+}
+
+#[test]
+fn availability_may_be_a_file_of_its_own() {
+    let (steps, rest) = EXAMPLE.split_once("[[clouds.offers.availability]]").unwrap();
+    let (_, rest) = rest.split_once("# Launches from then on").unwrap();
+    let text = format!("{}\n# {rest}", steps.replace("# availability =", "availability ="));
+    let files = |name: &str| match name {
+        "spot-east.csv" => Ok("from_hr,available\n0,2\n1.5,0\n".to_owned()),
+        _ => Err("there is no such file".to_owned()),
+    };
+    let description = from_toml_and(&text, &files).unwrap();
+    let half_past_one = DurationMs::from_secs(5400);
+    let step = |at, available| OfferStep { at, offer: 2, news: OfferNews::Available(available) };
+    assert_eq!(description.outside.steps[1..], [step(DurationMs(0), 2), step(half_past_one, 0)]);
+    let path = "clouds[0].offers[2].availability: `spot-east.csv`";
+    for (error, says) in [
+        (from_toml(&text), "not read here"),
+        (from_toml_and(&text, &|_| Err("there is no such file".to_owned())), "no such file"),
+        (from_toml_and(&text, &|_| Ok("from_hr,available\n0,x\n".to_owned())), "line 2, available: `x`"),
+    ] {
+        let error = error.unwrap_err().to_string();
+        assert!(error.starts_with(path) && error.contains(says), "{error}");
+    }
 }

@@ -11,27 +11,26 @@ use std::ops::ControlFlow;
 use spillway_core::command::{InstanceNews, TickLimits};
 use spillway_core::{Command, Key, Refusal, Reply};
 use spillway_policies::{Decision, Displacement, Target};
-use spillway_types::{
-    AttemptId, AttemptState, CloudName, DurationMs, InstanceId, InstanceState, InstanceType, JobId, NodeId,
-    PartEnd, SiteName, UnixMs,
-};
+use spillway_types::{DurationMs, InstanceId, InstanceState, JobId, NodeId, PartEnd, UnixMs};
 
+use super::outside::Weather;
+use super::promise::Promises;
+use super::spec::{moving, spec};
 use super::tally::Tally;
-use super::{Progress, Replay, ReplayError, TraceJob, spec};
+use super::tries::Kept;
+use super::{Progress, Replay, ReplayError, TraceJob};
 use crate::simulation::{Opened, simulator};
 use crate::world::Keep;
-use crate::{Answer, Description, Program, Random, Scheduler, Seen, World};
+use crate::{Description, Program, Random, Scheduler, Seen, World};
 
-/// When a job is looked at again whose launch has found no capacity.
-const RETRY: DurationMs = DurationMs::from_secs(30);
 /// How often a scheduler is asked in a row where nothing but its own wish to be asked is left to happen.
 const MAX_IDLE_WAKES: u32 = 10_000;
 /// How many instants lie between two words to whoever watches.
 const WATCH_EVERY: u64 = 256;
 
-/// What is to happen at a later time. At one instant, ends come first.
+/// What is to happen at a later time. At one instant, ends come first, and who comes back before who goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Due {
+pub(super) enum Due {
     /// A program on this node ends.
     End(NodeId),
     /// A machine has booted.
@@ -40,35 +39,49 @@ enum Due {
     Idle(InstanceId),
     /// An instance has booted for too long.
     Late(InstanceId),
+    /// A node is in sight again.
+    Back(NodeId),
+    /// A fault begins, by its index in the description.
+    Fault(usize),
+    /// A node is out of sight for longer than leases last.
+    Silent(NodeId),
+    /// An offer changes, by the step's index in the description.
+    Offer(usize),
+    /// A provider takes a machine back.
+    Reclaim(InstanceId),
+    /// Usage was waited for long enough.
+    Settle,
     /// The scheduler is to be asked.
     Ask,
 }
 
 #[derive(Debug)]
 pub(super) struct Driver<'a> {
-    world: World,
-    jobs: &'a [TraceJob],
-    scheduler: Box<dyn Scheduler>,
-    random: Random,
-    limits: TickLimits,
-    full_per_mille: u64,
+    pub(super) world: World,
+    pub(super) jobs: &'a [TraceJob],
+    pub(super) scheduler: Box<dyn Scheduler>,
+    pub(super) random: Random,
+    pub(super) limits: TickLimits,
+    pub(super) full_per_mille: u64,
     gpus_per_node: u32,
-    boots: BTreeMap<(CloudName, SiteName, InstanceType), DurationMs>,
     /// Indexes of the jobs by arrival, and how many have come in.
     arrivals: Vec<usize>,
     arrived: usize,
-    due: BinaryHeap<Reverse<(UnixMs, Due)>>,
+    pub(super) due: BinaryHeap<Reverse<(UnixMs, Due)>>,
     /// When the next program on each node ends, as it stands on the heap.
-    ends: BTreeMap<NodeId, UnixMs>,
+    pub(super) ends: BTreeMap<NodeId, UnixMs>,
     /// Jobs that are not over.
-    alive: BTreeMap<JobId, usize>,
-    queued: BTreeSet<usize>,
-    done: usize,
-    touched: BTreeSet<Key>,
-    ask: bool,
+    pub(super) alive: BTreeMap<JobId, usize>,
+    pub(super) queued: BTreeSet<usize>,
+    pub(super) done: usize,
+    pub(super) touched: BTreeSet<Key>,
+    pub(super) ask: bool,
     wake: Option<UnixMs>,
     idle_wakes: u32,
-    tally: Tally,
+    pub(super) outside: Weather,
+    pub(super) kept: Kept,
+    pub(super) promises: Promises,
+    pub(super) tally: Tally,
 }
 
 impl<'a> Driver<'a> {
@@ -83,16 +96,15 @@ impl<'a> Driver<'a> {
         }
         let gpus_per_node = gpus_per_node(&description);
         let (limits, full_per_mille) = (description.limits, description.full_per_mille);
+        let mut description = description;
+        let outside = std::mem::take(&mut description.outside);
         let opened = Opened::new(seed, description, Keep::News).map_err(ReplayError::Description)?;
         let Opened { world, nodes } = opened;
-        let offers = world.federation().offers().iter();
-        let boots = offers
-            .map(|offer| ((offer.cloud.clone(), offer.site.clone(), offer.instance_type.clone()), offer.boot))
-            .collect();
         let mut arrivals: Vec<usize> = (0..jobs.len()).collect();
         arrivals.sort_by_key(|job| jobs[*job].arrival);
         let last = arrivals.last().map(|job| jobs[*job].arrival).unwrap_or_default();
-        let tally = Tally::new(jobs.len(), last, nodes.into_iter().zip(0..).collect());
+        let tally = Tally::new(jobs.len(), last, nodes.iter().copied().zip(0..).collect());
+        let outside = Weather::new(outside, nodes, seed);
         Ok(Self {
             world,
             jobs,
@@ -101,10 +113,9 @@ impl<'a> Driver<'a> {
             limits,
             full_per_mille,
             gpus_per_node,
-            boots,
             arrivals,
             arrived: 0,
-            due: BinaryHeap::new(),
+            due: outside.agenda().map(Reverse).collect(),
             ends: BTreeMap::new(),
             alive: BTreeMap::new(),
             queued: BTreeSet::new(),
@@ -113,6 +124,9 @@ impl<'a> Driver<'a> {
             ask: false,
             wake: None,
             idle_wakes: 0,
+            outside,
+            kept: Kept::default(),
+            promises: Promises::default(),
             tally,
         })
     }
@@ -123,6 +137,7 @@ impl<'a> Driver<'a> {
     ) -> Result<Replay, ReplayError> {
         self.follow()?;
         for instant in 0_u64.. {
+            self.check_promises();
             self.happen()?;
             self.arrive()?;
             if self.ask || self.wake.is_some_and(|at| at <= self.world.now()) {
@@ -183,12 +198,22 @@ impl<'a> Driver<'a> {
             }
             self.due.pop();
             match due {
-                Due::End(node) => self.end(node).map_err(ReplayError::Defect)?,
-                Due::Boot(instance) => self.boot(instance).map_err(ReplayError::Defect)?,
-                Due::Idle(instance) => self.end_idle(instance).map_err(ReplayError::Defect)?,
-                Due::Late(instance) => self.give_up_late(instance).map_err(ReplayError::Defect)?,
-                Due::Ask => self.ask = true,
+                Due::End(node) => self.end(node),
+                Due::Boot(instance) => self.boot(instance),
+                Due::Idle(instance) => self.end_idle(instance),
+                Due::Late(instance) => self.give_up_late(instance),
+                Due::Back(node) => self.come_back(node),
+                Due::Fault(fault) => self.fail(fault),
+                Due::Silent(node) => self.fall_silent(node),
+                Due::Offer(step) => self.change_offer(step),
+                Due::Reclaim(instance) => self.reclaim(instance),
+                Due::Settle => self.world.tick(self.limits),
+                Due::Ask => {
+                    self.ask = true;
+                    Ok(())
+                }
             }
+            .map_err(ReplayError::Defect)?;
             self.follow()?;
         }
         Ok(())
@@ -196,13 +221,17 @@ impl<'a> Driver<'a> {
 
     fn end(&mut self, node: NodeId) -> Result<(), Refusal> {
         self.ends.remove(&node);
-        self.world.finish(node);
+        if self.world.is_up(node) {
+            self.world.finish(node);
+        } else {
+            self.world.advance(node);
+        }
         self.world.deliver(node)?;
         self.contact(node)
     }
 
     /// A node hears what it should do, does it and reports.
-    fn contact(&mut self, node: NodeId) -> Result<(), Refusal> {
+    pub(super) fn contact(&mut self, node: NodeId) -> Result<(), Refusal> {
         self.world.instruct(node);
         self.world.deliver(node)?;
         let end = self.world.nodes().get(&node).and_then(crate::FakeNode::next_end);
@@ -219,7 +248,12 @@ impl<'a> Driver<'a> {
         let waits = self.world.machines().get(&id).is_some_and(|machine| machine.node.is_none());
         let wanted = self.world.state().instances.get(&id).map(|instance| instance.state);
         if waits && wanted == Some(InstanceState::Booting) {
-            self.world.boot(id)?;
+            match self.cut_until(id) {
+                Some(until) => self.due.push(Reverse((until, Due::Boot(id)))),
+                None => {
+                    self.world.boot(id)?;
+                }
+            }
         }
         Ok(())
     }
@@ -258,11 +292,16 @@ impl<'a> Driver<'a> {
                 break;
             }
             self.arrived += 1;
-            let spec = Box::new(spec(job, self.gpus_per_node));
+            let spec = Box::new(spec(job, self.gpus_per_node, self.longest_staging(job)));
             let submitted = self.world.command(Command::Submit { spec, user: simulator(), key: None });
             let id = match submitted {
                 Ok(Reply::Job(id)) => id,
                 Ok(_) => continue,
+                Err(refusal @ Refusal::Invalid { field: "deadline", .. }) => {
+                    self.tally.trouble.refused.push((index, refusal.to_string()));
+                    self.done += 1;
+                    continue;
+                }
                 Err(source) => return Err(ReplayError::Job { job: job.id.clone(), source }),
             };
             self.world.set_program(id, Program { runs: job.runtime, end: PartEnd::Exited { code: 0 } });
@@ -272,6 +311,16 @@ impl<'a> Driver<'a> {
         self.follow()
     }
 
+    /// How long the job's inputs may be on the way, wherever it runs.
+    fn longest_staging(&self, job: &TraceJob) -> DurationMs {
+        if job.asks.inputs.is_empty() {
+            return DurationMs(0);
+        }
+        let data = self.world.federation().data();
+        let sites = self.world.state().sites.keys();
+        DurationMs(sites.map(|site| moving(job, data, site).1).max().unwrap_or(0))
+    }
+
     /// Asks the scheduler, and does what it says.
     fn decide(&mut self) -> Result<(), ReplayError> {
         self.ask = false;
@@ -279,6 +328,7 @@ impl<'a> Driver<'a> {
         let seen = Seen {
             state: self.world.state(),
             offers: self.world.federation().offers(),
+            data: self.world.federation().data(),
             touched: &touched,
             now: self.world.now(),
         };
@@ -303,109 +353,6 @@ impl<'a> Driver<'a> {
             self.touched.extend(named.into_iter().flatten());
         }
         self.follow()
-    }
-
-    /// Does what follows from what has changed, until nothing changes any more.
-    fn follow(&mut self) -> Result<(), ReplayError> {
-        loop {
-            let news = self.world.take_news();
-            if news.touched.is_empty() {
-                return Ok(());
-            }
-            for (_, entry) in &news.entries {
-                let site = self.world.state().sites.get(&entry.subject().site);
-                self.tally.posted(entry, site.map(|site| site.kind));
-            }
-            for attempt in &news.ended_attempts {
-                self.tally.ended(attempt);
-                self.ask |= attempt.active.is_some();
-            }
-            for job in &news.ended_jobs {
-                self.done += usize::from(self.alive.remove(&job.id).is_some());
-                self.world.forget_program(job.id);
-            }
-            for node in &news.ended_nodes {
-                self.ends.remove(&node.id);
-            }
-            for key in &news.touched {
-                self.react(key).map_err(ReplayError::Defect)?;
-            }
-            self.touched.extend(news.touched);
-        }
-    }
-
-    fn react(&mut self, key: &Key) -> Result<(), Refusal> {
-        match key {
-            Key::Job(id) => {
-                self.look_at_job(*id);
-                Ok(())
-            }
-            Key::Attempt(id) => self.look_at_attempt(*id),
-            Key::Instance(id) => self.look_at_instance(*id),
-            Key::Meta
-            | Key::Site(_)
-            | Key::Pool(_)
-            | Key::Group(_)
-            | Key::User(_)
-            | Key::Token(_)
-            | Key::JoinToken(_)
-            | Key::Node(_)
-            | Key::Submission(_)
-            | Key::History(_) => Ok(()),
-        }
-    }
-
-    fn look_at_job(&mut self, id: JobId) {
-        let Some(index) = self.alive.get(&id).copied() else { return };
-        let job = self.world.state().jobs.get(&id);
-        if job.is_none_or(|job| job.queued.is_empty()) {
-            self.queued.remove(&index);
-        } else if self.queued.insert(index) && job.is_some_and(|job| !job.tries.is_empty()) {
-            self.due.push(Reverse((self.world.now().plus(RETRY), Due::Ask)));
-        }
-    }
-
-    fn look_at_attempt(&mut self, id: AttemptId) -> Result<(), Refusal> {
-        let Some(attempt) = self.world.state().attempts.get(&id) else { return Ok(()) };
-        if let Some(index) = self.alive.get(&attempt.job) {
-            self.tally.started(*index, self.jobs[*index].arrival, attempt);
-        }
-        if attempt.state == AttemptState::Active && attempt.stop.is_none() {
-            return Ok(());
-        }
-        let nodes: Vec<NodeId> = attempt.parts.iter().filter_map(|part| part.node).collect();
-        nodes.into_iter().try_for_each(|node| self.contact(node))
-    }
-
-    fn look_at_instance(&mut self, id: InstanceId) -> Result<(), Refusal> {
-        let Some(instance) = self.world.state().instances.get(&id) else { return Ok(()) };
-        match instance.state {
-            InstanceState::Intended => {
-                let shape = (instance.cloud.clone(), instance.site.clone(), instance.instance_type.clone());
-                let boot = self.boots.get(&shape).copied().unwrap_or_default();
-                let full = self.random.below(1000) < self.full_per_mille;
-                let late = instance.created.plus(self.limits.boot);
-                self.due.push(Reverse((late, Due::Late(id))));
-                self.world.launch(id, if full { Answer::NoCapacity } else { Answer::Launched }, boot)?;
-                if let Some(machine) = self.world.machines().get(&id) {
-                    self.due.push(Reverse((machine.boots, Due::Boot(id))));
-                }
-                Ok(())
-            }
-            InstanceState::Ready | InstanceState::Draining => {
-                if let Some(since) = instance.idle_since {
-                    self.due.push(Reverse((since.plus(self.limits.warm), Due::Idle(id))));
-                }
-                Ok(())
-            }
-            InstanceState::Terminating => {
-                self.world.take_away(id, spillway_core::entity::GoneReason::Terminated)
-            }
-            InstanceState::Launching
-            | InstanceState::Booting
-            | InstanceState::Unknown
-            | InstanceState::Gone => Ok(()),
-        }
     }
 }
 

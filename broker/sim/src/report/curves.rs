@@ -33,7 +33,7 @@ pub(super) fn curves(jobs: &[TraceJob], replay: &Replay) -> Vec<Point> {
         .iter()
         .filter_map(|placed| {
             let job = jobs.get(placed.job)?;
-            Some((placed.start.0, placed.start.0.saturating_sub(job.arrival.0)))
+            Some((placed.began.0, placed.began.0.saturating_sub(job.arrival.0)))
         })
         .collect();
     starts.sort_unstable();

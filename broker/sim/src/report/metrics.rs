@@ -1,10 +1,10 @@
 //! The figures of one run. Sums are integers; a fraction is made only at the end, for people to read.
 
 use serde::{Deserialize, Serialize};
-use spillway_types::{DurationMs, GroupName, SiteKind, SiteName};
+use spillway_types::{GroupName, SiteKind, SiteName};
 
 use super::Setting;
-use crate::{Place, Replay, TraceJob};
+use crate::{Place, Placed, Replay, TraceJob};
 
 const MS_PER_HOUR: f64 = 3_600_000.0;
 
@@ -43,6 +43,27 @@ pub struct Metrics {
     pub on_prem_micros: i64,
     /// Both together.
     pub total_micros: i64,
+    /// What of the cost of clouds was for machines that stay for as long as they are paid for, in micros.
+    pub on_demand_micros: i64,
+    /// What of it was for machines that may be taken back, in micros.
+    pub spot_micros: i64,
+    /// What providers take for data that was moved to where jobs ran, in micros. No other sum has it.
+    pub egress_micros: i64,
+    /// Machines that providers took back.
+    pub interruptions: u64,
+    /// Starts beyond the first one of each job.
+    pub retries: u64,
+    /// GPUs times the time that tries ran and no checkpoint has kept.
+    pub lost_gpu_hours: f64,
+    /// Ids of the jobs that were given up after their last try.
+    pub failed: Vec<String>,
+    /// Jobs that were refused.
+    pub refused: Vec<Refused>,
+    /// Jobs that waited past the bound that their policy promises although a cloud could take them: 0, unless there
+    /// is a defect.
+    pub broken_bounds: u64,
+    /// The longest wait past a bound.
+    pub longest_past_bound_hours: f64,
     /// The same by site and group.
     pub spend: Vec<Spent>,
     /// Invariants that were found broken: 0, unless there is a defect.
@@ -60,22 +81,31 @@ pub struct Spent {
     pub micros: i64,
 }
 
+/// A job that was refused when it came.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Its id in the trace.
+    pub job: String,
+    /// Why, and the way out.
+    pub reason: String,
+}
+
 /// Sums over jobs.
 #[derive(Debug, Default)]
 struct Sums {
     cloud_gpu_ms: u128,
     cloud_jobs: usize,
-    run_ms: u128,
+    /// From arrival to end.
+    end_ms: u128,
     waits_ms: Vec<u64>,
 }
 
 impl Sums {
-    fn add(&mut self, job: &TraceJob, place: &Place, wait_ms: u64) {
-        if matches!(place, Place::Cloud { .. }) {
-            self.cloud_gpu_ms += u128::from(job.runtime.0) * u128::from(job.gpus);
-            self.cloud_jobs += 1;
-        }
-        self.run_ms += u128::from(job.runtime.0);
+    fn add(&mut self, job: &TraceJob, placed: &Placed) {
+        self.cloud_gpu_ms += u128::from(placed.cloud_ran.0) * u128::from(job.gpus);
+        self.cloud_jobs += usize::from(matches!(placed.place, Place::Cloud { .. }));
+        self.end_ms += u128::from(placed.end.0.saturating_sub(job.arrival.0));
+        let wait_ms = placed.began.0.saturating_sub(job.arrival.0);
         self.waits_ms.push(wait_ms);
     }
 
@@ -100,15 +130,18 @@ impl Metrics {
         let last = jobs.len().saturating_sub(setting.warmup);
         for placed in &replay.placements {
             let Some(job) = jobs.get(placed.job) else { continue };
-            let wait = placed.start.0.saturating_sub(job.arrival.0);
-            all.add(job, &placed.place, wait);
+            all.add(job, placed);
             if (setting.warmup..=last).contains(&placed.job) {
-                counted.add(job, &placed.place, wait);
+                counted.add(job, placed);
             }
         }
         all.waits_ms.sort_unstable();
         counted.waits_ms.sort_unstable();
         let (cloud_micros, on_prem_micros) = money(replay, setting);
+        let trouble = &replay.trouble;
+        let id = |job: &usize| jobs.get(*job).map(|job| job.id.clone()).unwrap_or_default();
+        let refused = trouble.refused.iter();
+        let refused = refused.map(|(job, reason)| Refused { job: id(job), reason: reason.clone() });
         let spend = replay.spend.iter();
         let spend = spend.map(|((site, group), micros)| Spent {
             site: site.clone(),
@@ -124,7 +157,7 @@ impl Metrics {
             p50_wait_hours: counted.quantile(50),
             p99_wait_hours: counted.quantile(99),
             max_wait_hours: counted.quantile(100),
-            avg_jct_hours: counted.average(counted.waited() + counted.run_ms),
+            avg_jct_hours: counted.average(counted.end_ms),
             all_cloud_gpu_hours: round(all.cloud_gpu_ms as f64 / MS_PER_HOUR, 2),
             all_avg_wait_hours: all.average(all.waited()),
             all_max_wait_hours: all.quantile(100),
@@ -132,6 +165,16 @@ impl Metrics {
             cloud_micros,
             on_prem_micros,
             total_micros: cloud_micros.saturating_add(on_prem_micros),
+            on_demand_micros: cloud_micros.saturating_sub(trouble.spot_micros),
+            spot_micros: trouble.spot_micros,
+            egress_micros: trouble.egress_micros,
+            interruptions: trouble.interruptions,
+            retries: trouble.retries,
+            lost_gpu_hours: round(trouble.lost_gpu_ms as f64 / MS_PER_HOUR, 2),
+            failed: trouble.failed.iter().map(|job| id(job)).collect(),
+            refused: refused.collect(),
+            broken_bounds: trouble.broken_bounds,
+            longest_past_bound_hours: hours(trouble.longest_past_bound.0 as f64),
             spend: spend.collect(),
             violations: replay.violations.len(),
         }
@@ -155,17 +198,15 @@ fn money(replay: &Replay, setting: &Setting) -> (i64, i64) {
 fn utilisation(jobs: &[TraceJob], replay: &Replay, gpus: u32) -> f64 {
     let ran = || {
         let local = replay.placements.iter().filter(|placed| matches!(placed.place, Place::Local(_)));
-        local.filter_map(|placed| jobs.get(placed.job).map(|job| (job, placed.start.0)))
+        local.filter_map(|placed| jobs.get(placed.job).map(|job| (placed, job.gpus)))
     };
     let first = jobs.first().map_or(0, |job| job.arrival.0);
     let last = jobs.last().map_or(0, |job| job.arrival.0);
-    let ends = ran().map(|(job, start)| start.saturating_add(job.runtime.0)).max().unwrap_or(last);
+    let ends = ran().map(|(placed, _)| placed.end.0).max().unwrap_or(last);
     let last = if last > first { last } else { ends };
-    let within = |start: u64, runtime: DurationMs| {
-        let end = start.saturating_add(runtime.0).min(last);
-        u128::from(end.saturating_sub(start.max(first)))
-    };
-    let used: u128 = ran().map(|(job, start)| within(start, job.runtime) * u128::from(job.gpus)).sum();
+    let within =
+        |placed: &Placed| u128::from(placed.end.0.min(last).saturating_sub(placed.start.0.max(first)));
+    let used: u128 = ran().map(|(placed, gpus)| within(placed) * u128::from(gpus)).sum();
     let there = u128::from(last.saturating_sub(first)) * u128::from(gpus);
     if there == 0 { 0.0 } else { round(used as f64 / there as f64, 5) }
 }

@@ -1,4 +1,5 @@
-//! Placements as CSV: `job_id,place,start_hr,nodes`, nodes as `index:gpus;index:gpus`.
+//! Placements as CSV: `job_id,place,start_hr,nodes`, nodes as `index:gpus;index:gpus`. Of a job that was tried more than
+//! once it is its last try; where there is one, all have the columns `end_hr,tries` as well.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,10 +10,10 @@ use crate::{Place, Placed, TraceJob};
 const DECIMALS: usize = 12;
 const MS_PER_HOUR: u128 = 3_600_000;
 
-/// Where one job ran: its index in the trace, the nodes with their GPUs or none for a cloud, and the start in
-/// milliseconds.
+/// Where one job ran: its index in the trace, the nodes with their GPUs or none for a cloud, start and end in
+/// milliseconds, and how often it was started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Row(pub usize, pub Option<Vec<(u32, u32)>>, pub u64);
+pub struct Row(pub usize, pub Option<Vec<(u32, u32)>>, pub u64, pub u64, pub u32);
 
 impl Row {
     pub(super) fn of(placed: &Placed) -> Self {
@@ -20,20 +21,23 @@ impl Row {
             Place::Local(nodes) => Some(nodes.clone()),
             Place::Cloud { .. } => None,
         };
-        Self(placed.job, nodes, placed.start.0)
+        Self(placed.job, nodes, placed.start.0, placed.end.0, placed.tries)
     }
 }
 
 /// Placements of `jobs` as CSV, with a head, in the order of the rows.
 #[must_use]
 pub fn placements_csv(jobs: &[TraceJob], rows: &[Row]) -> String {
-    let mut text = "job_id,place,start_hr,nodes\n".to_owned();
-    for Row(job, nodes, start) in rows {
+    let again = rows.iter().any(|Row(.., tries)| *tries > 1);
+    let mut text = "job_id,place,start_hr,nodes".to_owned();
+    text.push_str(if again { ",end_hr,tries\n" } else { "\n" });
+    for Row(job, nodes, start, end, tries) in rows {
         let Some(job) = jobs.get(*job) else { continue };
         let place = if nodes.is_some() { "local" } else { "cloud" };
         let shares = nodes.iter().flatten().map(|(node, gpus)| format!("{node}:{gpus}"));
         let shares = shares.collect::<Vec<_>>().join(";");
-        text.push_str(&format!("{},{place},{},{shares}\n", quoted(&job.id), hours(*start)));
+        text.push_str(&format!("{},{place},{},{shares}", quoted(&job.id), hours(*start)));
+        text.push_str(&if again { format!(",{},{tries}\n", hours(*end)) } else { "\n".to_owned() });
     }
     text
 }

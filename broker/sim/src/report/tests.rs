@@ -13,7 +13,8 @@ const HOUR: u64 = 3_600_000;
 
 fn job(id: &str, arrival: u64, runtime: u64, gpus: u32) -> TraceJob {
     let (arrival, runtime) = (DurationMs(arrival), DurationMs(runtime));
-    TraceJob { id: id.to_owned(), group: "g".parse().unwrap(), arrival, runtime, estimate: runtime, gpus }
+    let (id, group) = (id.to_owned(), "g".parse().unwrap());
+    TraceJob { id, group, arrival, runtime, estimate: runtime, gpus, asks: crate::Asks::default() }
 }
 
 /// Four jobs, an hour apart: two here, one of them on two nodes, and two in the cloud, one after half an hour.
@@ -25,7 +26,7 @@ fn hand_made() -> (Vec<TraceJob>, Replay, Setting) {
         job("e", 3 * HOUR, HOUR, 1),
     ];
     let cloud = || Place::Cloud { site: "east".parse().unwrap() };
-    let placed = |job, place, start| Placed { job, place, start: DurationMs(start) };
+    let placed = |job: usize, place, start| Placed::once(job, place, DurationMs(start), jobs[job].runtime);
     let placements = vec![
         placed(0, Place::Local(vec![(0, 4)]), 0),
         placed(1, Place::Local(vec![(1, 4), (0, 4)]), 2 * HOUR),
@@ -53,7 +54,7 @@ fn hand_made() -> (Vec<TraceJob>, Replay, Setting) {
         ("home".parse().unwrap(), SiteKind::OnPrem),
         ("east".parse().unwrap(), SiteKind::Cloud),
     ]);
-    (jobs, Replay { placements, samples, spend, violations: vec![] }, Setting { gpus: 16, sites, warmup: 0 })
+    (jobs, Replay { placements, samples, spend, ..Replay::default() }, Setting { gpus: 16, sites, warmup: 0 })
 }
 
 #[test]
@@ -99,7 +100,10 @@ fn placements_are_written_with_enough_decimals() {
          \"c,d\",cloud,2.500000000000,\n\
          e,cloud,3.000000000000,\n"
     );
-    assert_eq!(placements_csv(&jobs, &[Row(0, None, 1)]).lines().last(), Some("a,cloud,0.000000277778,"));
+    assert_eq!(
+        placements_csv(&jobs, &[Row(0, None, 1, 2, 1)]).lines().last(),
+        Some("a,cloud,0.000000277778,")
+    );
 }
 
 #[test]

@@ -13,7 +13,7 @@ use spillway_core::event::TaskOutcome;
 use spillway_types::{AttemptId, DurationMs, GroupName, JobId, JobSpec, UnixMs};
 
 use super::{Format, MAX_GPUS, Skipped, Trace, TraceError, from_first};
-use crate::TraceJob;
+use crate::{Asks, TraceJob};
 
 #[derive(Debug, Deserialize)]
 struct Row {
@@ -36,6 +36,7 @@ struct Asked {
     estimate: DurationMs,
     gpus: u32,
     tasks: u64,
+    asks: Asks,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -188,6 +189,13 @@ fn asked(spec: &JobSpec, submitted: UnixMs) -> Asked {
         estimate: spec.estimate(),
         gpus: u32::try_from(gpus).unwrap_or(MAX_GPUS).min(MAX_GPUS),
         tasks: spec.array.as_ref().map_or(1, |array| u64::from(array.last - array.first) + 1),
+        asks: Asks {
+            class: spec.class.clone(),
+            deadline: spec.deadline.map(|deadline| deadline.instant(submitted).since(submitted)),
+            inputs: spec.inputs.clone(),
+            checkpoint: spec.checkpoint.every,
+            spot: spec.placement.spot,
+        },
     }
 }
 
@@ -201,6 +209,7 @@ impl Asked {
             runtime: ended.since(started).max(DurationMs(1)),
             estimate: self.estimate.max(DurationMs(1)),
             gpus: self.gpus,
+            asks: self.asks.clone(),
         })
     }
 }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use spillway_types::DurationMs;
 
 use super::{Format, MAX_GPUS, MAX_JOBS, Skipped, Trace, TraceError, from_first, group_of};
-use crate::TraceJob;
+use crate::{Asks, TraceJob};
 
 /// Where each column stands.
 #[derive(Debug)]
@@ -152,6 +152,7 @@ fn job(row: &Row<'_>, columns: &Columns) -> Result<Line, TraceError> {
         runtime,
         estimate: limit.map_or(runtime, |minutes| DurationMs::from_secs(u64::from(minutes) * 60)),
         gpus,
+        asks: Asks::default(),
     }))
 }
 

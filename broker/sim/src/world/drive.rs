@@ -8,7 +8,7 @@ use spillway_core::{Command, Refusal, Reply, desired};
 use spillway_types::lease::silence_until_over;
 use spillway_types::{
     AttemptId, Capabilities, DurationMs, InstanceId, InstanceState, Inventory, InventorySource, NodeId,
-    PoolName, UserName,
+    PoolName, UnixMs, UserName,
 };
 
 use super::{Keep, World};
@@ -115,6 +115,48 @@ impl World {
     /// The machine of a node breaks: nothing runs there, and nobody will hear of it.
     pub fn destroy(&mut self, id: NodeId) {
         self.nodes.remove(&id);
+    }
+
+    /// The machine of a node stops, and is out of sight; its disk stays.
+    ///
+    /// # Errors
+    /// [`Refusal`] as the federation said it.
+    pub(crate) fn crash(&mut self, id: NodeId) -> Result<(), Refusal> {
+        let gone = self.disconnect(id);
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.crash(self.now);
+        }
+        gone
+    }
+
+    /// Whether the node is there and connected.
+    pub(crate) fn is_up(&self, id: NodeId) -> bool {
+        self.nodes.get(&id).is_some_and(|node| node.link != Link::Down)
+    }
+
+    /// Programs of a node that is out of sight go on until now: they end by themselves, or when their lease does.
+    pub(crate) fn advance(&mut self, id: NodeId) {
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.advance(self.now);
+        }
+    }
+
+    /// Declares the parts of a node silent that has said nothing since `since`, where leases, grace and margin are over.
+    ///
+    /// # Errors
+    /// [`Refusal`] as the federation said it.
+    pub(crate) fn silence(&mut self, id: NodeId, since: UnixMs) -> Result<(), Refusal> {
+        let quiet = self.now.since(since);
+        let Some(node) = self.state().nodes.get(&id) else { return Ok(()) };
+        let attempts = node.parts.keys().filter_map(|attempt| self.state().attempts.get(attempt));
+        let over = attempts.filter(|attempt| quiet >= silence_until_over(attempt.lease, attempt.grace));
+        let over: Vec<(AttemptId, usize)> =
+            over.filter_map(|attempt| Some((attempt.id, attempt.part_on(id)?.0))).collect();
+        for (attempt, rank) in over {
+            let rank = u32::try_from(rank).unwrap_or(u32::MAX);
+            self.command(Command::DeclareSilent { attempt, rank })?;
+        }
+        Ok(())
     }
 
     /// Nodes that are connected.

@@ -16,7 +16,7 @@ use super::files::{Target, read};
 use crate::failure::Failure;
 
 /// The form of the file. Raised where what is in it means something else.
-const FORM: u32 = 1;
+const FORM: u32 = 2;
 
 /// What is kept.
 #[derive(Debug, Default, Serialize, Deserialize)]

@@ -125,7 +125,12 @@ fn description(args: &SimulateArgs) -> Result<Description, Failure> {
     match (&args.federation, args.nodes) {
         (Some(path), _) => {
             let text = read("federation file", path)?;
-            federation::from_toml(&text).map_err(|error| wrong("--federation", path, &error))
+            let beside = |name: &str| {
+                let path = path.with_file_name(name);
+                std::fs::read_to_string(&path)
+                    .map_err(|error| format!("cannot read {}: {}", path.display(), error.kind()))
+            };
+            federation::from_toml_and(&text, &beside).map_err(|error| wrong("--federation", path, &error))
         }
         (None, Some(nodes)) => {
             let gpus = args.gpus_per_node.unwrap_or(GPUS_PER_NODE);

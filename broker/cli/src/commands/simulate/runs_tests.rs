@@ -69,7 +69,7 @@ fn a_state_of_another_form_is_refused() {
     for (text, says) in [
         ("nonsense", "not a state file"),
         (r#"{"form":9,"words":[],"runs":{}}"#, "has form 9"),
-        (r#"{"form":1,"words":[],"runs":{},"more":1}"#, "more"),
+        (r#"{"form":2,"words":[],"runs":{},"more":1}"#, "more"),
     ] {
         std::fs::write(&path, text).expect("a file");
         let failure = Kept::read(&path).expect_err("refused");

@@ -87,6 +87,7 @@ fn note(report: &Report, run: &Finished) -> String {
             )
         });
     }
+    text.push_str(&trouble(run));
     if run.metrics.violations > 0 {
         text.push_str(&format!(
             "{}: {} invariants were broken: please report this\n",
@@ -94,6 +95,49 @@ fn note(report: &Report, run: &Finished) -> String {
         ));
     }
     text
+}
+
+/// What went otherwise than it was placed; nothing where all went well.
+fn trouble(run: &Finished) -> String {
+    let (name, metrics) = (&run.policy, &run.metrics);
+    let mut text = String::new();
+    if metrics.spot_micros > 0 {
+        let (stay, spot) = (dollars(metrics.on_demand_micros), dollars(metrics.spot_micros));
+        text.push_str(&format!("{name}: of the cloud's cost, {stay} on demand and {spot} spot\n"));
+    }
+    if metrics.egress_micros > 0 {
+        let egress = dollars(metrics.egress_micros);
+        text.push_str(&format!("{name}: {egress} more for data that was moved, which no sum has\n"));
+    }
+    if metrics.interruptions > 0 || metrics.retries > 0 {
+        let (taken, retries) = (counted(metrics.interruptions, "machine"), counted(metrics.retries, "start"));
+        let lost = metrics.lost_gpu_hours;
+        text.push_str(&format!(
+            "{name}: {taken} taken back by providers, {retries} again, {lost:.2} GPU-h lost\n"
+        ));
+    }
+    if let Some(first) = metrics.failed.first() {
+        let jobs = counted(metrics.failed.len() as u64, "job");
+        text.push_str(&format!("{name}: {jobs} given up after the last try, the first of them {first}\n"));
+    }
+    if let Some(first) = metrics.refused.first() {
+        let jobs = counted(metrics.refused.len() as u64, "job");
+        text.push_str(&format!(
+            "{name}: {jobs} refused, the first of them {}: {}\n",
+            first.job, first.reason
+        ));
+    }
+    if metrics.broken_bounds > 0 {
+        let (jobs, longest) = (counted(metrics.broken_bounds, "job"), wait(metrics.longest_past_bound_hours));
+        text.push_str(&format!(
+            "{name}: {jobs} waited past the bound, by {longest} at most: please report this\n"
+        ));
+    }
+    text
+}
+
+fn counted(count: u64, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
 /// Two decimals and commas between thousands.

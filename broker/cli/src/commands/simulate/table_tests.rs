@@ -12,6 +12,8 @@ fn finished(policy: &str, cloud: f64, wait: f64, matched: Option<Matched>) -> Fi
         "p50_wait_hours": 0.0, "p99_wait_hours": wait * 20.0, "max_wait_hours": wait * 1500.0, "avg_jct_hours": wait + 1.02,
         "all_cloud_gpu_hours": cloud, "all_avg_wait_hours": wait, "all_max_wait_hours": wait * 60.0,
         "utilisation": 0.8312, "cloud_micros": 1_234_567_890, "on_prem_micros": 500_000, "total_micros": 1_235_067_890,
+        "on_demand_micros": 1_234_567_890, "spot_micros": 0, "egress_micros": 0, "interruptions": 0, "retries": 0,
+        "lost_gpu_hours": 0.0, "failed": [], "refused": [], "broken_bounds": 0, "longest_past_bound_hours": 0.0,
         "spend": [], "violations": 0,
     });
     let metrics = serde_json::from_value(metrics).expect("figures");

@@ -82,7 +82,7 @@ pub(crate) struct Best {
 
 /// Of nodes of a kind that could all start a task at the same instant, so many are compared; then any earlier start is
 /// looked for, no more equal ones. Kube-scheduler stops in the same way (`percentageOfNodesToScore`, at least 100).
-const MOST_COMPARED: usize = 128;
+pub(crate) const MOST_COMPARED: usize = 128;
 
 impl Best {
     pub(crate) fn beats(&self, other: &Self) -> bool {
@@ -201,20 +201,28 @@ impl Ground<'_> {
         }
         let purse = board.purses[item.group];
         let mut best: Option<Best> = None;
-        for (at, fit) in shape.kinds.iter().enumerate().filter(|(_, fit)| fit.bar.is_none()) {
-            if item.part_hold(fit.rate) > purse {
-                continue;
-            }
+        let mut hold: Option<(i64, i64)> = None;
+        for at in shape.open.iter().copied() {
+            let fit = &shape.kinds[at];
+            let (_, held) =
+                hold.filter(|(rate, _)| *rate == fit.rate).unwrap_or_else(|| (fit.rate, item.part_hold(fit.rate)));
+            hold = Some((fit.rate, held));
             let span = span_at(item.job.estimate.0, fit.speed_milli);
             let worth = match &best {
                 Some(best) => self.latest_for(item, best.cost, (span, fit.marginal)),
                 None => Some(latest),
             };
-            let Some(worth) = worth else { continue };
-            if let Some(found) = self.best_of_kind(board, item, (at, fit), worth.min(latest))
+            let Some(worth) = worth.map(|worth| worth.min(latest)).filter(|_| held <= purse) else { continue };
+            let column = column_of(&shape.need, span);
+            if board.index.is_later(at, column, worth) {
+                continue;
+            }
+            let most = best.as_ref().map_or(f64::INFINITY, |best| best.cost);
+            let found = self.best_of_kind(board, item, (at, span, column), (worth, most));
+            if let Some(found) = found
                 && best.as_ref().is_none_or(|best| found.beats(best))
             {
-                best = Some(found);
+                best = Some(Best { hold_micros: held, ..found });
             }
         }
         best
@@ -231,21 +239,22 @@ impl Ground<'_> {
         Some(self.now.saturating_add(waits).saturating_add(1))
     }
 
-    /// The best of the nodes of one kind: the earliest start, then the least loss.
+    /// The best of the nodes of one kind: the earliest start, then the least loss. None also where it costs more than
+    /// `most`.
     fn best_of_kind(
         &self,
         board: &Board,
         item: &Item,
-        (at, fit): (usize, &KindFit),
-        latest: i64,
+        (at, span, column): (usize, i64, Option<usize>),
+        (latest, most): (i64, f64),
     ) -> Option<Best> {
-        let span = span_at(item.job.estimate.0, fit.speed_milli);
-        let need = &self.shapes[item.shape].need;
+        let shape = &self.shapes[item.shape];
+        let (need, fit) = (&shape.need, &shape.kinds[at]);
         let mut found: Option<(i64, f64, usize)> = None;
         let (mut until, mut compared) = (latest, 0);
         let mut look = |node: usize| {
             let profile = &board.profiles[node];
-            if profile.soonest(need) > until || found.is_some_and(|(.., known)| known == node) {
+            if profile.soonest(need) > until {
                 return until;
             }
             let start = profile.earliest((self.now, until), span, need, fit.mask);
@@ -261,25 +270,16 @@ impl Ground<'_> {
             until = if compared < MOST_COMPARED { start } else { before(start, self.now) };
             until
         };
-        match (board.index.kind(at), column_of(need, span)) {
-            (Some(index), Some(column)) => index.search((column, 1), latest, &mut look),
-            _ => {
-                for node in &self.fleet.kinds[at].nodes {
-                    look(*node);
-                }
-            }
-        }
+        board.index.search((at, column, 1), &self.fleet.kinds[at].nodes, latest, &mut look);
         let (start, loss, node) = found?;
+        let plain = self.cost_here(item, start, span, fit.marginal);
+        if plain > most {
+            return None;
+        }
         let holding = item.holding(self.taken_ms(item, at, start, span), fit.marginal);
-        Some(Best {
-            start,
-            cost: self.cost_here(item, start, span, fit.marginal) + holding,
-            holding,
-            rank: (fit.wastes_gpus, fit.rate, fit.preferred),
-            loss,
-            nodes: vec![node],
-            hold_micros: item.part_hold(fit.rate),
-        })
+        let cost = plain + holding;
+        let rank = (fit.wastes_gpus, fit.rate, fit.preferred);
+        (cost <= most).then(|| Best { start, cost, holding, rank, loss, nodes: vec![node], hold_micros: 0 })
     }
 
     /// How long of a run on nodes of a kind others take these too.

@@ -419,9 +419,7 @@ impl Index {
                 until = look(*number);
             }
         }
-        let cell = &self.roots[column][kind];
-        let root = cell.get().unwrap_or_else(|| index.trees.root(column));
-        cell.set(Some(root));
+        let root = self.root(index, (kind, column));
         if root.least > until || root.least == i64::MAX {
             return;
         }
@@ -436,11 +434,16 @@ impl Index {
         });
     }
 
-    /// Whether no node of a kind can start anything of a column by `until`, as far as that is known.
-    pub(crate) fn is_later(&self, kind: usize, column: Option<usize>, until: i64) -> bool {
-        column.is_some_and(|column| {
-            let root = self.roots.get(column).and_then(|roots| roots.get(kind)).and_then(Cell::get);
-            root.is_some_and(|root| root.least > until) && !self.has_twins[kind]
-        })
+    fn root(&self, index: &KindIndex, (kind, column): (usize, usize)) -> Root {
+        let cell = &self.roots[column][kind];
+        let root = cell.get().unwrap_or_else(|| index.trees.root(column));
+        cell.set(Some(root));
+        root
+    }
+
+    /// No node of a kind can start anything of a column before; none where that is not known.
+    pub(crate) fn soonest(&self, kind: usize, column: usize) -> Option<i64> {
+        let index = self.kinds.get(kind)?.as_ref().filter(|_| !self.has_twins[kind])?;
+        Some(self.root(index, (kind, column)).least)
     }
 }

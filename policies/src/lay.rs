@@ -214,10 +214,13 @@ impl Ground<'_> {
             };
             let Some(worth) = worth.map(|worth| worth.min(latest)).filter(|_| held <= purse) else { continue };
             let column = column_of(&shape.need, span);
-            if board.index.is_later(at, column, worth) {
+            let most = best.as_ref().map_or(f64::INFINITY, |best| best.cost);
+            let soonest = column.and_then(|column| board.index.soonest(at, column));
+            if soonest.is_some_and(|soonest| {
+                soonest > worth || self.costs_more(item, (at, span, fit.marginal), soonest, most)
+            }) {
                 continue;
             }
-            let most = best.as_ref().map_or(f64::INFINITY, |best| best.cost);
             let found = self.best_of_kind(board, item, (at, span, column), (worth, most));
             if let Some(found) = found
                 && best.as_ref().is_none_or(|best| found.beats(best))
@@ -231,12 +234,29 @@ impl Ground<'_> {
     /// No start after this costs at most `cost`; none where no start does.
     fn latest_for(&self, item: &Item, cost: f64, (span, marginal): (i64, i64)) -> Option<i64> {
         let left = cost - self.cost_here(item, self.now, span, marginal);
-        if left < 0.0 {
-            return None;
-        }
-        let waits = if item.wait_price > 0.0 { whole(left / item.wait_price) } else { i64::MAX };
+        let waits = if item.wait_price > 0.0 { whole(left / item.wait_price) } else { i64::MAX / 4 };
         // One more, because the division may have rounded down.
-        Some(self.now.saturating_add(waits).saturating_add(1))
+        (left >= 0.0).then(|| self.now.saturating_add(waits).saturating_add(1))
+    }
+
+    /// Whether no start on a kind's nodes from `soonest` on costs as little as `cost`, as far as that is quickly found.
+    /// Where others take the nodes less later on, holding them later costs less; but where an hour's wait costs more
+    /// than that can save, the soonest start costs least.
+    fn costs_more(
+        &self,
+        item: &Item,
+        (kind, span, marginal): (usize, i64, i64),
+        soonest: i64,
+        cost: f64,
+    ) -> bool {
+        const BEYOND_ROUNDING: f64 = 1.0 + 1e-9;
+        let Some(occupancy) = self.occupancies.get(kind).filter(|_| cost.is_finite()) else { return false };
+        if item.holding(occupancy.most, marginal) > item.wait_price {
+            return false;
+        }
+        let start = soonest.max(self.now);
+        let holding = item.holding(self.taken_ms(item, kind, start, span), marginal);
+        self.cost_here(item, start, span, marginal) + holding > cost * BEYOND_ROUNDING
     }
 
     /// The best of the nodes of one kind: the earliest start, then the least loss. None also where it costs more than

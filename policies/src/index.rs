@@ -23,8 +23,7 @@ const MANY: usize = 1_000;
 /// How many values one value of the next level stands for.
 const FAN_OUT: usize = 16;
 /// Runs at least as long are one class, in milliseconds: up to three days, a factor of four between them.
-const LENGTHS: [i64; 8] =
-    [0, 60_000, 240_000, 960_000, 3_840_000, 15_360_000, 61_440_000, 245_760_000];
+const LENGTHS: [i64; 8] = [0, 60_000, 240_000, 960_000, 3_840_000, 15_360_000, 61_440_000, 245_760_000];
 /// Classes of requests: see [`sizes_met`].
 const SIZES: usize = 8;
 const COLUMNS: usize = SIZES * LENGTHS.len();
@@ -82,6 +81,8 @@ pub(crate) struct Index {
     stale: Vec<usize>,
     is_stale: Vec<bool>,
     now: i64,
+    /// Kinds of at least so many nodes have trees, where that is set.
+    indexed_from: Option<usize>,
 }
 
 /// The column whose bounds hold for a need and the length of its run. None where every node is to be looked at.
@@ -266,13 +267,7 @@ impl KindIndex {
     }
 
     /// Looks again at the node at a position, and calls `changed` for the columns where that changes something.
-    fn update(
-        &mut self,
-        position: usize,
-        profiles: &[Profile],
-        now: i64,
-        changed: &mut dyn FnMut(usize),
-    ) {
+    fn update(&mut self, position: usize, profiles: &[Profile], now: i64, changed: &mut dyn FnMut(usize)) {
         self.forget_twin(position);
         let number = self.nodes[position].0;
         let bounds = match profiles[number].constant() {
@@ -322,6 +317,12 @@ impl KindIndex {
 }
 
 impl Index {
+    /// An index of kinds with at least so many nodes.
+    #[cfg(test)]
+    pub(crate) fn of_kinds_from(count: usize) -> Self {
+        Self { indexed_from: Some(count), ..Self::default() }
+    }
+
     /// A node's profile has changed, or the node itself.
     pub(crate) fn note(&mut self, number: usize) {
         if self.is_stale.len() <= number {
@@ -353,7 +354,8 @@ impl Index {
                 }
             }
         }
-        let least = if fleet.numbers() < MANY { INDEXED_FROM } else { INDEXED_FROM_OF_MANY };
+        let usual = if fleet.numbers() < MANY { INDEXED_FROM } else { INDEXED_FROM_OF_MANY };
+        let least = self.indexed_from.unwrap_or(usual);
         for number in &stale {
             let Some(kind) = fleet.machine(*number).map(|machine| machine.kind) else { continue };
             let numbers = &fleet.kinds[kind].nodes;

@@ -204,15 +204,18 @@ impl Ground<'_> {
         let mut hold: Option<(i64, i64)> = None;
         for at in shape.open.iter().copied() {
             let fit = &shape.kinds[at];
-            let (_, held) =
-                hold.filter(|(rate, _)| *rate == fit.rate).unwrap_or_else(|| (fit.rate, item.part_hold(fit.rate)));
+            let (_, held) = hold
+                .filter(|(rate, _)| *rate == fit.rate)
+                .unwrap_or_else(|| (fit.rate, item.part_hold(fit.rate)));
             hold = Some((fit.rate, held));
             let span = span_at(item.job.estimate.0, fit.speed_milli);
             let worth = match &best {
                 Some(best) => self.latest_for(item, best.cost, (span, fit.marginal)),
                 None => Some(latest),
             };
-            let Some(worth) = worth.map(|worth| worth.min(latest)).filter(|_| held <= purse) else { continue };
+            let Some(worth) = worth.map(|worth| worth.min(latest)).filter(|_| held <= purse) else {
+                continue;
+            };
             let column = column_of(&shape.need, span);
             let most = best.as_ref().map_or(f64::INFINITY, |best| best.cost);
             let soonest = column.and_then(|column| board.index.soonest(at, column));

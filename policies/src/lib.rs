@@ -77,3 +77,5 @@ mod testing;
 mod plan_tests;
 #[cfg(test)]
 mod property_tests;
+#[cfg(test)]
+mod scale_tests;

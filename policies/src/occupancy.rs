@@ -121,7 +121,8 @@ mod tests {
         };
         let occupancy = Occupancy::of(0, 10, changes.clone());
         assert!(occupancy.steps.len() < 300, "{}", occupancy.steps.len());
-        for (from, to) in [(0, 4_000_000), (100_500, 300_700), (2_000_000, 2_000_900), (4_000_000, 5_000_000)] {
+        for (from, to) in [(0, 4_000_000), (100_500, 300_700), (2_000_000, 2_000_900), (4_000_000, 5_000_000)]
+        {
             let (exact, taken) = (exact(from, to), occupancy.taken(from, to));
             assert!((exact - taken).abs() <= 4_000.0, "{from}..{to}: {taken}, not {exact}");
         }

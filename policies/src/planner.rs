@@ -467,8 +467,7 @@ impl Planner {
         let Some(item) = self.items[slot].as_ref() else { return 0.0 };
         let Layout { sequence: known, laid, marks, .. } = &mut self.layout;
         marks.push(self.board.mark());
-        let follows =
-            known.last() == Some(&slot) && item.launches.is_empty() && waits(laid.last(), self.now);
+        let follows = known.last() == Some(&slot) && item.launches.is_empty() && waits(laid.last(), self.now);
         let placed = if follows {
             Laid { spot: Spot::Blocked(spillway_types::Reason::Resources), cost: 0.0 }
         } else {

@@ -153,7 +153,11 @@ impl Policy {
             return refused("max_starts", &0, "must be at least 1, or nothing ever starts");
         }
         if self.plan_time.0 == 0 {
-            return refused("plan_time", &self.plan_time, "must be above 0, or a long queue is never planned");
+            return refused(
+                "plan_time",
+                &self.plan_time,
+                "must be above 0, or a long queue is never planned",
+            );
         }
         Ok(self)
     }

@@ -15,8 +15,8 @@ use spillway_types::{
 use crate::fragmentation::population::Lot;
 
 const MODELS: [&str; 20] = [
-    "B200", "H200", "H100", "H20", "GH200", "A100", "A40", "A30", "A16", "A10", "L40S", "L40", "L4", "T4", "V100",
-    "P100", "RTX6000", "MI250X", "MI300X", "MI325X",
+    "B200", "H200", "H100", "H20", "GH200", "A100", "A40", "A30", "A16", "A10", "L40S", "L40", "L4", "T4",
+    "V100", "P100", "RTX6000", "MI250X", "MI300X", "MI325X",
 ];
 const SITES: usize = 5;
 const POOLS: usize = 2;
@@ -106,7 +106,9 @@ impl Federation {
     /// The next job that comes, the given time after the others.
     pub(crate) fn job(&mut self, after: DurationMs) -> QueuedJob {
         let selector = match self.lot.below(2 * MODELS.len()) {
-            named if named < MODELS.len() => GpuSelector::Model(MODELS[named].parse().expect("it is a model")),
+            named if named < MODELS.len() => {
+                GpuSelector::Model(MODELS[named].parse().expect("it is a model"))
+            }
             _ => GpuSelector::Any,
         };
         let (quantity, nodes) = match self.lot.below(100) {

@@ -87,6 +87,13 @@ impl Planner {
     /// Everything that was seen for each job that was looked at, and position and reason for the rest.
     #[must_use]
     pub fn explanations(&self) -> BTreeMap<JobId, Explanation> {
+        self.explanations_while(&mut || true)
+    }
+
+    /// The same while `go_on` says so, from the front of the queue; for jobs after that all but the candidates.
+    #[must_use]
+    pub fn explanations_while(&self, go_on: &mut dyn FnMut() -> bool) -> BTreeMap<JobId, Explanation> {
+        let mut in_full = true;
         let mut fates: BTreeMap<usize, Fate<'_>> = BTreeMap::new();
         let mut positions: Vec<usize> = Vec::new();
         for (at, slot) in self.layout.sequence.iter().enumerate() {
@@ -102,8 +109,10 @@ impl Planner {
         for (at, slot) in positions.into_iter().chain(rest).enumerate() {
             let Some(item) = self.item(slot) else { continue };
             let position = u32::try_from(at + 1).unwrap_or(u32::MAX);
+            in_full = in_full && go_on();
             let explanation = match fates.remove(&slot) {
-                Some(fate) => self.explain(item, &fate, position),
+                Some(fate) if in_full => self.explain(item, &fate, position),
+                Some(fate) => self.summary(item, &fate, position),
                 None => brief(Some(Reason::Priority), position),
             };
             explanations.insert(item.job.job, explanation);
@@ -146,8 +155,6 @@ impl Planner {
     }
 
     fn explain(&self, item: &Item, fate: &Fate<'_>, position: u32) -> Explanation {
-        let started = fate.now.len() as u64 + fate.launched.values().sum::<u64>();
-        let waits = started < item.job.tasks.len();
         let mut candidates: Vec<Candidate> = Vec::new();
         for place in self.places() {
             let said = self.say_place(item, fate, &place);
@@ -163,6 +170,13 @@ impl Planner {
                 |c: &Candidate| (standing(c.verdict), c.wait.unwrap_or(DurationMs(u64::MAX)), c.cost_micros);
             key(a).cmp(&key(b)).then_with(|| (&a.site, &a.what).cmp(&(&b.site, &b.what)))
         });
+        Explanation { candidates, ..self.summary(item, fate, position) }
+    }
+
+    /// What became of a job, without the places that were considered.
+    fn summary(&self, item: &Item, fate: &Fate<'_>, position: u32) -> Explanation {
+        let started = fate.now.len() as u64 + fate.launched.values().sum::<u64>();
+        let waits = started < item.job.tasks.len();
         // Promised is only what the plan has left for it.
         let purse = self.board.purses[item.group];
         let leaves = item.launches.iter().any(|launch| {
@@ -174,7 +188,7 @@ impl Planner {
             bound: (waits && leaves).then_some(UnixMs(item.bound)),
             delay: item.delay.filter(|_| waits),
             position,
-            candidates,
+            candidates: Vec::new(),
         }
     }
 

@@ -8,6 +8,7 @@
 //!
 //! Kinds with few nodes have no trees: looking at all of them costs less.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::fleet::Fleet;
@@ -16,6 +17,9 @@ use crate::profile::Profile;
 
 /// A kind with fewer nodes has no trees.
 const INDEXED_FROM: usize = 64;
+/// The same where there are at least [`MANY`] nodes in all: looking at few nodes of many kinds costs as much.
+const INDEXED_FROM_OF_MANY: usize = 8;
+const MANY: usize = 1_000;
 /// How many values one value of the next level stands for.
 const FAN_OUT: usize = 16;
 /// Runs at least as long are one class, in milliseconds: up to three days, a factor of four between them.
@@ -27,23 +31,39 @@ const COLUMNS: usize = SIZES * LENGTHS.len();
 /// One bound for each column: instants in milliseconds since the Unix epoch.
 pub(crate) type Bounds = [i64; COLUMNS];
 
-/// Bounds of one column over the nodes of a kind. `levels[0]` has one for each node, each further level the least of
-/// `FAN_OUT` of the one before; the last has one value.
-#[derive(Debug, Clone)]
-struct Column {
-    levels: Vec<Vec<i64>>,
+/// The bounds of the nodes of one kind, for every column a tree of least values: one for each position, then one for
+/// each `FAN_OUT` of the level before, until there is one.
+#[derive(Debug)]
+struct Trees {
+    /// Positions that there is room for.
+    room: usize,
+    /// Where each level begins within a column; the last one has one value.
+    levels: Vec<usize>,
+    /// Values of one column, all levels together.
+    stride: usize,
+    values: Vec<i64>,
 }
 
 /// The nodes of one kind.
 #[derive(Debug)]
-pub(crate) struct KindIndex {
+struct KindIndex {
     /// By position: the node's number, and its level where that never changes.
     nodes: Vec<(usize, Option<Level>)>,
-    columns: Vec<Column>,
+    trees: Trees,
     /// Nodes with the same level for ever.
     twins: BTreeMap<Level, BTreeSet<usize>>,
     /// Positions of nodes that have left.
     vacant: Vec<usize>,
+}
+
+/// What is known of one column of a kind without a look at its tree.
+#[derive(Debug, Clone, Copy)]
+struct Root {
+    /// The least bound, and whose it is.
+    least: i64,
+    position: usize,
+    /// The least bound of the others.
+    second: i64,
 }
 
 /// Every kind's trees.
@@ -51,12 +71,18 @@ pub(crate) struct KindIndex {
 pub(crate) struct Index {
     /// By kind; none where it has too few nodes.
     kinds: Vec<Option<KindIndex>>,
+    /// By kind: whether it has nodes that are the same for ever.
+    has_twins: Vec<bool>,
+    /// By column, then by kind; found when it is asked for.
+    roots: Vec<Vec<Cell<Option<Root>>>>,
     /// By the node's number: its kind and its position there.
     places: Vec<Option<(usize, usize)>>,
     /// Nodes whose profiles have changed, each once.
     stale: Vec<usize>,
     is_stale: Vec<bool>,
     now: i64,
+    /// Kinds of at least so many nodes have trees, where that is set.
+    indexed_from: Option<usize>,
 }
 
 /// The column whose bounds hold for a need and the length of its run. None where every node is to be looked at.
@@ -131,77 +157,84 @@ pub(crate) fn bounds(profile: &Profile, now: i64) -> Bounds {
     bounds
 }
 
-impl Column {
-    fn of(values: Vec<i64>) -> Self {
-        let mut column = Self { levels: vec![values] };
-        column.top_up();
-        column
-    }
-
-    fn root(&self) -> i64 {
-        self.levels.last().and_then(|level| level.first()).copied().unwrap_or(i64::MAX)
-    }
-
-    /// Makes room for one more position.
-    fn grow(&mut self) {
-        let mut at = self.levels[0].len();
-        for level in &mut self.levels {
-            if at == level.len() {
-                level.push(i64::MAX);
-            }
-            at /= FAN_OUT;
+impl Trees {
+    fn new(room: usize) -> Self {
+        let room = room.next_multiple_of(FAN_OUT);
+        let (mut levels, mut stride, mut count) = (vec![0], room, room);
+        while count > 1 {
+            levels.push(stride);
+            count = count.div_ceil(FAN_OUT);
+            stride += count;
         }
-        self.top_up();
+        Self { room, levels, stride, values: vec![i64::MAX; stride * COLUMNS] }
     }
 
-    /// Adds levels until the last has one value.
-    fn top_up(&mut self) {
-        while let Some(last) = self.levels.last().filter(|level| level.len() > 1) {
-            let next: Vec<i64> = last.chunks(FAN_OUT).map(least).collect();
-            self.levels.push(next);
-        }
+    /// The values of one level of a column that a value of the next level stands for.
+    fn block(&self, column: usize, level: usize, at: usize) -> &[i64] {
+        let begin = self.levels[level] + at * FAN_OUT;
+        let end = self.levels.get(level + 1).copied().unwrap_or(self.stride).min(begin + FAN_OUT);
+        let column = column * self.stride;
+        &self.values[column + begin..column + end]
     }
 
-    fn set(&mut self, position: usize, value: i64) {
-        let mut at = position;
-        let mut value = value;
+    fn of(&self, column: usize, position: usize) -> i64 {
+        self.values[column * self.stride + position]
+    }
+
+    /// Whether that changes anything.
+    fn set(&mut self, column: usize, position: usize, value: i64) -> bool {
+        let (mut at, mut value) = (position, value);
         for level in 0..self.levels.len() {
-            let values = &mut self.levels[level];
-            if values[at] == value {
-                return;
+            let place = &mut self.values[column * self.stride + self.levels[level] + at];
+            if *place == value {
+                return level > 0;
             }
-            values[at] = value;
-            let block = at / FAN_OUT * FAN_OUT;
-            value = least(&values[block..values.len().min(block + FAN_OUT)]);
+            *place = value;
             at /= FAN_OUT;
+            value = least(self.block(column, level, at));
         }
+        true
     }
 
-    /// The position with the least value.
-    fn first(&self) -> Option<usize> {
-        let mut at = 0;
-        for level in self.levels.iter().rev().skip(1) {
-            let block = at * FAN_OUT;
-            let values = level.get(block..level.len().min(block + FAN_OUT))?;
-            let least = least(values);
-            at = block + values.iter().position(|value| *value == least)?;
+    /// The least value, where it is, and the least of the others.
+    fn root(&self, column: usize) -> Root {
+        let (mut at, mut second) = (0, i64::MAX);
+        let mut least_of_all = i64::MAX;
+        for level in (0..self.levels.len() - 1).rev() {
+            let values = self.block(column, level, at);
+            let (mut position, mut least) = (0, i64::MAX);
+            for (child, value) in values.iter().enumerate() {
+                if *value < least {
+                    second = second.min(least);
+                    (position, least) = (child, *value);
+                } else {
+                    second = second.min(*value);
+                }
+            }
+            at = at * FAN_OUT + position;
+            least_of_all = least;
         }
-        (self.root() != i64::MAX).then_some(at)
+        Root { least: least_of_all, position: at, second }
     }
 
-    /// Calls `look` for positions of block `at` of `level` whose value is at most what `look` last gave.
-    fn visit(&self, (level, at): (usize, usize), until: &mut i64, look: &mut dyn FnMut(usize) -> i64) {
-        let values = &self.levels[level];
-        if values.get(at).is_none_or(|value| *value > *until || *value == i64::MAX) {
-            return;
-        }
-        if level == 0 {
-            *until = look(at);
-            return;
-        }
-        let block = at * FAN_OUT;
-        for child in block..self.levels[level - 1].len().min(block + FAN_OUT) {
-            self.visit((level - 1, child), until, look);
+    /// Calls `look` for positions below a value whose bounds are at most `until`, which is what `look` last gave.
+    fn visit(
+        &self,
+        column: usize,
+        (level, at): (usize, usize),
+        until: &mut i64,
+        look: &mut dyn FnMut(usize, i64) -> i64,
+    ) {
+        for (child, value) in self.block(column, level, at).iter().enumerate() {
+            if *value > *until || *value == i64::MAX {
+                continue;
+            }
+            let child = at * FAN_OUT + child;
+            if level == 0 {
+                *until = look(child, *until);
+            } else {
+                self.visit(column, (level - 1, child), until, look);
+            }
         }
     }
 }
@@ -212,90 +245,84 @@ fn least(values: &[i64]) -> i64 {
 
 impl KindIndex {
     fn of(numbers: &[usize], profiles: &[Profile], now: i64) -> Self {
-        let nodes = Vec::with_capacity(numbers.len());
-        let mut index = Self { nodes, columns: vec![], twins: BTreeMap::new(), vacant: vec![] };
-        let mut values: Vec<Vec<i64>> = (0..COLUMNS).map(|_| Vec::with_capacity(numbers.len())).collect();
-        for number in numbers {
-            let (level, bounds) = index.look(*number, profiles, now);
-            index.nodes.push((*number, level));
-            values.iter_mut().zip(bounds).for_each(|(column, bound)| column.push(bound));
+        let trees = Trees::new(numbers.len());
+        let nodes = numbers.iter().map(|number| (*number, None)).collect();
+        let mut index = Self { nodes, trees, twins: BTreeMap::new(), vacant: vec![] };
+        for position in 0..numbers.len() {
+            index.update(position, profiles, now, &mut |_| ());
         }
-        index.columns = values.into_iter().map(Column::of).collect();
         index
     }
 
-    /// What stands in the trees for a node: nothing where it is a twin, which is noted.
-    fn look(&mut self, number: usize, profiles: &[Profile], now: i64) -> (Option<Level>, Bounds) {
-        match profiles[number].constant() {
-            Some(level) => {
-                self.twins.entry(*level).or_default().insert(number);
-                (Some(*level), [i64::MAX; COLUMNS])
-            }
-            None => (None, bounds(&profiles[number], now)),
-        }
-    }
-
     fn forget_twin(&mut self, position: usize) {
-        let (number, level) = self.nodes[position];
-        if let Some(level) = level
+        let (number, level) = &mut self.nodes[position];
+        if let Some(level) = level.take()
             && let Some(twins) = self.twins.get_mut(&level)
         {
-            twins.remove(&number);
+            twins.remove(number);
             if twins.is_empty() {
                 self.twins.remove(&level);
             }
         }
     }
 
-    fn update(&mut self, position: usize, profiles: &[Profile], now: i64) {
+    /// Looks again at the node at a position, and calls `changed` for the columns where that changes something.
+    fn update(&mut self, position: usize, profiles: &[Profile], now: i64, changed: &mut dyn FnMut(usize)) {
         self.forget_twin(position);
         let number = self.nodes[position].0;
-        let (level, bounds) = self.look(number, profiles, now);
-        self.nodes[position].1 = level;
-        self.columns.iter_mut().zip(bounds).for_each(|(column, bound)| column.set(position, bound));
+        let bounds = match profiles[number].constant() {
+            // A twin stands in no tree.
+            Some(level) => {
+                self.twins.entry(*level).or_default().insert(number);
+                self.nodes[position].1 = Some(*level);
+                [i64::MAX; COLUMNS]
+            }
+            None => bounds(&profiles[number], now),
+        };
+        self.set(position, &bounds, changed);
+    }
+
+    fn set(&mut self, position: usize, bounds: &Bounds, changed: &mut dyn FnMut(usize)) {
+        for (column, bound) in bounds.iter().enumerate() {
+            if self.trees.set(column, position, *bound) {
+                changed(column);
+            }
+        }
     }
 
     /// Takes in a node that has no place yet, and gives it one.
     fn insert(&mut self, number: usize) -> usize {
-        let position = self.vacant.pop().unwrap_or_else(|| {
-            self.nodes.push((number, None));
-            self.columns.iter_mut().for_each(Column::grow);
-            self.nodes.len() - 1
-        });
-        self.nodes[position] = (number, None);
-        position
-    }
-
-    fn remove(&mut self, position: usize) {
-        self.forget_twin(position);
-        self.nodes[position].1 = None;
-        self.columns.iter_mut().for_each(|column| column.set(position, i64::MAX));
-        self.vacant.push(position);
-    }
-
-    /// Calls `look` with the numbers of all nodes that may start something of a column by `until`, and maybe with
-    /// others; of nodes that are the same for ever with the first `alike` only. What `look` gives is `until` from
-    /// then on. One node may be looked at twice.
-    pub(crate) fn search(
-        &self,
-        (column, alike): (usize, usize),
-        until: i64,
-        look: &mut dyn FnMut(usize) -> i64,
-    ) {
-        let mut until = until;
-        for number in self.twins.values().flat_map(|twins| twins.iter().take(alike)) {
-            until = look(*number);
+        if let Some(position) = self.vacant.pop() {
+            self.nodes[position] = (number, None);
+            return position;
         }
-        let column = &self.columns[column];
-        let Some(first) = column.first().filter(|at| column.levels[0][*at] <= until) else { return };
-        // The node with the least bound first: what it gives spares most of the others.
-        until = look(self.nodes[first].0);
-        let top = column.levels.len() - 1;
-        column.visit((top, 0), &mut until, &mut |position| look(self.nodes[position].0));
+        if self.nodes.len() == self.trees.room {
+            let mut larger = Trees::new(self.trees.room * 2);
+            for position in 0..self.trees.room {
+                (0..COLUMNS).for_each(|column| {
+                    larger.set(column, position, self.trees.of(column, position));
+                });
+            }
+            self.trees = larger;
+        }
+        self.nodes.push((number, None));
+        self.nodes.len() - 1
+    }
+
+    fn remove(&mut self, position: usize, changed: &mut dyn FnMut(usize)) {
+        self.forget_twin(position);
+        self.set(position, &[i64::MAX; COLUMNS], changed);
+        self.vacant.push(position);
     }
 }
 
 impl Index {
+    /// An index of kinds with at least so many nodes.
+    #[cfg(test)]
+    pub(crate) fn of_kinds_from(count: usize) -> Self {
+        Self { indexed_from: Some(count), ..Self::default() }
+    }
+
     /// A node's profile has changed, or the node itself.
     pub(crate) fn note(&mut self, number: usize) {
         if self.is_stale.len() <= number {
@@ -306,10 +333,9 @@ impl Index {
         }
     }
 
-    /// Looks again at all that was noted. `now` may not go back.
+    /// Looks again at all that was noted.
     pub(crate) fn refresh(&mut self, fleet: &Fleet, profiles: &[Profile], now: i64) {
-        self.kinds.resize_with(fleet.kinds.len(), || None);
-        self.places.resize(fleet.numbers().max(self.places.len()), None);
+        self.make_room(fleet);
         if now < self.now {
             (0..fleet.numbers()).for_each(|number| self.note(number));
         }
@@ -322,28 +348,104 @@ impl Index {
                 && Some(known) != kind
             {
                 self.places[*number] = None;
-                self.kinds[known].as_mut().into_iter().for_each(|index| index.remove(position));
+                if let Some(index) = &mut self.kinds[known] {
+                    index.remove(position, &mut |column| self.roots[column][known].set(None));
+                    self.has_twins[known] = !index.twins.is_empty();
+                }
             }
         }
-        for number in stale {
-            let Some(kind) = fleet.machine(number).map(|machine| machine.kind) else { continue };
+        let usual = if fleet.numbers() < MANY { INDEXED_FROM } else { INDEXED_FROM_OF_MANY };
+        let least = self.indexed_from.unwrap_or(usual);
+        for number in &stale {
+            let Some(kind) = fleet.machine(*number).map(|machine| machine.kind) else { continue };
             let numbers = &fleet.kinds[kind].nodes;
             if let Some(index) = &mut self.kinds[kind] {
-                let place = self.places[number];
-                let position = place.map_or_else(|| index.insert(number), |(_, position)| position);
-                index.update(position, profiles, now);
-                self.places[number] = Some((kind, position));
-            } else if numbers.len() >= INDEXED_FROM {
-                self.kinds[kind] = Some(KindIndex::of(numbers, profiles, now));
+                let place = self.places[*number];
+                let position = place.map_or_else(|| index.insert(*number), |(_, position)| position);
+                index.update(position, profiles, now, &mut |column| self.roots[column][kind].set(None));
+                self.has_twins[kind] = !index.twins.is_empty();
+                self.places[*number] = Some((kind, position));
+            } else if numbers.len() >= least {
+                let index = KindIndex::of(numbers, profiles, now);
+                self.has_twins[kind] = !index.twins.is_empty();
+                self.kinds[kind] = Some(index);
                 for (position, number) in numbers.iter().enumerate() {
                     self.places[*number] = Some((kind, position));
                 }
             }
         }
+        // The memory is used again.
+        self.stale = stale;
+        self.stale.clear();
     }
 
-    /// The trees of a kind; none where all its nodes are to be looked at.
-    pub(crate) fn kind(&self, kind: usize) -> Option<&KindIndex> {
-        self.kinds.get(kind)?.as_ref()
+    fn make_room(&mut self, fleet: &Fleet) {
+        let kinds = fleet.kinds.len();
+        if self.kinds.len() < kinds {
+            self.kinds.resize_with(kinds, || None);
+            self.has_twins.resize(kinds, false);
+            self.roots.resize_with(COLUMNS, Vec::new);
+            self.roots.iter_mut().for_each(|roots| roots.resize_with(kinds, Cell::default));
+        }
+        if self.places.len() < fleet.numbers() {
+            self.places.resize(fleet.numbers(), None);
+        }
+    }
+
+    /// Whether there is an index of the nodes of a kind.
+    pub(crate) fn has(&self, kind: usize) -> bool {
+        self.kinds.get(kind).is_some_and(Option::is_some)
+    }
+
+    /// Calls `look` with the numbers of all nodes of a kind that may start something of a column by `until`, and maybe
+    /// with others, each once; of nodes that are the same for ever with the first `alike` only. What `look` gives is
+    /// `until` from then on. Without an index all nodes of the kind are `numbers`.
+    pub(crate) fn search(
+        &self,
+        (kind, column, alike): (usize, Option<usize>, usize),
+        numbers: &[usize],
+        until: i64,
+        look: &mut dyn FnMut(usize) -> i64,
+    ) {
+        let mut until = until;
+        let (Some(Some(index)), Some(column)) = (self.kinds.get(kind), column) else {
+            for number in numbers {
+                if look(*number) == i64::MIN {
+                    return;
+                }
+            }
+            return;
+        };
+        if self.has_twins[kind] {
+            for number in index.twins.values().flat_map(|twins| twins.iter().take(alike)) {
+                until = look(*number);
+            }
+        }
+        let root = self.root(index, (kind, column));
+        if root.least > until || root.least == i64::MAX {
+            return;
+        }
+        // The node with the least bound first: what it gives spares most of the others.
+        until = look(index.nodes[root.position].0);
+        if root.second > until || root.second == i64::MAX {
+            return;
+        }
+        let top = index.trees.levels.len() - 2;
+        index.trees.visit(column, (top, 0), &mut until, &mut |position, until| {
+            if position == root.position { until } else { look(index.nodes[position].0) }
+        });
+    }
+
+    fn root(&self, index: &KindIndex, (kind, column): (usize, usize)) -> Root {
+        let cell = &self.roots[column][kind];
+        let root = cell.get().unwrap_or_else(|| index.trees.root(column));
+        cell.set(Some(root));
+        root
+    }
+
+    /// No node of a kind can start anything of a column before; none where that is not known.
+    pub(crate) fn soonest(&self, kind: usize, column: usize) -> Option<i64> {
+        let index = self.kinds.get(kind)?.as_ref().filter(|_| !self.has_twins[kind])?;
+        Some(self.root(index, (kind, column)).least)
     }
 }

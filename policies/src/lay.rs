@@ -84,7 +84,7 @@ pub(crate) struct Best {
 
 /// Of nodes of a kind that could all start a task at the same instant, so many are compared; then any earlier start is
 /// looked for, no more equal ones. Kube-scheduler stops in the same way (`percentageOfNodesToScore`, at least 100).
-const MOST_COMPARED: usize = 128;
+pub(crate) const MOST_COMPARED: usize = 128;
 
 impl Best {
     pub(crate) fn beats(&self, other: &Self) -> bool {
@@ -225,19 +225,34 @@ impl Ground<'_> {
         }
         let purse = board.purses[item.group];
         let mut best: Option<Best> = None;
-        for (at, fit) in shape.kinds.iter().enumerate().filter(|(_, fit)| fit.bar.is_none()) {
-            if item.part_hold(fit.rate) > purse {
-                continue;
-            }
+        let mut hold: Option<(i64, i64)> = None;
+        for at in shape.open.iter().copied() {
+            let fit = &shape.kinds[at];
+            let (_, held) = hold
+                .filter(|(rate, _)| *rate == fit.rate)
+                .unwrap_or_else(|| (fit.rate, item.part_hold(fit.rate)));
+            hold = Some((fit.rate, held));
+            let span = fit.span(item);
             let worth = match &best {
                 Some(best) => self.latest_for(item, best.cost, fit),
                 None => Some(latest),
             };
-            let Some(worth) = worth else { continue };
-            if let Some(found) = self.best_of_kind(board, item, (at, fit), worth.min(latest))
+            let Some(worth) = worth.map(|worth| worth.min(latest)).filter(|_| held <= purse) else {
+                continue;
+            };
+            let column = column_of(&shape.need, span);
+            let most = best.as_ref().map_or(f64::INFINITY, |best| best.cost);
+            let soonest = column.and_then(|column| board.index.soonest(at, column));
+            if soonest
+                .is_some_and(|soonest| soonest > worth || self.costs_more(item, (at, fit), soonest, most))
+            {
+                continue;
+            }
+            let found = self.best_of_kind(board, item, (at, span, column), (worth, most));
+            if let Some(found) = found
                 && best.as_ref().is_none_or(|best| found.beats(best))
             {
-                best = Some(found);
+                best = Some(Best { hold_micros: held, ..found });
             }
         }
         best
@@ -246,29 +261,41 @@ impl Ground<'_> {
     /// No start after this costs at most `cost`; none where no start does.
     fn latest_for(&self, item: &Item, cost: f64, fit: &KindFit) -> Option<i64> {
         let left = cost - self.cost_here(item, self.now, fit, fit.marginal);
-        if left < 0.0 {
-            return None;
-        }
-        let waits = if item.wait_price > 0.0 { whole(left / item.wait_price) } else { i64::MAX };
+        let waits = if item.wait_price > 0.0 { whole(left / item.wait_price) } else { i64::MAX / 4 };
         // One more, because the division may have rounded down.
-        Some(self.now.saturating_add(waits).saturating_add(1))
+        (left >= 0.0).then(|| self.now.saturating_add(waits).saturating_add(1))
     }
 
-    /// The best of the nodes of one kind: the earliest start, then the least loss.
+    /// Whether no start on a kind's nodes from `soonest` on costs as little as `cost`, as far as that is quickly found.
+    /// Where others take the nodes less later on, holding them later costs less; but where an hour's wait costs more
+    /// than that can save, the soonest start costs least.
+    fn costs_more(&self, item: &Item, (kind, fit): (usize, &KindFit), soonest: i64, cost: f64) -> bool {
+        const BEYOND_ROUNDING: f64 = 1.0 + 1e-9;
+        let Some(occupancy) = self.occupancies.get(kind).filter(|_| cost.is_finite()) else { return false };
+        if item.holding(occupancy.most, fit.marginal) > item.wait_price {
+            return false;
+        }
+        let start = soonest.max(self.now);
+        let holding = item.holding(self.taken_ms(item, kind, start, fit.span(item)), fit.marginal);
+        self.cost_here(item, start, fit, fit.marginal) + holding > cost * BEYOND_ROUNDING
+    }
+
+    /// The best of the nodes of one kind: the earliest start, then the least loss. None also where it costs more than
+    /// `most`.
     fn best_of_kind(
         &self,
         board: &Board,
         item: &Item,
-        (at, fit): (usize, &KindFit),
-        latest: i64,
+        (at, span, column): (usize, i64, Option<usize>),
+        (latest, most): (i64, f64),
     ) -> Option<Best> {
-        let need = &self.shapes[item.shape].need;
-        let span = fit.span(item);
+        let shape = &self.shapes[item.shape];
+        let (need, fit) = (&shape.need, &shape.kinds[at]);
         let mut found: Option<(i64, f64, usize)> = None;
         let (mut until, mut compared) = (latest, 0);
         let mut look = |node: usize| {
             let profile = &board.profiles[node];
-            if profile.soonest(need) > until || found.is_some_and(|(.., known)| known == node) {
+            if profile.soonest(need) > until {
                 return until;
             }
             let start = profile.earliest((self.now, until), span, need, fit.mask);
@@ -284,25 +311,16 @@ impl Ground<'_> {
             until = if compared < MOST_COMPARED { start } else { before(start, self.now) };
             until
         };
-        match (board.index.kind(at), column_of(need, span)) {
-            (Some(index), Some(column)) => index.search((column, 1), latest, &mut look),
-            _ => {
-                for node in &self.fleet.kinds[at].nodes {
-                    look(*node);
-                }
-            }
-        }
+        board.index.search((at, column, 1), &self.fleet.kinds[at].nodes, latest, &mut look);
         let (start, loss, node) = found?;
+        let plain = self.cost_here(item, start, fit, fit.marginal);
+        if plain > most {
+            return None;
+        }
         let holding = item.holding(self.taken_ms(item, at, start, span), fit.marginal);
-        Some(Best {
-            start,
-            cost: self.cost_here(item, start, fit, fit.marginal) + holding,
-            holding,
-            rank: (fit.wastes_gpus, fit.rate, fit.preferred),
-            loss,
-            nodes: vec![node],
-            hold_micros: item.part_hold(fit.rate),
-        })
+        let cost = plain + holding;
+        let rank = (fit.wastes_gpus, fit.rate, fit.preferred);
+        (cost <= most).then(|| Best { start, cost, holding, rank, loss, nodes: vec![node], hold_micros: 0 })
     }
 
     /// How long of a run on nodes of a kind others take these too.

@@ -88,3 +88,5 @@ mod golden_tests;
 mod plan_tests;
 #[cfg(test)]
 mod property_tests;
+#[cfg(test)]
+mod scale_tests;

@@ -114,6 +114,8 @@ pub(crate) struct Shape {
     pub(crate) nodes: usize,
     /// Parallel to the fleet's kinds.
     pub(crate) kinds: Vec<KindFit>,
+    /// Those with nothing in the way.
+    pub(crate) open: Vec<usize>,
     /// The kinds that would do and take work, by who pays for them idle and by site: what a gang is spread over.
     pub(crate) units: BTreeMap<(Tier, SiteName), Vec<usize>>,
     /// Parallel to the offers.
@@ -150,6 +152,7 @@ impl Shape {
             need: Need::of(&job.resources),
             nodes: usize::try_from(job.nodes.max(1)).unwrap_or(usize::MAX),
             kinds: Vec::new(),
+            open: Vec::new(),
             units: BTreeMap::new(),
             offers: Vec::new(),
             gate: None,
@@ -186,6 +189,7 @@ impl Shape {
             let kind = &fleet.kinds[at];
             let judged = terms.kind(kind);
             if judged.bar.is_none() {
+                self.open.push(at);
                 let unit = (Tier::of(kind), kind.sample.site.clone());
                 self.units.entry(unit).or_default().push(at);
             }

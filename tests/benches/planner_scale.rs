@@ -83,7 +83,8 @@ pub(crate) fn run(settings: &Settings) -> Result<Vec<Measurement>> {
 
 fn measure(size: &Size) -> Vec<Measurement> {
     let mut federation = Federation::new(size.nodes);
-    let policy = Policy { max_jobs: 200_000, ..Policy::default() };
+    let policy =
+        Policy { max_jobs: 200_000, plan_time: DurationMs(20_000), max_starts: 2000, ..Policy::default() };
     let limit = policy.plan_time;
     let mut planner = federation.planner(policy);
     for at in 0..size.jobs {

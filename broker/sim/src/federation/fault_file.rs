@@ -46,7 +46,7 @@ fn node_of(path: &str, name: &str, description: &Description) -> Result<Failing,
     if let Some(at) = names().position(|other| other == name) {
         return Ok(Failing::Node(at));
     }
-    let problem = match (names().next(), names().last()) {
+    let problem = match (names().next(), names().next_back()) {
         (Some(first), Some(last)) => {
             format!("`{name}` is not a node here: they are called {first} to {last}")
         }

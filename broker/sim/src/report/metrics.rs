@@ -171,7 +171,7 @@ impl Metrics {
             interruptions: trouble.interruptions,
             retries: trouble.retries,
             lost_gpu_hours: round(trouble.lost_gpu_ms as f64 / MS_PER_HOUR, 2),
-            failed: trouble.failed.iter().map(|job| id(job)).collect(),
+            failed: trouble.failed.iter().map(id).collect(),
             refused: refused.collect(),
             broken_bounds: trouble.broken_bounds,
             longest_past_bound_hours: hours(trouble.longest_past_bound.0 as f64),

@@ -8,7 +8,9 @@ use spillway_policies::Policy;
 use spillway_sim::baselines::{BaselineParameters, baseline};
 use spillway_sim::federation::from_toml;
 use spillway_sim::trace::Trace;
-use spillway_sim::{Place, PlannerScheduler, Replay, ReplayError, Scheduler, Seen, TraceJob, World, replay};
+use spillway_sim::{
+    Description, Place, PlannerScheduler, Replay, ReplayError, Scheduler, Seen, TraceJob, World, replay,
+};
 use spillway_types::{DurationMs, UnixMs};
 
 const MINUTE: u64 = 60_000;

@@ -1,6 +1,6 @@
 //! The sentences for places that hard rules leave out.
 
-use spillway_types::HourlyRate;
+use spillway_types::{HourlyRate, Spot};
 
 use crate::explain::{Place, least_rate};
 use crate::item::Item;
@@ -8,7 +8,7 @@ use crate::judge::Bar;
 use crate::lay::Ground;
 use crate::layout::{ClassMask, Level};
 use crate::planner::Planner;
-use crate::{QueuedJob, words};
+use crate::{QueuedJob, Restarts, words};
 
 /// Why no node of a pool would do.
 pub(crate) fn place_words(planner: &Planner, item: &Item, place: &Place<'_>, bar: Bar) -> String {
@@ -19,6 +19,7 @@ pub(crate) fn place_words(planner: &Planner, item: &Item, place: &Place<'_>, bar
         now: planner.now,
         fleet: &planner.fleet,
         shapes: &planner.shapes,
+        offers: &planner.offers,
         occupancies: &planner.occupancies,
     };
     let count = || ground.count_in_site(shape, place.tier, place.site);
@@ -35,6 +36,10 @@ pub(crate) fn place_words(planner: &Planner, item: &Item, place: &Place<'_>, bar
             largest
                 .and_then(|(kind, mask)| missing(item, planner, &kind.all, mask, "on the largest node"))
                 .unwrap_or_else(|| "too small".to_owned())
+        }
+        Bar::Access => {
+            let said = place.kinds.iter().find_map(|kind| shape.refused_at_kind(*kind));
+            said.map(ToString::to_string).unwrap_or_default()
         }
         Bar::Nodes => format!("{} nodes wanted, {} of the site would do", job.nodes, count().suitable()),
         Bar::Closed if shape.nodes > 1 => {
@@ -53,7 +58,7 @@ pub(crate) fn place_words(planner: &Planner, item: &Item, place: &Place<'_>, bar
             let rate = dear.min().unwrap_or(0).saturating_mul(i64::from(job.nodes.max(1)));
             price_words(job, HourlyRate(rate))
         }
-        Bar::Site | Bar::Jurisdiction | Bar::Container | Bar::OnlyContainers | Bar::Fractions => {
+        Bar::Site | Bar::Jurisdiction | Bar::Container | Bar::OnlyContainers | Bar::Fractions | Bar::Spot => {
             rule_words(job, bar, first.and_then(|node| node.jurisdiction.as_deref()))
         }
     }
@@ -73,12 +78,14 @@ pub(crate) fn offer_words(planner: &Planner, item: &Item, at: usize, bar: Bar) -
             let all = shape.offers[at].rate.saturating_mul(i64::from(item.job.nodes.max(1)));
             price_words(&item.job, HourlyRate(all))
         }
+        Bar::Access => shape.refused_at_offer(at).map(ToString::to_string).unwrap_or_default(),
         Bar::Site
         | Bar::Jurisdiction
         | Bar::Group
         | Bar::Container
         | Bar::OnlyContainers
         | Bar::Fractions
+        | Bar::Spot
         | Bar::Nodes
         | Bar::Closed => rule_words(&item.job, bar, offer.view.jurisdiction.as_deref()),
     }
@@ -110,7 +117,19 @@ fn rule_words(job: &QueuedJob, bar: Bar, jurisdiction: Option<&str>) -> String {
         Bar::Container => "the job has an image, and no agent here runs containers".to_owned(),
         Bar::OnlyContainers => "its agents run containers only, and the job has no image".to_owned(),
         Bar::Fractions => "nothing here gives out parts of an accelerator".to_owned(),
+        Bar::Spot => match (job.placement.spot, job.restarts) {
+            (Spot::Never, _) => {
+                "its provider may take it back, and the job takes no spot capacity".to_owned()
+            }
+            (Spot::Allow, Restarts::Never) => {
+                "its provider may take it back, and the job never starts twice".to_owned()
+            }
+            (Spot::Allow, _) => {
+                "its provider may take it back, and the policy has no job risk that".to_owned()
+            }
+        },
         Bar::Group | Bar::Size | Bar::Nodes => "does not have what the job asks".to_owned(),
+        Bar::Access => "denied by an access policy".to_owned(),
         Bar::MaxPrice => "above the job's max_price".to_owned(),
         Bar::Closed => "takes no work now".to_owned(),
     }

@@ -2,6 +2,7 @@
 //! so that any tail of them can be taken back.
 
 use crate::fleet::Fleet;
+use crate::index::Index;
 use crate::layout::{ClassMask, Need};
 use crate::profile::Profile;
 
@@ -26,6 +27,8 @@ pub(crate) struct Board {
     pub(crate) purses: Vec<i64>,
     /// How many instances of each offer may still be launched.
     pub(crate) offers_left: Vec<u32>,
+    /// Which profiles are worth a look; true only after [`Self::refresh`].
+    pub(crate) index: Index,
     log: Vec<Change>,
     spare: Vec<Profile>,
 }
@@ -37,6 +40,22 @@ impl Board {
         if let Some(machine) = fleet.machine(number) {
             self.profiles[number].copy_from(&machine.base);
         }
+        self.index.note(number);
+    }
+
+    /// Takes all that a node has.
+    pub(crate) fn close(&mut self, number: usize) {
+        if self.profiles.len() <= number {
+            self.profiles.resize_with(number + 1, Profile::default);
+        }
+        let before = std::mem::replace(&mut self.profiles[number], Profile::closed());
+        self.log.push(Change::Profile(number, before));
+        self.index.note(number);
+    }
+
+    /// Brings the index up to date. To be called after changes, before places are looked for.
+    pub(crate) fn refresh(&mut self, fleet: &Fleet, now: i64) {
+        self.index.refresh(fleet, &self.profiles, now);
     }
 
     /// Now.
@@ -51,6 +70,7 @@ impl Board {
         after.reserve(span, need, mask);
         let before = std::mem::replace(&mut self.profiles[number], after);
         self.log.push(Change::Profile(number, before));
+        self.index.note(number);
     }
 
     /// Takes a hold out of a group's purse.
@@ -82,7 +102,10 @@ impl Board {
 
     fn swap(&mut self, change: &mut Change) {
         match change {
-            Change::Profile(number, other) => std::mem::swap(&mut self.profiles[*number], other),
+            Change::Profile(number, other) => {
+                std::mem::swap(&mut self.profiles[*number], other);
+                self.index.note(*number);
+            }
             Change::Purse(group, other) => std::mem::swap(&mut self.purses[*group], other),
             Change::Offer(offer, other) => std::mem::swap(&mut self.offers_left[*offer], other),
         }

@@ -31,15 +31,19 @@ impl Cursor {
 }
 
 impl Planner {
-    /// What starts now, in order, at most as much as the policy allows at once. Notes in the layout where that was
-    /// reached, and what a node's own arithmetic refuses.
-    pub(crate) fn decide(&mut self) -> Vec<Decision> {
+    /// What starts now of the layout from `first` on, in order, at most as much as the policy allows at once. Notes in
+    /// the layout where that was reached, and what a node's own arithmetic refuses.
+    pub(crate) fn decide(&mut self, first: usize) -> Vec<Decision> {
         let mut decisions = Vec::new();
         let mut refused = Vec::new();
         self.layout.looked_at = self.layout.laid.len();
-        let mut free: BTreeMap<usize, FreeResources> = BTreeMap::new();
+        let mut free = std::mem::take(&mut self.given);
+        if first == 0 {
+            free.clear();
+        }
         let mut cursors: BTreeMap<usize, Cursor> = BTreeMap::new();
-        for (at, (slot, laid)) in self.layout.sequence.iter().zip(&self.layout.laid).enumerate() {
+        let laid = self.layout.sequence.iter().zip(&self.layout.laid).enumerate();
+        for (at, (slot, laid)) in laid.skip(first) {
             if decisions.len() == self.policy.max_starts {
                 self.layout.looked_at = at;
                 break;
@@ -59,6 +63,7 @@ impl Planner {
             let because = self.because(item, &laid.spot);
             decisions.push(Decision { job: item.job.job, task, target, hold_micros, because });
         }
+        self.given = free;
         for at in refused {
             self.layout.laid[at].spot = Spot::Blocked(Reason::Resources);
         }
@@ -134,17 +139,21 @@ impl Planner {
         let offer = &self.offers[launched.offer].view;
         let here = match launched.here {
             None => self.why_not_here(item),
+            Some(start) if start <= self.now => "nodes here are free now, but cost more in all".to_owned(),
             Some(start) => {
                 let wait = start.saturating_sub(self.now);
                 let (when, span) = (words::clock(start), words::span(wait));
-                format!(
-                    "the nodes here are free at {when} in {span}, a wait worth {}",
-                    self.wait_worth(item, wait)
-                )
+                let late = words::late(&item.job, start);
+                let worth = self.wait_worth(item, wait);
+                format!("the nodes here are free at {when} in {span}, a wait worth {worth}{late}")
             }
         };
+        let risk = item.launches.iter().find(|launch| launch.offer == launched.offer);
+        let moving = &self.shapes[item.shape].offers[launched.offer].moving;
+        let more = words::risk(risk.map_or(0.0, |launch| launch.risk_micros))
+            + &words::brought(moving, item.readers);
         format!(
-            "{here}; {} x {} at {} is ready in {} and costs {} for the run, the least of what can be launched",
+            "{here}; {} x {} at {} is ready in {} and costs {} for the run, the least of what can be launched{more}",
             item.job.nodes,
             offer.instance_type,
             offer.site,

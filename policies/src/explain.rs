@@ -5,11 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use spillway_types::{DurationMs, HourlyRate, JobId, PoolName, Reason, SiteName, UnixMs};
+use spillway_types::{DurationMs, HourlyRate, JobId, Market, PoolName, Reason, SiteName, UnixMs};
 
-use crate::item::{Item, real, whole};
+use crate::item::{Item, whole};
 use crate::judge::Bar;
 use crate::lay::{Ground, Here, Spot};
+use crate::moving::Moving;
 use crate::planner::Planner;
 use crate::shape::{Shape, Tier, span_at};
 use crate::{Candidate, Explanation, Verdict, barred, words};
@@ -23,13 +24,14 @@ const fn standing(verdict: Verdict) -> u8 {
         Verdict::Full => 3,
         Verdict::Budget => 4,
         Verdict::MaxPrice => 5,
-        Verdict::NoCapacity => 6,
-        Verdict::Closed => 7,
-        Verdict::NoContainer => 8,
-        Verdict::NoFractions => 9,
-        Verdict::OtherGroups => 10,
-        Verdict::NotAllowed => 11,
-        Verdict::TooSmall => 12,
+        Verdict::Deadline => 6,
+        Verdict::NoCapacity => 7,
+        Verdict::Closed => 8,
+        Verdict::NoContainer => 9,
+        Verdict::NoFractions => 10,
+        Verdict::OtherGroups => 11,
+        Verdict::NotAllowed => 12,
+        Verdict::TooSmall => 13,
     }
 }
 
@@ -51,11 +53,22 @@ struct Said {
     cost_micros: Option<i64>,
     total: Option<f64>,
     wait_ms: Option<i64>,
+    moving: Moving,
+    risk: f64,
 }
 
 impl Said {
     const fn barred(bar: Bar, detail: String) -> Self {
-        Self { verdict: bar.verdict(), detail, rate: None, cost_micros: None, total: None, wait_ms: None }
+        Self {
+            verdict: bar.verdict(),
+            detail,
+            rate: None,
+            cost_micros: None,
+            total: None,
+            wait_ms: None,
+            moving: Moving { bytes: 0, egress_micros: 0, ms: 0 },
+            risk: 0.0,
+        }
     }
 }
 
@@ -74,6 +87,13 @@ impl Planner {
     /// Everything that was seen for each job that was looked at, and position and reason for the rest.
     #[must_use]
     pub fn explanations(&self) -> BTreeMap<JobId, Explanation> {
+        self.explanations_while(&mut || true)
+    }
+
+    /// The same while `go_on` says so, from the front of the queue; for jobs after that all but the candidates.
+    #[must_use]
+    pub fn explanations_while(&self, go_on: &mut dyn FnMut() -> bool) -> BTreeMap<JobId, Explanation> {
+        let mut in_full = true;
         let mut fates: BTreeMap<usize, Fate<'_>> = BTreeMap::new();
         let mut positions: Vec<usize> = Vec::new();
         for (at, slot) in self.layout.sequence.iter().enumerate() {
@@ -89,8 +109,10 @@ impl Planner {
         for (at, slot) in positions.into_iter().chain(rest).enumerate() {
             let Some(item) = self.item(slot) else { continue };
             let position = u32::try_from(at + 1).unwrap_or(u32::MAX);
+            in_full = in_full && go_on();
             let explanation = match fates.remove(&slot) {
-                Some(fate) => self.explain(item, &fate, position),
+                Some(fate) if in_full => self.explain(item, &fate, position),
+                Some(fate) => self.summary(item, &fate, position),
                 None => brief(Some(Reason::Priority), position),
             };
             explanations.insert(item.job.job, explanation);
@@ -123,12 +145,16 @@ impl Planner {
     }
 
     pub(crate) fn ground(&self) -> Ground<'_> {
-        Ground { now: self.now, fleet: &self.fleet, shapes: &self.shapes, occupancies: &self.occupancies }
+        Ground {
+            now: self.now,
+            fleet: &self.fleet,
+            shapes: &self.shapes,
+            offers: &self.offers,
+            occupancies: &self.occupancies,
+        }
     }
 
     fn explain(&self, item: &Item, fate: &Fate<'_>, position: u32) -> Explanation {
-        let started = fate.now.len() as u64 + fate.launched.values().sum::<u64>();
-        let waits = started < item.job.tasks.len();
         let mut candidates: Vec<Candidate> = Vec::new();
         for place in self.places() {
             let said = self.say_place(item, fate, &place);
@@ -144,14 +170,32 @@ impl Planner {
                 |c: &Candidate| (standing(c.verdict), c.wait.unwrap_or(DurationMs(u64::MAX)), c.cost_micros);
             key(a).cmp(&key(b)).then_with(|| (&a.site, &a.what).cmp(&(&b.site, &b.what)))
         });
-        let leaves = item.launches.iter().any(|launch| self.offers[launch.offer].view.available > 0);
+        Explanation { candidates, ..self.summary(item, fate, position) }
+    }
+
+    /// What became of a job, without the places that were considered.
+    fn summary(&self, item: &Item, fate: &Fate<'_>, position: u32) -> Explanation {
+        let started = fate.now.len() as u64 + fate.launched.values().sum::<u64>();
+        let waits = started < item.job.tasks.len();
+        // Promised is only what the plan has left for it.
+        let purse = self.board.purses[item.group];
+        let leaves = item.launches.iter().any(|launch| {
+            self.board.offers_left[launch.offer] >= item.job.nodes.max(1) && launch.hold_micros <= purse
+        });
         Explanation {
             reason: if waits { Some(fate.reason.unwrap_or(Reason::Priority)) } else { None },
             planned_start: fate.planned.filter(|_| waits).map(|here| UnixMs(here.start)),
             bound: (waits && leaves).then_some(UnixMs(item.bound)),
+            delay: item.delay.filter(|_| waits),
             position,
-            candidates,
+            candidates: Vec::new(),
         }
+    }
+
+    /// What the job's group may still hold before this plan, in micros.
+    fn budget_of(&self, item: &Item) -> i64 {
+        let view = self.groups.get(&item.job.group);
+        view.and_then(|view| view.budget_left).unwrap_or(i64::MAX)
     }
 
     /// The pools that have nodes: owned ones first, then by site and name.
@@ -177,17 +221,20 @@ impl Planner {
         };
         let cost = HourlyRate(cheapest.rate).cost_micros(parts.unsigned_abs(), 1, 0, item.job.estimate.0);
         let total = |wait: i64| {
-            let run = real(cheapest.marginal) * real(parts) / 3_600_000.0;
-            run * real(span_at(item.job.estimate.0, cheapest.speed_milli)) + item.wait_price * real(wait)
+            let marginal = cheapest.marginal.saturating_mul(parts);
+            self.ground().cost_here(item, self.now.saturating_add(wait), cheapest, marginal)
         };
         let rate = cheapest.rate.saturating_mul(parts);
-        let priced = |verdict, detail, wait_ms: Option<i64>| Said {
+        let data = words::brought(&cheapest.moving, item.readers);
+        let priced = |verdict, detail: String, wait_ms: Option<i64>| Said {
             verdict,
-            detail,
+            detail: detail + &data,
             rate: Some(rate),
             cost_micros: Some(cost),
             total: wait_ms.map(total),
             wait_ms,
+            moving: cheapest.moving,
+            risk: 0.0,
         };
         let inside = |here: &&&Here| here.nodes.iter().any(|node| self.is_in(*node, place));
         let now: Vec<&Here> = fate.now.iter().filter(inside).copied().collect();
@@ -209,7 +256,13 @@ impl Planner {
         let start = self.start_in(item, place);
         let wait = (start != i64::MAX).then(|| start.saturating_sub(self.now));
         if start <= self.now {
-            return priced(Verdict::Dearer, "free now, but another place is better".to_owned(), wait);
+            let all = words::amount(whole(total(start.saturating_sub(self.now))));
+            let detail = format!("free now, but another place is better: it costs {all} in all here");
+            return priced(Verdict::Dearer, detail, wait);
+        }
+        let late = words::late(&item.job, start);
+        if !late.is_empty() {
+            return priced(Verdict::Deadline, self.free_words(item, place, start) + &late, wait);
         }
         let planned_start = fate.planned.map_or(i64::MIN, |here| here.start);
         let verdict = if start <= planned_start { Verdict::Dearer } else { Verdict::Full };
@@ -333,26 +386,35 @@ impl Planner {
                 Verdict::NoCapacity,
                 format!("{wanted} wanted, {} to be had just now", self.board.offers_left[at]),
             )
-        } else if waiting && launch.hold_micros > purse {
-            (Verdict::Budget, format!("would hold {hold}, the budget has {} left", words::amount(purse)))
+        } else if launch.hold_micros > self.budget_of(item) || (waiting && launch.hold_micros > purse) {
+            let left = if waiting { purse } else { self.budget_of(item) };
+            (Verdict::Budget, format!("would hold {hold}, the budget has {} left", words::amount(left)))
+        } else if offer.terms.market == Market::Spot && self.ground().is_safe_or_ahead(item).0 {
+            (Verdict::Deadline, "its deadline leaves no time for an interruption".to_owned())
         } else {
             (
                 Verdict::Dearer,
                 format!("{cost} for a run, ready in {}; {}", offer.boot, self.better(item, fate)),
             )
         };
+        let more = words::risk(launch.risk_micros) + &words::brought(&fit.moving, item.readers);
         Said {
             verdict,
-            detail,
+            detail: detail + &more,
             rate: Some(fit.rate.saturating_mul(i64::from(wanted))),
             cost_micros: Some(launch.run_micros),
             total: Some(launch.cost),
             wait_ms: Some(crate::item::signed(offer.boot)),
+            moving: fit.moving,
+            risk: launch.risk_micros,
         }
     }
 
     /// Why no instance is launched for the next task.
     fn better(&self, item: &Item, fate: &Fate<'_>) -> String {
+        if self.ground().is_safe_or_ahead(item).1 {
+            return "it is ahead of its deadline, and waits for spot capacity".to_owned();
+        }
         match fate.planned {
             Some(here) => {
                 let wait = here.start.saturating_sub(self.now);
@@ -404,7 +466,7 @@ pub(crate) fn least_rate(planner: &Planner, shape: &Shape, place: &Place<'_>) ->
 }
 
 const fn brief(reason: Option<Reason>, position: u32) -> Explanation {
-    Explanation { reason, planned_start: None, bound: None, position, candidates: Vec::new() }
+    Explanation { reason, planned_start: None, bound: None, delay: None, position, candidates: Vec::new() }
 }
 
 fn candidate(site: SiteName, what: String, said: Said) -> Candidate {
@@ -417,5 +479,9 @@ fn candidate(site: SiteName, what: String, said: Said) -> Candidate {
         cost_micros: said.cost_micros,
         total_micros: said.total.map(whole),
         wait: said.wait_ms.map(|ms| DurationMs(ms.max(0).unsigned_abs())),
+        move_bytes: said.moving.bytes,
+        move_micros: said.moving.egress_micros,
+        move_time: DurationMs(said.moving.ms.max(0).unsigned_abs()),
+        risk_micros: whole(said.risk),
     }
 }

@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use spillway_types::{Capabilities, GpuModel, GroupName, NodeId, PoolName, SiteKind, SiteName, UnixMs};
+use spillway_types::{
+    Capabilities, GpuModel, GroupName, Market, NodeId, PoolName, SiteKind, SiteName, UnixMs,
+};
 
 use crate::layout::{Layout, Level, Need, Want};
 use crate::profile::{Profile, thought_end};
@@ -20,6 +22,7 @@ struct KindKey {
     takes_work: bool,
     capabilities: Capabilities,
     price: NodePrice,
+    market: Market,
     cpus_milli: u32,
     memory_mib: u64,
     accelerators: Vec<AcceleratorKey>,
@@ -131,6 +134,7 @@ impl KindKey {
             takes_work: node.takes_work,
             capabilities: node.capabilities,
             price: node.price,
+            market: node.market,
             cpus_milli: node.capacity.cpus_milli,
             memory_mib: node.capacity.memory_mib,
             accelerators: node.capacity.accelerators.iter().map(key).collect(),
@@ -147,6 +151,12 @@ impl Fleet {
     /// The node with this number.
     pub(crate) fn machine(&self, number: usize) -> Option<&Machine> {
         self.machines.get(number).and_then(Option::as_ref)
+    }
+
+    /// Instances of clouds that run already.
+    pub(crate) fn rented(&self) -> impl Iterator<Item = &Machine> {
+        let kinds = self.kinds.iter().filter(|kind| matches!(kind.sample.price, NodePrice::Instance(_)));
+        kinds.flat_map(|kind| &kind.nodes).filter_map(|node| self.machine(*node))
     }
 
     /// The interconnect domain that a node's accelerators are in, where that is known.
@@ -176,12 +186,25 @@ impl Fleet {
         number
     }
 
+    /// Whether the node is what it was, and nothing on it runs longer than was thought.
+    pub(crate) fn is_as_known(&self, view: &NodeView, now: UnixMs) -> bool {
+        let known = self.find(view.node).and_then(|number| self.machine(number));
+        known.is_some_and(|known| known.view == *view) && view.running.iter().all(|part| part.ends > now)
+    }
+
     /// Whether something that ran on the node has ended before or after it was thought to.
     pub(crate) fn ended_off_estimate(&self, view: &NodeView, now: UnixMs) -> bool {
         let Some(known) = self.find(view.node).and_then(|number| self.machine(number)) else { return false };
         let still_runs =
             |part: &crate::RunningPart| view.running.iter().any(|other| other.allocation == part.allocation);
         known.view.running.iter().any(|part| part.ends != now && !still_runs(part))
+    }
+
+    /// Whether the node closes or has less than it had.
+    pub(crate) fn loses_room(&self, view: &NodeView) -> bool {
+        let Some(known) = self.find(view.node).and_then(|number| self.machine(number)) else { return false };
+        known.view.takes_work && !view.takes_work
+            || view.capacity.accelerators.len() < known.view.capacity.accelerators.len()
     }
 
     fn number_of(&mut self, node: NodeId) -> usize {

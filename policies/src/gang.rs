@@ -1,13 +1,13 @@
 //! Gangs: tasks that start on several nodes at one instant or not at all.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, BinaryHeap};
 
 use spillway_types::Interconnect;
 
 use crate::board::Board;
+use crate::index::column_of;
 use crate::item::Item;
-use crate::lay::{Best, Ground, Rank};
-use crate::shape::span_at;
+use crate::lay::{Best, Ground, MOST_COMPARED, Rank};
 
 impl Ground<'_> {
     /// The best start of a gang: on distinct nodes of one site, at one instant. Where the best nodes cost too much
@@ -60,9 +60,51 @@ impl Ground<'_> {
         (latest, cap): (i64, i64),
     ) -> Option<Best> {
         let shape = &self.shapes[item.shape];
-        let payable = kinds.iter().filter(|kind| shape.kinds[**kind].rate <= cap);
-        let slowest = payable.clone().map(|kind| shape.kinds[*kind].speed_milli).min()?;
-        let span = span_at(item.job.estimate.0, slowest);
+        let payable = kinds.iter().copied().filter(|kind| shape.kinds[*kind].rate <= cap);
+        let payable: Vec<usize> = payable.collect();
+        let slowest = payable.iter().map(|kind| &shape.kinds[*kind]).max_by_key(|fit| fit.span(item))?;
+        let span = slowest.span(item);
+        let indexed = payable.iter().any(|kind| board.index.has(*kind));
+        let (start, together) = match column_of(&shape.need, span).filter(|_| indexed && domain.is_none()) {
+            Some(column) => self.indexed_start(board, item, &payable, (latest, span, column))?,
+            None => self.scanned_start(board, item, (&payable, domain), (latest, span))?,
+        };
+        let mut ranked: Vec<(Rank, f64, usize)> = together
+            .into_iter()
+            .filter_map(|node| {
+                let fit = self.fit_of(item, node)?;
+                let loss = self.loss(board, item, node, &fit, start);
+                Some(((fit.wastes_gpus, fit.rate, fit.preferred), loss, node))
+            })
+            .collect();
+        ranked.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.total_cmp(&b.1)).then_with(|| a.2.cmp(&b.2)));
+        ranked.truncate(shape.nodes);
+        let fits = || ranked.iter().filter_map(|(_, _, node)| self.fit_of(item, *node));
+        let worst = ranked.iter().map(|(rank, ..)| *rank).max()?;
+        let marginal = fits().map(|fit| fit.marginal).fold(0, i64::saturating_add);
+        let kinds = ranked.iter().filter_map(|(_, _, node)| Some(self.fleet.machine(*node)?.kind));
+        let taken = kinds.map(|kind| self.taken_ms(item, kind, start, span)).fold(0.0, f64::max);
+        let holding = item.holding(taken, marginal);
+        Some(Best {
+            start,
+            cost: self.cost_here(item, start, slowest, marginal) + holding,
+            holding,
+            rank: (worst.0, fits().map(|fit| fit.rate).fold(0, i64::saturating_add), worst.2),
+            loss: ranked.iter().map(|(_, loss, _)| loss).sum(),
+            hold_micros: fits().map(|fit| item.part_hold(fit.rate)).fold(0, i64::saturating_add),
+            nodes: ranked.into_iter().map(|(_, _, node)| node).collect(),
+        })
+    }
+
+    /// The first common start and the nodes that can all start then, by looking at every node.
+    fn scanned_start(
+        &self,
+        board: &Board,
+        item: &Item,
+        (payable, domain): (&[usize], Option<&str>),
+        (latest, span): (i64, i64),
+    ) -> Option<(i64, Vec<usize>)> {
+        let shape = &self.shapes[item.shape];
         let mut starts: Vec<(i64, usize)> = Vec::new();
         for kind in payable {
             let fit = &shape.kinds[*kind];
@@ -79,31 +121,62 @@ impl Ground<'_> {
             }
         }
         let start = self.common_start(board, item, &mut starts, (latest, span))?;
-        let together = starts.iter().filter(|(at, _)| *at == start);
-        let mut ranked: Vec<(Rank, f64, usize)> = together
-            .filter_map(|(_, node)| {
-                let fit = self.fit_of(item, *node)?;
-                let loss = self.loss(board, item, *node, &fit, start);
-                Some(((fit.wastes_gpus, fit.rate, fit.preferred), loss, *node))
-            })
-            .collect();
-        ranked.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.total_cmp(&b.1)).then_with(|| a.2.cmp(&b.2)));
-        ranked.truncate(shape.nodes);
-        let fits = || ranked.iter().filter_map(|(_, _, node)| self.fit_of(item, *node));
-        let worst = ranked.iter().map(|(rank, ..)| *rank).max()?;
-        let marginal = fits().map(|fit| fit.marginal).fold(0, i64::saturating_add);
-        let kinds = ranked.iter().filter_map(|(_, _, node)| Some(self.fleet.machine(*node)?.kind));
-        let taken = kinds.map(|kind| self.taken_ms(item, kind, start, span)).fold(0.0, f64::max);
-        let holding = item.holding(taken, marginal);
-        Some(Best {
-            start,
-            cost: self.cost_here(item, start, span, marginal) + holding,
-            holding,
-            rank: (worst.0, fits().map(|fit| fit.rate).fold(0, i64::saturating_add), worst.2),
-            loss: ranked.iter().map(|(_, loss, _)| loss).sum(),
-            hold_micros: fits().map(|fit| item.part_hold(fit.rate)).fold(0, i64::saturating_add),
-            nodes: ranked.into_iter().map(|(_, _, node)| node).collect(),
-        })
+        let together = starts.iter().filter(|(at, _)| *at == start).map(|(_, node)| *node);
+        Some((start, together.collect()))
+    }
+
+    /// The same through the index: of nodes of a kind that can all start then, as many as are worth comparing.
+    fn indexed_start(
+        &self,
+        board: &Board,
+        item: &Item,
+        payable: &[usize],
+        (latest, span, column): (i64, i64, usize),
+    ) -> Option<(i64, Vec<usize>)> {
+        let shape = &self.shapes[item.shape];
+        let mut from = self.now;
+        // No instant before the k-th earliest start has k nodes that can start; so going there skips nothing.
+        loop {
+            let mut earliest: BinaryHeap<i64> = BinaryHeap::with_capacity(shape.nodes + 1);
+            let mut until = latest;
+            for kind in payable {
+                let mask = shape.kinds[*kind].mask;
+                let (search, all) = ((*kind, Some(column), shape.nodes), &self.fleet.kinds[*kind].nodes);
+                board.index.search(search, all, until, &mut |node| {
+                    let profile = &board.profiles[node];
+                    let start = profile.earliest((from, until), span, &shape.need, mask);
+                    if let Some(start) = start.filter(|start| *start <= until) {
+                        earliest.push(start);
+                        if earliest.len() > shape.nodes {
+                            earliest.pop();
+                        }
+                        if earliest.len() == shape.nodes {
+                            let last = earliest.peek().copied().unwrap_or(from);
+                            until = if last > from { last - 1 } else { i64::MIN };
+                        }
+                    }
+                    until
+                });
+            }
+            let last = earliest.peek().copied().filter(|_| earliest.len() == shape.nodes)?;
+            if last == from {
+                break;
+            }
+            from = last;
+        }
+        let mut together = Vec::new();
+        for kind in payable {
+            let (mask, most) = (shape.kinds[*kind].mask, together.len() + MOST_COMPARED.max(shape.nodes));
+            let (search, all) = ((*kind, Some(column), shape.nodes), &self.fleet.kinds[*kind].nodes);
+            board.index.search(search, all, from, &mut |node| {
+                let start = board.profiles[node].earliest((from, from), span, &shape.need, mask);
+                if start == Some(from) {
+                    together.push(node);
+                }
+                if together.len() < most { from } else { i64::MIN }
+            });
+        }
+        (from <= latest).then_some((from, together))
     }
 
     /// The first instant at which as many nodes as the gang wants can start. `starts` are the nodes' earliest

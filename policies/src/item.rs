@@ -1,11 +1,13 @@
 //! A queued job, compiled: what its waiting and its runs are worth, and until when.
 
-use spillway_types::{DurationMs, GroupName, HourlyRate, Interconnect, UnixMs};
+use spillway_types::{DurationMs, GroupName, HourlyRate, Interconnect, Market, UnixMs};
 
 use crate::occupancy::Counted;
 use crate::offer::Offer;
-use crate::shape::{Shape, span_at};
-use crate::{Burst, Policy, QueuedJob};
+use crate::policy::Terms;
+use crate::risk::{self, Progress};
+use crate::shape::{OfferFit, PLAIN_SPEED, Shape, span_at};
+use crate::{Burst, Delay, Policy, QueuedJob};
 
 const MS_PER_HOUR: f64 = 3_600_000.0;
 /// Price of taking what is fully taken otherwise, as a share of what it saves against the cloud: somebody else may have
@@ -32,6 +34,14 @@ pub(crate) struct Item {
     pub(crate) launches: Vec<Launch>,
     /// What of the present occupancies is its own.
     pub(crate) counted: Vec<Counted>,
+    /// How many waiting jobs read the data that it reads, itself included: they share what bringing it costs.
+    pub(crate) readers: u32,
+    /// The start that the last plan gave its next task.
+    pub(crate) promise: Option<i64>,
+    /// What it was promised before a plan made its start later.
+    pub(crate) delay: Option<Delay>,
+    /// The policy's terms for it.
+    pub(crate) terms: Terms,
 }
 
 /// Who says how long a job waits.
@@ -47,11 +57,14 @@ pub(crate) enum Weighs {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Launch {
     pub(crate) offer: usize,
-    /// The run as it is estimated, boot included, at the price of the whole instances: nobody else pays the rest.
+    /// The run as it is estimated, boot and staging included, at the price of the whole instances: nobody else pays
+    /// the rest. At least the shortest time that is billed.
     pub(crate) run_micros: i64,
     /// The same at the job's limit.
     pub(crate) hold_micros: i64,
-    /// Generalised cost, in micros: the run, and the wait for the boot.
+    /// What interruptions are thought to cost, in micros: what is paid and waited for again.
+    pub(crate) risk_micros: f64,
+    /// Generalised cost, in micros: run, data and risk, and the wait for boot, data and a slower run.
     pub(crate) cost: f64,
 }
 
@@ -80,16 +93,21 @@ impl Item {
         };
         let longest_wait = job.placement.max_wait.unwrap_or(terms.max_wait);
         let in_time = job.deadline.map_or(i64::MAX, |end| end.0.saturating_sub(signed(job.estimate)));
+        let bound = job.since.0.saturating_add(signed(longest_wait)).min(in_time);
         Self {
             shape,
             group,
             wait_price: real(terms.wait_hour_price.0) / MS_PER_HOUR,
             burst: terms.burst,
-            bound: job.since.0.saturating_add(signed(longest_wait)).min(in_time),
-            patient_until: job.since.0.saturating_add(signed(patient)),
+            bound,
+            patient_until: job.since.0.saturating_add(signed(patient)).min(bound),
             weighs,
             launches: Vec::new(),
             counted: Vec::new(),
+            readers: 1,
+            promise: None,
+            delay: None,
+            terms,
             job,
         }
     }
@@ -105,20 +123,60 @@ impl Item {
             if fit.bar.is_some() {
                 continue;
             }
-            let cost = |run: i64| {
-                let ms = run.unsigned_abs().saturating_add(offer.view.boot.0);
-                offer.view.price.cost_micros(u64::from(self.job.nodes.max(1)), 1, 0, ms)
-            };
-            let run_micros = cost(span_at(self.job.estimate.0, fit.speed_milli));
-            let hold_micros = cost(signed(self.job.longest));
-            let cost = real(run_micros) + self.wait_price * real(signed(offer.view.boot));
-            self.launches.push(Launch { offer: at, run_micros, hold_micros, cost });
+            self.launches.push(self.launch(at, offer, fit));
         }
         let names = |launch: &Launch| {
             let view = &offers[launch.offer].view;
             (shape.offers[launch.offer].preferred, view.boot, &view.cloud, &view.site, &view.instance_type)
         };
         self.launches.sort_by(|a, b| a.cost.total_cmp(&b.cost).then_with(|| names(a).cmp(&names(b))));
+    }
+
+    fn launch(&self, at: usize, offer: &Offer, fit: &OfferFit) -> Launch {
+        let (terms, boot, moving) = (&offer.view.terms, signed(offer.view.boot), &fit.moving);
+        let cost = |ms: i64| {
+            let ms = ms.max(signed(terms.minimum)).unsigned_abs();
+            offer.view.price.cost_micros(u64::from(self.job.nodes.max(1)), 1, 0, ms)
+        };
+        let run = span_at(self.job.estimate.0, fit.speed_milli);
+        let ready = boot.saturating_add(moving.ms);
+        let run_micros = cost(run.saturating_add(ready));
+        let risk_micros = if terms.market == Market::Spot {
+            let extra = risk::extra_ms(run, terms.mean_life, self.job.restarts, ready);
+            extra * (real(cost(3_600_000)) / MS_PER_HOUR + self.wait_price)
+        } else {
+            0.0
+        };
+        let data_micros = self.share_of(moving.egress_micros);
+        let waits = real(ready) + self.slower(run);
+        Launch {
+            offer: at,
+            run_micros,
+            hold_micros: cost(signed(self.job.longest).saturating_add(ready)),
+            risk_micros,
+            cost: real(run_micros) + risk_micros + data_micros + self.wait_price * waits,
+        }
+    }
+
+    /// How much later the job ends because its run takes `run_ms`, in milliseconds; below 0 where it ends sooner.
+    pub(crate) fn slower(&self, run_ms: i64) -> f64 {
+        real(run_ms) - real(span_at(self.job.estimate.0, PLAIN_SPEED))
+    }
+
+    /// Its part of what bringing the data costs that it shares with others.
+    pub(crate) fn share_of(&self, egress_micros: i64) -> f64 {
+        real(egress_micros) / f64::from(self.readers.max(1))
+    }
+
+    /// What its deadline allows, where it has one.
+    pub(crate) fn progress(&self, offers: &[Offer]) -> Option<Progress> {
+        let boots = self.launches.iter().map(|launch| signed(offers[launch.offer].view.boot));
+        Progress::of(&self.job, boots.max().unwrap_or(0))
+    }
+
+    /// Whether the planner weighs its wait against what leaving costs.
+    pub(crate) fn weighs_cost(&self) -> bool {
+        self.weighs == Weighs::Cost
     }
 
     /// What one part holds at a rate, in micros.

@@ -4,15 +4,17 @@
 //! The candidates are compared by one generalised cost: the money that the run costs more, the price of the wait,
 //! and the price of holding GPUs that others may want soon. What fits now and costs no more than the cloud runs now.
 
-use spillway_types::{Interconnect, Reason};
+use spillway_types::{Interconnect, Market, Reason};
 
 use crate::board::Board;
 use crate::fleet::Fleet;
+use crate::index::column_of;
 use crate::item::{Item, Launch, Weighs, real, whole};
 use crate::judge::Bar;
 use crate::layout::Want;
 use crate::occupancy::Occupancy;
-use crate::shape::{KindFit, Shape, Tier, span_at};
+use crate::offer::Offer;
+use crate::shape::{KindFit, PLAIN_SPEED, Shape, Tier, span_at};
 
 /// Where a task goes.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,6 +61,7 @@ pub(crate) struct Ground<'a> {
     pub(crate) now: i64,
     pub(crate) fleet: &'a Fleet,
     pub(crate) shapes: &'a [Shape],
+    pub(crate) offers: &'a [Offer],
     /// Parallel to the fleet's kinds, as far as it goes.
     pub(crate) occupancies: &'a [Occupancy],
 }
@@ -79,6 +82,10 @@ pub(crate) struct Best {
     pub(crate) hold_micros: i64,
 }
 
+/// Of nodes of a kind that could all start a task at the same instant, so many are compared; then any earlier start is
+/// looked for, no more equal ones. Kube-scheduler stops in the same way (`percentageOfNodesToScore`, at least 100).
+pub(crate) const MOST_COMPARED: usize = 128;
+
 impl Best {
     pub(crate) fn beats(&self, other: &Self) -> bool {
         let by_cost = self.cost.total_cmp(&other.cost).then_with(|| self.rank.cmp(&other.rank));
@@ -89,6 +96,7 @@ impl Best {
 impl Ground<'_> {
     /// Decides for one task and takes what it needs off the board.
     pub(crate) fn lay(&self, board: &mut Board, item: &Item) -> Laid {
+        board.refresh(self.fleet, self.now);
         let launch = self.cheapest_launch(board, item);
         let latest = self.latest_start(item, launch);
         match (self.best_here(board, item, latest), launch) {
@@ -111,14 +119,16 @@ impl Ground<'_> {
     pub(crate) fn leave(&self, board: &mut Board, item: &Item) -> Laid {
         match self.cheapest_launch(board, item) {
             Some(launch) => {
+                board.refresh(self.fleet, self.now);
                 let late = self.best_here(board, item, i64::MAX).map(|best| best.start);
-                take_launch(board, item, launch, late.filter(|start| *start > self.now))
+                take_launch(board, item, launch, late)
             }
             None => self.lay(board, item),
         }
     }
 
     /// What the job costs at the best start on nodes that are here, where one is worth it.
+    /// The board's index must be up to date.
     pub(crate) fn cost_alone(&self, board: &Board, item: &Item) -> Option<f64> {
         let latest = self.latest_start(item, item.launches.first().copied());
         self.best_here(board, item, latest).map(|best| best.cost)
@@ -128,13 +138,36 @@ impl Ground<'_> {
     fn cheapest_launch(&self, board: &Board, item: &Item) -> Option<Launch> {
         let purse = board.purses[item.group];
         let wanted = item.job.nodes.max(1);
-        let can = |launch: &&Launch| board.offers_left[launch.offer] >= wanted && launch.hold_micros <= purse;
+        let market = |launch: &Launch| self.offers[launch.offer].view.terms.market;
+        let (safe, ahead) = self.is_safe_or_ahead(item);
+        let can = |launch: &&Launch| {
+            board.offers_left[launch.offer] >= wanted
+                && launch.hold_micros <= purse
+                && match market(launch) {
+                    Market::Spot => !safe,
+                    Market::OnDemand => !ahead,
+                }
+        };
         item.launches.iter().find(can).copied()
+    }
+
+    /// Whoever has a deadline risks nothing once it is near, and waits for spot capacity while ahead.
+    pub(crate) fn is_safe_or_ahead(&self, item: &Item) -> (bool, bool) {
+        if item.job.deadline.is_none() {
+            return (false, false);
+        }
+        let Some(progress) = item.progress(self.offers) else { return (false, false) };
+        let spot = |launch: &Launch| self.offers[launch.offer].view.terms.market == Market::Spot;
+        let ahead = self.now < progress.ahead_until && item.launches.iter().any(spot);
+        (self.now >= progress.safe_from, ahead)
     }
 
     /// After this a start here is not worth waiting for.
     fn latest_start(&self, item: &Item, launch: Option<Launch>) -> i64 {
-        let Some(launch) = launch else { return i64::MAX };
+        let Some(launch) = launch else {
+            let ahead = item.progress(self.offers).filter(|_| self.is_safe_or_ahead(item).1);
+            return ahead.map_or(i64::MAX, |progress| progress.ahead_until);
+        };
         let patient = item.patient_until.max(self.now);
         match item.weighs {
             Weighs::OwnWord => patient,
@@ -169,8 +202,7 @@ impl Ground<'_> {
 
     /// How long the task is thought to run on a node.
     pub(crate) fn span_on(&self, item: &Item, node: usize) -> i64 {
-        let speed = self.fit_of(item, node).map_or(1000, |fit| fit.speed_milli);
-        span_at(item.job.estimate.0, speed)
+        self.fit_of(item, node).map_or(1, |fit| fit.span(item))
     }
 
     fn take_here(&self, board: &mut Board, item: &Item, best: Best) -> Laid {
@@ -186,62 +218,109 @@ impl Ground<'_> {
     }
 
     /// The best start on nodes that are here, until `latest`.
-    fn best_here(&self, board: &Board, item: &Item, latest: i64) -> Option<Best> {
+    pub(crate) fn best_here(&self, board: &Board, item: &Item, latest: i64) -> Option<Best> {
         let shape = &self.shapes[item.shape];
         if shape.nodes > 1 {
             return self.best_gang(board, item, latest);
         }
         let purse = board.purses[item.group];
         let mut best: Option<Best> = None;
-        for (at, fit) in shape.kinds.iter().enumerate().filter(|(_, fit)| fit.bar.is_none()) {
-            if item.part_hold(fit.rate) <= purse
-                && let Some(found) = self.best_of_kind(board, item, (at, fit), latest)
+        let mut hold: Option<(i64, i64)> = None;
+        for at in shape.open.iter().copied() {
+            let fit = &shape.kinds[at];
+            let (_, held) = hold
+                .filter(|(rate, _)| *rate == fit.rate)
+                .unwrap_or_else(|| (fit.rate, item.part_hold(fit.rate)));
+            hold = Some((fit.rate, held));
+            let span = fit.span(item);
+            let worth = match &best {
+                Some(best) => self.latest_for(item, best.cost, fit),
+                None => Some(latest),
+            };
+            let Some(worth) = worth.map(|worth| worth.min(latest)).filter(|_| held <= purse) else {
+                continue;
+            };
+            let column = column_of(&shape.need, span);
+            let most = best.as_ref().map_or(f64::INFINITY, |best| best.cost);
+            let soonest = column.and_then(|column| board.index.soonest(at, column));
+            if soonest
+                .is_some_and(|soonest| soonest > worth || self.costs_more(item, (at, fit), soonest, most))
+            {
+                continue;
+            }
+            let found = self.best_of_kind(board, item, (at, span, column), (worth, most));
+            if let Some(found) = found
                 && best.as_ref().is_none_or(|best| found.beats(best))
             {
-                best = Some(found);
+                best = Some(Best { hold_micros: held, ..found });
             }
         }
         best
     }
 
-    /// The best of the nodes of one kind: the earliest start, then the least loss.
+    /// No start after this costs at most `cost`; none where no start does.
+    fn latest_for(&self, item: &Item, cost: f64, fit: &KindFit) -> Option<i64> {
+        let left = cost - self.cost_here(item, self.now, fit, fit.marginal);
+        let waits = if item.wait_price > 0.0 { whole(left / item.wait_price) } else { i64::MAX / 4 };
+        // One more, because the division may have rounded down.
+        (left >= 0.0).then(|| self.now.saturating_add(waits).saturating_add(1))
+    }
+
+    /// Whether no start on a kind's nodes from `soonest` on costs as little as `cost`, as far as that is quickly found.
+    /// Where others take the nodes less later on, holding them later costs less; but where an hour's wait costs more
+    /// than that can save, the soonest start costs least.
+    fn costs_more(&self, item: &Item, (kind, fit): (usize, &KindFit), soonest: i64, cost: f64) -> bool {
+        const BEYOND_ROUNDING: f64 = 1.0 + 1e-9;
+        let Some(occupancy) = self.occupancies.get(kind).filter(|_| cost.is_finite()) else { return false };
+        if item.holding(occupancy.most, fit.marginal) > item.wait_price {
+            return false;
+        }
+        let start = soonest.max(self.now);
+        let holding = item.holding(self.taken_ms(item, kind, start, fit.span(item)), fit.marginal);
+        self.cost_here(item, start, fit, fit.marginal) + holding > cost * BEYOND_ROUNDING
+    }
+
+    /// The best of the nodes of one kind: the earliest start, then the least loss. None also where it costs more than
+    /// `most`.
     fn best_of_kind(
         &self,
         board: &Board,
         item: &Item,
-        (at, fit): (usize, &KindFit),
-        latest: i64,
+        (at, span, column): (usize, i64, Option<usize>),
+        (latest, most): (i64, f64),
     ) -> Option<Best> {
-        let need = &self.shapes[item.shape].need;
-        let span = span_at(item.job.estimate.0, fit.speed_milli);
+        let shape = &self.shapes[item.shape];
+        let (need, fit) = (&shape.need, &shape.kinds[at]);
         let mut found: Option<(i64, f64, usize)> = None;
-        let mut until = latest;
-        for node in &self.fleet.kinds[at].nodes {
-            let profile = &board.profiles[*node];
+        let (mut until, mut compared) = (latest, 0);
+        let mut look = |node: usize| {
+            let profile = &board.profiles[node];
             if profile.soonest(need) > until {
-                continue;
+                return until;
             }
-            let Some(start) = profile.earliest((self.now, until), span, need, fit.mask) else { continue };
-            if start > until {
-                continue;
+            let start = profile.earliest((self.now, until), span, need, fit.mask);
+            let Some(start) = start.filter(|start| *start <= until) else { return until };
+            let loss = self.loss(board, item, node, fit, start);
+            let better = found.is_none_or(|(other, least, known)| {
+                start < other || loss.total_cmp(&least).then(node.cmp(&known)).is_lt()
+            });
+            compared = if found.is_some_and(|(other, ..)| other == start) { compared + 1 } else { 1 };
+            if better {
+                found = Some((start, loss, node));
             }
-            let loss = self.loss(board, item, *node, fit, start);
-            if found.is_none_or(|(other, least, _)| start < other || loss < least) {
-                found = Some((start, loss, *node));
-                until = start;
-            }
-        }
+            until = if compared < MOST_COMPARED { start } else { before(start, self.now) };
+            until
+        };
+        board.index.search((at, column, 1), &self.fleet.kinds[at].nodes, latest, &mut look);
         let (start, loss, node) = found?;
+        let plain = self.cost_here(item, start, fit, fit.marginal);
+        if plain > most {
+            return None;
+        }
         let holding = item.holding(self.taken_ms(item, at, start, span), fit.marginal);
-        Some(Best {
-            start,
-            cost: self.cost_here(item, start, span, fit.marginal) + holding,
-            holding,
-            rank: (fit.wastes_gpus, fit.rate, fit.preferred),
-            loss,
-            nodes: vec![node],
-            hold_micros: item.part_hold(fit.rate),
-        })
+        let cost = plain + holding;
+        let rank = (fit.wastes_gpus, fit.rate, fit.preferred);
+        (cost <= most).then(|| Best { start, cost, holding, rank, loss, nodes: vec![node], hold_micros: 0 })
     }
 
     /// How long of a run on nodes of a kind others take these too.
@@ -254,10 +333,13 @@ impl Ground<'_> {
         (occupancy.taken(window.0, window.1) - own).max(0.0)
     }
 
-    /// Cost of a run and its wait here, in micros. `marginal` is per hour, for all parts.
-    pub(crate) fn cost_here(&self, item: &Item, start: i64, span: i64, marginal: i64) -> f64 {
+    /// Cost of a run, its data and its wait here, in micros. `marginal` is per hour, for all parts.
+    pub(crate) fn cost_here(&self, item: &Item, start: i64, fit: &KindFit, marginal: i64) -> f64 {
+        let span = fit.span(item);
         let run = real(marginal) * (real(span) / 3_600_000.0);
-        run + item.wait_price * real(start.saturating_sub(self.now))
+        let later = real(start.saturating_sub(self.now)) + real(span)
+            - real(span_at(item.job.estimate.0, PLAIN_SPEED));
+        run + item.share_of(fit.moving.egress_micros) + item.wait_price * later
     }
 
     /// What is lost for others where a task takes a node at `start`; smaller is better.
@@ -267,7 +349,7 @@ impl Ground<'_> {
         let profile = &board.profiles[node];
         match need.want {
             Want::Whole(count) => {
-                let span = span_at(item.job.estimate.0, fit.speed_milli);
+                let span = fit.span(item);
                 profile.hole_loss(start, span, count, fit.mask)
             }
             Want::Blocks(_) => {
@@ -291,6 +373,9 @@ impl Ground<'_> {
             None => Reason::Resources,
             Some(bar) => reason_of(bar),
         });
+        if self.is_safe_or_ahead(item).1 {
+            return Reason::Unavailable;
+        }
         let offers = shape.offers.iter().enumerate().map(|(at, offer)| match offer.bar {
             None if board.offers_left[at] < item.job.nodes.max(1) => Reason::Unavailable,
             None => Reason::Budget,
@@ -322,10 +407,15 @@ impl Ground<'_> {
     }
 }
 
+/// The last instant that is before `start` and not before `now`; before all where there is none.
+const fn before(start: i64, now: i64) -> i64 {
+    if start > now { start - 1 } else { i64::MIN }
+}
+
 fn take_launch(board: &mut Board, item: &Item, launch: Launch, here: Option<i64>) -> Laid {
     board.spend(item.group, launch.hold_micros);
     board.launch(launch.offer, item.job.nodes.max(1));
-    let Launch { offer, run_micros, hold_micros, cost } = launch;
+    let Launch { offer, run_micros, hold_micros, cost, .. } = launch;
     Laid { spot: Spot::Launch(Launched { offer, run_micros, hold_micros, here }), cost }
 }
 
@@ -335,9 +425,11 @@ pub(crate) const fn reason_of(bar: Bar) -> Reason {
         | Bar::Jurisdiction
         | Bar::Group
         | Bar::Size
+        | Bar::Access
         | Bar::Container
         | Bar::OnlyContainers
         | Bar::Fractions
+        | Bar::Spot
         | Bar::Nodes => Reason::Unsatisfiable,
         Bar::MaxPrice => Reason::MaxPrice,
         Bar::Closed => Reason::Unavailable,

@@ -32,7 +32,7 @@ enum Class {
 }
 
 /// What is left on one shared accelerator.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 struct Shared {
     class: u8,
     /// Hundredths; 0 where nothing is shared here.
@@ -40,7 +40,7 @@ struct Shared {
 }
 
 /// What is free on a node at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(crate) struct Level {
     pub(crate) cpus_milli: u32,
     pub(crate) memory_mib: u64,

@@ -11,17 +11,24 @@
 //! limits that several groups share (`budget_left` is each group's own; the ledger has the last word on a hold).
 
 pub mod model;
+mod named;
 mod policy;
 mod satisfy;
 
 mod planner;
 
+mod gate;
+
+mod admit;
 mod decide;
+mod displace;
 mod order;
+mod promise;
 mod search;
 
 mod board;
 mod gang;
+mod index;
 mod item;
 mod lay;
 mod occupancy;
@@ -31,7 +38,9 @@ mod sites;
 mod fleet;
 mod judge;
 mod layout;
+mod moving;
 mod offer;
+mod risk;
 mod shape;
 
 mod fragmentation;
@@ -41,9 +50,11 @@ mod explain;
 mod words;
 
 pub use fragmentation::{ANY_MODEL, Ask, ModelSet, Packer, PackingNode, Spot};
+pub use gate::{Facts, Gate, GateJob, GatePlace, Gatekeeper, Refused};
 pub use model::*;
+pub use named::{NAMED, Named, named};
 pub use planner::Planner;
-pub use policy::{Burst, Class, Policy, PolicyError, Sharing};
+pub use policy::{Burst, Class, ComeHome, Policy, PolicyError, Preemption, Sharing, SpotRule};
 pub use satisfy::{Places, Unsatisfiable, cheapest_hold, could_ever_run};
 
 /// Plans the whole queue: what starts now and where, and for every queued job what was seen.
@@ -54,7 +65,7 @@ pub use satisfy::{Places, Unsatisfiable, cheapest_hold, could_ever_run};
 pub fn plan(snapshot: &Snapshot) -> Plan {
     let mut planner = Planner::of(snapshot);
     let decisions = planner.plan(snapshot.now, &mut || true);
-    Plan { decisions, explanations: planner.explanations() }
+    Plan { decisions, displacements: planner.take_displacements(), explanations: planner.explanations() }
 }
 
 /// What would become of `job` if it came after everything in the queue. It need not be in the queue; its id may
@@ -72,6 +83,10 @@ pub fn explain_one(snapshot: &Snapshot, job: &QueuedJob) -> Explanation {
 mod testing;
 
 #[cfg(test)]
+mod golden_tests;
+#[cfg(test)]
 mod plan_tests;
 #[cfg(test)]
 mod property_tests;
+#[cfg(test)]
+mod scale_tests;

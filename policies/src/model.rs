@@ -11,7 +11,7 @@ use spillway_types::{
     UserName,
 };
 
-use crate::Policy;
+use crate::{Gatekeeper, Policy};
 
 /// Everything a plan is made from. The same snapshot gives the same plan.
 #[derive(Debug, Clone)]
@@ -28,6 +28,8 @@ pub struct Snapshot {
     pub groups: BTreeMap<GroupName, GroupView>,
     /// Where data lies.
     pub data: DataMap,
+    /// Who says where jobs may run; without one every job may run anywhere.
+    pub gate: Option<Gatekeeper>,
     /// Weights, waiting budgets and bounds.
     pub policy: Policy,
 }
@@ -91,7 +93,7 @@ pub enum Restarts {
 }
 
 /// A node as the planner sees it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeView {
     /// The node.
     pub node: NodeId,
@@ -119,6 +121,8 @@ pub struct NodeView {
     pub capabilities: Capabilities,
     /// What its use costs.
     pub price: NodePrice,
+    /// How it is sold, where it is an instance: whether its provider may take it back.
+    pub market: Market,
     /// What runs there, for the timeline.
     pub running: Vec<RunningPart>,
 }
@@ -200,8 +204,19 @@ pub struct GroupView {
 pub struct Plan {
     /// What starts now, in order.
     pub decisions: Vec<Decision>,
+    /// What is to be stopped, to run elsewhere or to make room.
+    pub displacements: Vec<Displacement>,
     /// What was seen for each queued job, started or not.
     pub explanations: BTreeMap<JobId, Explanation>,
+}
+
+/// An attempt that is to be stopped, with its job's grace; its task waits again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Displacement {
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// What for, in one sentence.
+    pub because: String,
 }
 
 /// One start.
@@ -268,10 +283,49 @@ pub struct Explanation {
     pub planned_start: Option<UnixMs>,
     /// Until when it has started, or has left for a cloud; none where no cloud can take it.
     pub bound: Option<UnixMs>,
+    /// What it was promised before, where its planned start became later since.
+    #[serde(default)]
+    pub delay: Option<Delay>,
     /// Its place in the queue, from 1.
     pub position: u32,
     /// Every place that was considered, the best first.
     pub candidates: Vec<Candidate>,
+}
+
+/// A planned start that became later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delay {
+    /// What was planned before.
+    pub was: UnixMs,
+    /// Why it is later now.
+    pub cause: DelayCause,
+}
+
+/// Why a planned start became later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DelayCause {
+    /// A node left, or takes no work any more.
+    LostRoom,
+    /// Something runs longer than it was thought to, or ended at another time.
+    OffEstimate,
+    /// A job came that goes before it, or was put before it.
+    JobBefore,
+    /// The queue was laid in another order, which costs less for all together.
+    OrderChanged,
+}
+
+impl DelayCause {
+    /// The cause as a person reads it.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::LostRoom => "a node left or takes no work",
+            Self::OffEstimate => "something runs longer than it was thought to",
+            Self::JobBefore => "a job came that goes before it",
+            Self::OrderChanged => "another order of the queue costs less for all together",
+        }
+    }
 }
 
 /// One place that was considered for one task of a job.
@@ -289,7 +343,20 @@ pub struct Candidate {
     pub rate: Option<HourlyRate>,
     /// What the run is thought to cost, in micros.
     pub cost_micros: Option<i64>,
-    /// What was compared: the money that the run costs the organisation more and the price of the wait, in micros.
+    /// Bytes of the job's inputs that are not there.
+    #[serde(default)]
+    pub move_bytes: u64,
+    /// What moving them costs in all, in micros: shared by the waiting jobs that read the same.
+    #[serde(default)]
+    pub move_micros: i64,
+    /// How long they are on the way.
+    #[serde(default)]
+    pub move_time: DurationMs,
+    /// What interruptions are thought to cost there, in micros.
+    #[serde(default)]
+    pub risk_micros: i64,
+    /// What was compared, in micros: the money that the run costs the organisation more, the job's part of moving its
+    /// data, the risk, and the price of the wait.
     pub total_micros: Option<i64>,
     /// How long until it would start.
     pub wait: Option<DurationMs>,
@@ -308,7 +375,7 @@ pub enum Verdict {
     Full,
     /// It does not have what the job asks, even when empty.
     TooSmall,
-    /// The job's `allow` list or residency rule leaves it out.
+    /// The job's `allow` list, its residency rule or an access policy leaves it out.
     NotAllowed,
     /// The pool is for other groups.
     OtherGroups,
@@ -316,6 +383,8 @@ pub enum Verdict {
     MaxPrice,
     /// More than the group's budget has left.
     Budget,
+    /// It would end after the job's deadline, or might.
+    Deadline,
     /// The provider has none just now.
     NoCapacity,
     /// Cordoned, drained, disconnected or held by its owner.

@@ -1,10 +1,16 @@
 //! How much of each kind of node is taken over the time to come, by what runs and by what is planned: where much is
 //! taken, who takes more stands in the way of jobs that are still to come.
 
+/// A course of more steps than this is kept at every so manieth step only, exact there and straight between them.
+const MOST_STEPS: usize = 1024;
+/// How many steps are kept of a longer course.
+const KEPT_STEPS: usize = 256;
 /// The share of a kind's accelerators (of its CPUs, where it has none) that is taken, as a function of time.
 #[derive(Debug, Default)]
 pub(crate) struct Occupancy {
     steps: Vec<Step>,
+    /// The greatest share at any time.
+    pub(crate) most: f64,
 }
 
 /// What one task is counted with, so that it does not stand in its own way.
@@ -54,7 +60,8 @@ impl Occupancy {
             taken += change;
         }
         steps.push(Step { from: at, before, share: taken as f64 / total.max(1) as f64 });
-        Self { steps }
+        let most = steps.iter().map(|step| step.share).fold(0.0, f64::max);
+        Self { steps: thinned(steps), most }
     }
 
     /// How many milliseconds of `from` until `to` are taken, each counted by its share.
@@ -67,6 +74,22 @@ impl Occupancy {
         let at = self.steps.partition_point(|step| step.from <= time).saturating_sub(1);
         self.steps.get(at).map_or(0.0, |step| step.before + step.share * (time - step.from).max(0) as f64)
     }
+}
+
+/// Every so manieth step of a long course; its shares are the means until the next one that is kept.
+#[expect(clippy::cast_precision_loss, reason = "a share is compared, never counted")]
+fn thinned(steps: Vec<Step>) -> Vec<Step> {
+    if steps.len() <= MOST_STEPS {
+        return steps;
+    }
+    let last = steps.len() - 1;
+    let mut kept: Vec<Step> = steps.iter().copied().step_by(last.div_ceil(KEPT_STEPS)).collect();
+    kept.extend(steps.get(last).filter(|end| kept.last().is_some_and(|step| step.from < end.from)));
+    for at in 1..kept.len() {
+        let (before, after) = (kept[at - 1], kept[at]);
+        kept[at - 1].share = (after.before - before.before) / ((after.from - before.from).max(1) as f64);
+    }
+    kept
 }
 
 #[cfg(test)]
@@ -82,5 +105,26 @@ mod tests {
             assert!((occupancy.taken(from, to) - taken).abs() < 1e-9, "{from}..{to}");
         }
         assert!(Occupancy::default().taken(0, 10).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_long_course_is_kept_in_few_steps() {
+        let changes: Vec<(i64, i64)> = (0..5_000).map(|at| (at * 1_000, 1 - at % 3)).collect();
+        let exact = |from: i64, to: i64| {
+            let mut sum = 0.0;
+            for (at, (when, _)) in changes.iter().enumerate() {
+                let taken: i64 = changes[..=at].iter().map(|(_, change)| change).sum();
+                let overlap = (when + 1_000).min(to) - (*when).max(from);
+                sum += 0.1 * f64::from(i32::try_from(taken * overlap.max(0)).unwrap());
+            }
+            sum
+        };
+        let occupancy = Occupancy::of(0, 10, changes.clone());
+        assert!(occupancy.steps.len() < 300, "{}", occupancy.steps.len());
+        for (from, to) in [(0, 4_000_000), (100_500, 300_700), (2_000_000, 2_000_900), (4_000_000, 5_000_000)]
+        {
+            let (exact, taken) = (exact(from, to), occupancy.taken(from, to));
+            assert!((exact - taken).abs() <= 4_000.0, "{from}..{to}: {taken}, not {exact}");
+        }
     }
 }

@@ -2,17 +2,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use spillway_types::{GroupName, JobId, NodeId, UnixMs};
+use spillway_types::{DataMap, DatasetName, FreeResources, GroupName, JobId, NodeId, UnixMs};
 
 use crate::board::{Board, Mark};
 use crate::fleet::Fleet;
+use crate::gate::Gatekeeper;
 use crate::item::{Item, age, standing};
 use crate::lay::{Ground, Here, Laid, Spot};
 use crate::occupancy::{Counted, Occupancy};
 use crate::offer::Offer;
 use crate::order::{Front, LineKey, Lines, Share};
+use crate::policy::ComeHome;
+use crate::promise::News;
 use crate::shape::{Shape, ShapeKey};
-use crate::{CloudOffer, Decision, GroupView, NodeView, Policy, QueuedJob, Snapshot};
+use crate::{CloudOffer, Decision, Displacement, GroupView, NodeView, Policy, QueuedJob, Snapshot};
+
+/// After so many tasks it is asked whether there is time for more.
+const ASKS_EVERY: usize = 64;
 
 /// What the planner knows, and the plan that it made last.
 ///
@@ -23,7 +29,11 @@ pub struct Planner {
     pub(crate) now: i64,
     pub(crate) fleet: Fleet,
     pub(crate) offers: Vec<Offer>,
-    groups: BTreeMap<GroupName, GroupView>,
+    data: DataMap,
+    /// How many waiting jobs read each dataset.
+    readers: BTreeMap<DatasetName, u32>,
+    gate: Option<Gatekeeper>,
+    pub(crate) groups: BTreeMap<GroupName, GroupView>,
     group_numbers: BTreeMap<GroupName, usize>,
     shares: Vec<Share>,
     pub(crate) shapes: Vec<Shape>,
@@ -34,16 +44,27 @@ pub struct Planner {
     pub(crate) lines: Lines,
     pub(crate) board: Board,
     /// Nodes whose profiles on the board are not what they are.
-    changed_nodes: BTreeSet<usize>,
+    pub(crate) changed_nodes: BTreeSet<usize>,
     /// Jobs that have come since the last plan.
     pub(crate) fresh: Vec<usize>,
     /// Jobs that leave for clouds, out of their lines.
     pub(crate) away: Vec<usize>,
     /// Whether something has ended sooner or later than was thought since the last plan.
     off_estimate: bool,
+    /// Whether a node has left or closed since the last plan.
+    lost_room: bool,
     pub(crate) layout: Layout,
+    displacements: Vec<Displacement>,
     /// How much is taken when, by what ran and was planned before the present layout was made.
     pub(crate) occupancies: Vec<Occupancy>,
+    /// Slots that the layout still names, of jobs that wait no more.
+    retired: Vec<usize>,
+    /// What is left of nodes where the present layout starts something now.
+    pub(crate) given: BTreeMap<usize, FreeResources>,
+    /// Changed nodes on which nothing more is laid until the next plan.
+    pub(crate) closed: BTreeSet<usize>,
+    /// Whether something has changed that only a whole plan takes in.
+    pub(crate) outdated: bool,
 }
 
 /// A laid queue.
@@ -57,6 +78,8 @@ pub(crate) struct Layout {
     pub(crate) marks: Vec<Mark>,
     /// How many of them were looked at before the plan had all the starts that it may have.
     pub(crate) looked_at: usize,
+    /// Whether there was no time for the rest of the queue.
+    pub(crate) is_cut: bool,
 }
 
 impl Planner {
@@ -68,6 +91,9 @@ impl Planner {
             now: 0,
             fleet: Fleet::default(),
             offers: Vec::new(),
+            data: DataMap::default(),
+            readers: BTreeMap::new(),
+            gate: None,
             groups: BTreeMap::new(),
             group_numbers: BTreeMap::new(),
             shares: Vec::new(),
@@ -82,8 +108,14 @@ impl Planner {
             fresh: Vec::new(),
             away: Vec::new(),
             off_estimate: false,
+            lost_room: false,
             layout: Layout::default(),
+            displacements: Vec::new(),
             occupancies: Vec::new(),
+            retired: Vec::new(),
+            given: BTreeMap::new(),
+            closed: BTreeSet::new(),
+            outdated: true,
         }
     }
 
@@ -92,7 +124,9 @@ impl Planner {
     pub fn of(snapshot: &Snapshot) -> Self {
         let mut planner = Self::new(snapshot.policy.clone());
         planner.now = snapshot.now.0;
+        planner.set_gate(snapshot.gate.clone());
         planner.set_groups(snapshot.groups.clone());
+        planner.set_data(&snapshot.data);
         planner.set_offers(snapshot.offers.clone());
         for node in &snapshot.nodes {
             planner.set_node(node.clone(), snapshot.now);
@@ -116,6 +150,17 @@ impl Planner {
         self.rebuild_jobs();
     }
 
+    /// Replaces who says where jobs may run; without one every job may run anywhere.
+    pub fn set_gate(&mut self, gate: Option<Gatekeeper>) {
+        if gate == self.gate {
+            return;
+        }
+        self.gate = gate;
+        self.shapes.clear();
+        self.shape_of.clear();
+        self.rebuild_jobs();
+    }
+
     /// Leaves nothing out of the next plan, however long the queue is.
     pub(crate) const fn look_at_all(&mut self) {
         self.policy.max_jobs = usize::MAX;
@@ -124,14 +169,20 @@ impl Planner {
 
     /// Takes in a node that is new or has changed.
     pub fn set_node(&mut self, node: NodeView, now: UnixMs) {
+        if self.fleet.is_as_known(&node, now) {
+            return;
+        }
         self.off_estimate |= self.fleet.ended_off_estimate(&node, now);
+        self.lost_room |= self.fleet.loses_room(&node);
         let number = self.fleet.set(node, now);
         self.changed_nodes.insert(number);
     }
 
     /// A node has left.
     pub fn remove_node(&mut self, node: NodeId) {
-        self.changed_nodes.extend(self.fleet.remove(node));
+        let left = self.fleet.remove(node);
+        self.lost_room |= left.is_some();
+        self.changed_nodes.extend(left);
     }
 
     /// Replaces what clouds would launch.
@@ -147,12 +198,24 @@ impl Planner {
             }
             return;
         }
+        self.outdated = true;
         self.offers = offers.into_iter().map(Offer::of).collect();
         for shape in &mut self.shapes {
             shape.offers.clear();
-            shape.extend(&self.fleet, &self.offers, &self.policy);
+            shape.extend(&self.fleet, &self.offers, (&self.policy, &self.data));
         }
         self.price_all();
+    }
+
+    /// Replaces what is known of where data lies.
+    pub fn set_data(&mut self, data: &DataMap) {
+        if *data == self.data {
+            return;
+        }
+        self.data = data.clone();
+        self.shapes.clear();
+        self.shape_of.clear();
+        self.rebuild_jobs();
     }
 
     /// Replaces what is known of the groups.
@@ -174,6 +237,7 @@ impl Planner {
 
     /// Takes in a job with tasks that wait, new or changed. A new one stands at the end of its line.
     pub fn set_job(&mut self, job: QueuedJob) {
+        let mut kept = None;
         if let Some(slot) = self.slots.get(&job.job).copied() {
             let same = self.items[slot]
                 .as_ref()
@@ -183,9 +247,14 @@ impl Planner {
                 item.job = job;
                 return;
             }
+            kept = self.items[slot].as_ref().map(|item| (item.promise, item.delay));
             self.remove_job(job.job);
         }
-        let item = self.compile(job);
+        job.inputs.iter().for_each(|input| *self.readers.entry(input.clone()).or_default() += 1);
+        let mut item = self.compile(job);
+        if let Some((promise, delay)) = kept {
+            (item.promise, item.delay) = (promise, delay);
+        }
         let (key, id) = (self.line_of(&item), item.job.job);
         let slot = self.vacant.pop().unwrap_or_else(|| {
             self.items.push(None);
@@ -202,10 +271,26 @@ impl Planner {
         let Some(slot) = self.slots.remove(&job) else { return };
         if let Some(item) = self.items[slot].take() {
             self.lines.remove(self.line_of(&item), slot);
+            for input in &item.job.inputs {
+                if let Some(readers) = self.readers.get_mut(input) {
+                    *readers = readers.saturating_sub(1);
+                }
+            }
         }
         self.fresh.retain(|other| *other != slot);
         self.away.retain(|other| *other != slot);
-        self.vacant.push(slot);
+        self.retired.push(slot);
+    }
+
+    /// Whether something runs on an instance that might come home: then a plan is worth making although nothing waits.
+    #[must_use]
+    pub fn has_travellers(&self) -> bool {
+        let movable = |part: &crate::RunningPart| {
+            let owner = part.owner.as_ref();
+            owner.is_some_and(|owner| matches!(owner.asks.restarts, crate::Restarts::FromCheckpoint { .. }))
+        };
+        self.policy.come_home == ComeHome::WhenWorth
+            && self.fleet.rented().any(|machine| machine.view.running.iter().any(movable))
     }
 
     /// How many jobs wait.
@@ -214,23 +299,39 @@ impl Planner {
         self.slots.len()
     }
 
-    pub(crate) fn line_of(&self, item: &Item) -> LineKey {
-        LineKey::of(item, standing(&self.groups, &item.job.group).priority, self.policy.sharing)
+    /// How many tasks the plan has reached.
+    #[must_use]
+    pub const fn laid(&self) -> usize {
+        self.layout.laid.len()
     }
 
-    fn compile(&mut self, job: QueuedJob) -> Item {
+    pub(crate) fn line_of(&self, item: &Item) -> LineKey {
+        let priority =
+            item.terms.priority.unwrap_or_else(|| standing(&self.groups, &item.job.group).priority);
+        LineKey::of(item, priority, self.policy.sharing)
+    }
+
+    pub(crate) fn compile(&mut self, job: QueuedJob) -> Item {
         let group = self.group_number(&job.group);
         let shape = self.shape_number(&job);
         let mut item = Item::of(job, shape, group, &self.policy);
-        self.shapes[shape].extend(&self.fleet, &self.offers, &self.policy);
+        self.shapes[shape].extend(&self.fleet, &self.offers, (&self.policy, &self.data));
+        item.readers = self.readers_of(&item.job);
         item.price(&self.shapes[shape], &self.offers);
         item
     }
 
+    /// How many waiting jobs share what bringing this one's data costs: as many as read the least read of its inputs.
+    fn readers_of(&self, job: &QueuedJob) -> u32 {
+        let readers = job.inputs.iter().map(|input| self.readers.get(input).copied().unwrap_or(0));
+        readers.min().unwrap_or(1).max(1)
+    }
+
     fn shape_number(&mut self, job: &QueuedJob) -> usize {
-        let shapes = &mut self.shapes;
-        *self.shape_of.entry(ShapeKey::of(job)).or_insert_with(|| {
-            shapes.push(Shape::of(job));
+        let spot = self.policy.terms(job.class.as_ref()).spot;
+        let (shapes, gate) = (&mut self.shapes, self.gate.as_ref());
+        *self.shape_of.entry(ShapeKey::of(job, spot).at(gate, job)).or_insert_with(|| {
+            shapes.push(Shape::of(job, spot).at(gate));
             shapes.len() - 1
         })
     }
@@ -241,6 +342,7 @@ impl Planner {
         }
         let view = standing(&self.groups, name);
         self.shares.push(Share { blocks: view.blocks_in_use, weight: view.weight });
+        self.board.purses.push(view.budget_left.unwrap_or(i64::MAX));
         self.group_numbers.insert(name.clone(), self.shares.len() - 1);
         self.shares.len() - 1
     }
@@ -253,6 +355,8 @@ impl Planner {
         };
         self.lines = Lines::default();
         (self.items, self.vacant, self.fresh, self.away) = Default::default();
+        self.readers.clear();
+        (self.layout, self.retired, self.outdated) = (Layout::default(), Vec::new(), true);
         self.slots.clear();
         for job in jobs {
             self.set_job(job);
@@ -265,20 +369,33 @@ impl Planner {
         }
     }
 
-    /// Lays the whole queue anew, looks for a better order, and says what starts now. `go_on` is asked between
-    /// tries: where it says no, the best plan found so far is the plan.
+    /// Lays the whole queue anew, looks for a better order, and says what starts now. `go_on` is asked all the time:
+    /// where it says no, the best plan found so far is the plan, and what was not reached keeps its place.
     pub fn plan(&mut self, now: UnixMs, go_on: &mut dyn FnMut() -> bool) -> Vec<Decision> {
+        let came = !self.fresh.is_empty();
         self.note_occupancy(self.now, now.0);
         self.clear_board(now);
         self.take_leavers_back();
+        self.count_readers();
         let sequence = self.sequence();
-        self.lay_to(&sequence, &[], f64::INFINITY);
-        let tries = self.tries();
-        self.search(tries, go_on);
-        self.lay_leavers();
+        self.lay_while(&sequence, (&[], f64::INFINITY), go_on);
+        self.layout.is_cut = self.layout.sequence.len() < sequence.len();
+        if !self.layout.is_cut {
+            let tries = self.tries();
+            self.search(tries, go_on);
+            self.lay_leavers();
+        }
         self.fresh.clear();
-        self.off_estimate = false;
-        self.decide()
+        let lost_room = std::mem::take(&mut self.lost_room);
+        let off_estimate = std::mem::take(&mut self.off_estimate);
+        self.note_promises(News { lost_room, off_estimate, came });
+        self.displacements = self.displace();
+        self.decide(0)
+    }
+
+    /// What the last plan stops.
+    pub fn take_displacements(&mut self) -> Vec<Displacement> {
+        std::mem::take(&mut self.displacements)
     }
 
     /// Notes what is taken from `now` on: by what runs, and by what the layout starts after `since`.
@@ -315,6 +432,20 @@ impl Planner {
         }
     }
 
+    /// Prices those anew whose data is read by more or fewer than before.
+    fn count_readers(&mut self) {
+        for slot in 0..self.items.len() {
+            let Some(item) = self.items[slot].as_ref().filter(|item| !item.job.inputs.is_empty()) else {
+                continue;
+            };
+            let readers = self.readers_of(&item.job);
+            if let Some(item) = self.items[slot].as_mut().filter(|item| item.readers != readers) {
+                item.readers = readers;
+                item.price(&self.shapes[item.shape], &self.offers);
+            }
+        }
+    }
+
     /// Those that were to leave and are still here stand at the end of their lines again.
     fn take_leavers_back(&mut self) {
         for slot in std::mem::take(&mut self.away) {
@@ -328,15 +459,17 @@ impl Planner {
     /// How many other orders are worth trying: all that the policy allows where a job has come that does not start
     /// now, half of them where something ended off its estimate, none where all goes as planned.
     fn tries(&self) -> u32 {
-        let waits = |slot: &usize| {
-            let at = self.layout.sequence.iter().position(|other| other == slot);
-            at.is_some_and(|at| match &self.layout.laid[at].spot {
-                Spot::Here(here) => here.start > self.now,
-                Spot::Launch(_) => true,
-                Spot::Blocked(_) => false,
-            })
-        };
-        if self.fresh.iter().any(waits) {
+        let mut fresh = vec![false; self.items.len()];
+        self.fresh.iter().for_each(|slot| fresh[*slot] = true);
+        let laid = self.layout.sequence.iter().zip(&self.layout.laid);
+        // The first task of each speaks for all.
+        let mut firsts = laid.filter(|(slot, _)| std::mem::take(&mut fresh[**slot]));
+        let waits = firsts.any(|(_, laid)| match &laid.spot {
+            Spot::Here(here) => here.start > self.now,
+            Spot::Launch(_) => true,
+            Spot::Blocked(_) => false,
+        });
+        if waits {
             self.policy.search
         } else if self.off_estimate {
             self.policy.search / 2
@@ -349,6 +482,9 @@ impl Planner {
     fn clear_board(&mut self, now: UnixMs) {
         self.now = now.0;
         self.layout = Layout::default();
+        self.vacant.append(&mut self.retired);
+        self.changed_nodes.append(&mut self.closed);
+        self.outdated = false;
         self.board.drop_back(Mark::default());
         let overdue = self.fleet.review(now);
         self.off_estimate |= !overdue.is_empty();
@@ -357,11 +493,21 @@ impl Planner {
             self.board.set_node(&self.fleet, number);
         }
         for shape in &mut self.shapes {
-            shape.extend(&self.fleet, &self.offers, &self.policy);
+            shape.extend(&self.fleet, &self.offers, (&self.policy, &self.data));
         }
         self.board.offers_left = self.offers.iter().map(|offer| offer.view.available).collect();
-        self.board.purses = vec![i64::MAX; self.shares.len()];
-        for (name, number) in &self.group_numbers {
+        self.board.purses.clear();
+        self.fill_purses();
+    }
+
+    /// Gives groups that have no purse yet what they have left.
+    pub(crate) fn fill_purses(&mut self) {
+        let known = self.board.purses.len();
+        if known == self.shares.len() {
+            return;
+        }
+        self.board.purses.resize(self.shares.len(), i64::MAX);
+        for (name, number) in self.group_numbers.iter().filter(|(_, number)| **number >= known) {
             let left = self.groups.get(name).and_then(|view| view.budget_left);
             self.board.purses[*number] = left.unwrap_or(i64::MAX);
         }
@@ -385,36 +531,52 @@ impl Planner {
     /// Lays `sequence`, keeping what it has in common with what is laid. Gives the cost; it stops where that, with the
     /// `least` that the rest can cost by slot, reaches `most`.
     pub(crate) fn lay_to(&mut self, sequence: &[usize], least: &[f64], most: f64) -> f64 {
+        self.lay_while(sequence, (least, most), &mut || true)
+    }
+
+    /// The same while `go_on` says so; what is laid by then stays.
+    fn lay_while(
+        &mut self,
+        sequence: &[usize],
+        (least, most): (&[f64], f64),
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> f64 {
         let common = sequence.iter().zip(&self.layout.sequence).take_while(|(new, old)| new == old).count();
         self.unlay(common);
-        let Layout { sequence: known, laid, marks, .. } = &mut self.layout;
-        let mut cost: f64 = laid.iter().map(|laid| laid.cost).sum();
+        let mut cost: f64 = self.layout.laid.iter().map(|laid| laid.cost).sum();
         let least_of = |slot: &usize| least.get(*slot).copied().unwrap_or(0.0);
         let mut rest: f64 = sequence[common..].iter().map(least_of).sum();
+        for (at, slot) in sequence[common..].iter().enumerate() {
+            if cost + rest >= most || (at > 0 && at.is_multiple_of(ASKS_EVERY) && !go_on()) {
+                return f64::INFINITY;
+            }
+            rest -= least_of(slot);
+            cost += self.lay_next(*slot);
+        }
+        cost
+    }
+
+    /// Lays one task behind all that is laid, and gives its cost.
+    pub(crate) fn lay_next(&mut self, slot: usize) -> f64 {
         let ground = Ground {
             now: self.now,
             fleet: &self.fleet,
             shapes: &self.shapes,
+            offers: &self.offers,
             occupancies: &self.occupancies,
         };
-        for slot in &sequence[common..] {
-            if cost + rest >= most {
-                return f64::INFINITY;
-            }
-            rest -= least_of(slot);
-            let Some(item) = self.items[*slot].as_ref() else { continue };
-            marks.push(self.board.mark());
-            let follows =
-                known.last() == Some(slot) && item.launches.is_empty() && waits(laid.last(), self.now);
-            let placed = if follows {
-                Laid { spot: Spot::Blocked(spillway_types::Reason::Resources), cost: 0.0 }
-            } else {
-                ground.lay(&mut self.board, item)
-            };
-            known.push(*slot);
-            cost += placed.cost;
-            laid.push(placed);
-        }
+        let Some(item) = self.items[slot].as_ref() else { return 0.0 };
+        let Layout { sequence: known, laid, marks, .. } = &mut self.layout;
+        marks.push(self.board.mark());
+        let follows = known.last() == Some(&slot) && item.launches.is_empty() && waits(laid.last(), self.now);
+        let placed = if follows {
+            Laid { spot: Spot::Blocked(spillway_types::Reason::Resources), cost: 0.0 }
+        } else {
+            ground.lay(&mut self.board, item)
+        };
+        let cost = placed.cost;
+        known.push(slot);
+        laid.push(placed);
         cost
     }
 
@@ -424,6 +586,7 @@ impl Planner {
             now: self.now,
             fleet: &self.fleet,
             shapes: &self.shapes,
+            offers: &self.offers,
             occupancies: &self.occupancies,
         };
         for slot in &self.away {
@@ -445,7 +608,12 @@ impl Planner {
             Spot::Here(Here { start, .. }) if *start > self.now => Some(UnixMs(*start)),
             Spot::Here(_) | Spot::Launch(_) | Spot::Blocked(_) => None,
         });
-        starts.chain(self.fleet.next_review()).min()
+        let ahead = self.layout.sequence.iter().zip(&self.layout.laid).filter_map(|(slot, laid)| {
+            let blocked = matches!(laid.spot, Spot::Blocked(_));
+            let until = self.item(*slot).filter(|_| blocked)?.progress(&self.offers)?.ahead_until;
+            (until > self.now).then_some(UnixMs(until))
+        });
+        starts.chain(self.fleet.next_review()).chain(ahead).min()
     }
 
     /// A job that waits, by its id.

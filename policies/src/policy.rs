@@ -28,6 +28,39 @@ pub enum Burst {
     Never,
 }
 
+/// Whether capacity may be used that its provider can take back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SpotRule {
+    /// By jobs that allow it.
+    #[default]
+    Allow,
+    /// By none.
+    Never,
+}
+
+/// Whether what runs may be stopped for the sake of others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Preemption {
+    /// What runs, runs to its end.
+    #[default]
+    Never,
+    /// A class that says `preempts` may take the place of a class that says `preemptible` and comes after it.
+    ByClass,
+}
+
+/// Whether a job that runs in a cloud may be moved to nodes that are here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ComeHome {
+    /// It runs where it began.
+    Never,
+    /// Where it writes checkpoints, and what is saved is more than what is computed again.
+    #[default]
+    WhenWorth,
+}
+
 /// What an operator can set. Unknown fields are refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -47,6 +80,12 @@ pub struct Policy {
     pub sharing: Sharing,
     /// Whether jobs may leave for clouds.
     pub burst: Burst,
+    /// Whether spot capacity may be used, by jobs that allow it.
+    pub spot: SpotRule,
+    /// Whether what runs may be stopped for others.
+    pub preemption: Preemption,
+    /// Whether jobs in clouds may be moved home.
+    pub come_home: ComeHome,
     /// Other terms for jobs of a class, by its name. A job without a class, or of one that is not here, has the
     /// terms above.
     pub classes: BTreeMap<ClassName, Class>,
@@ -60,6 +99,10 @@ pub struct Policy {
     pub max_jobs: usize,
     /// Most tasks that one plan starts.
     pub max_starts: usize,
+    /// The longest that making one plan may take: what was not reached by then waits with reason `Priority` and keeps
+    /// its place. Whoever asks for a plan has the clock. Read from milliseconds or a text like `2s`.
+    #[serde(deserialize_with = "duration")]
+    pub plan_time: DurationMs,
 }
 
 /// What is different for jobs of a class; what is left out is as for all.
@@ -75,6 +118,18 @@ pub struct Class {
     /// Whether a job may leave for clouds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub burst: Option<Burst>,
+    /// Whether a job may use spot capacity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spot: Option<SpotRule>,
+    /// Higher goes first; its group's priority where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i32>,
+    /// Whether its jobs may take the place of jobs that run: of classes that are preemptible and of lower priority.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub preempts: bool,
+    /// Whether its jobs may be stopped for others, with the grace they ask for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub preemptible: bool,
 }
 
 /// What holds for one job.
@@ -83,6 +138,10 @@ pub(crate) struct Terms {
     pub(crate) wait_hour_price: HourlyRate,
     pub(crate) max_wait: DurationMs,
     pub(crate) burst: Burst,
+    pub(crate) spot: SpotRule,
+    pub(crate) priority: Option<i32>,
+    pub(crate) preempts: bool,
+    pub(crate) preemptible: bool,
 }
 
 impl Default for Policy {
@@ -93,11 +152,15 @@ impl Default for Policy {
             max_wait: DurationMs::from_secs(48 * 3600),
             sharing: Sharing::Fair,
             burst: Burst::WhenWorth,
+            spot: SpotRule::Allow,
+            preemption: Preemption::Never,
+            come_home: ComeHome::WhenWorth,
             classes: BTreeMap::new(),
             speed: BTreeMap::new(),
             search: 60,
             max_jobs: 2000,
             max_starts: 512,
+            plan_time: DurationMs::from_secs(2),
         }
     }
 }
@@ -134,7 +197,11 @@ impl Policy {
         policy.checked()
     }
 
-    fn checked(self) -> Result<Self, PolicyError> {
+    /// The policy, where its values make sense: for one that was not read by [`Self::from_toml`].
+    ///
+    /// # Errors
+    /// [`PolicyError::Value`] names the field.
+    pub fn checked(self) -> Result<Self, PolicyError> {
         let refused = |field, value: &dyn fmt::Display, rule| {
             Err(PolicyError::Value { field, value: value.to_string(), rule })
         };
@@ -146,6 +213,13 @@ impl Policy {
         }
         if self.max_starts == 0 {
             return refused("max_starts", &0, "must be at least 1, or nothing ever starts");
+        }
+        if self.plan_time.0 == 0 {
+            return refused(
+                "plan_time",
+                &self.plan_time,
+                "must be above 0, or a long queue is never planned",
+            );
         }
         Ok(self)
     }
@@ -159,6 +233,10 @@ impl Policy {
             wait_hour_price: class.wait_hour_price.unwrap_or(self.wait_hour_price),
             max_wait: class.max_wait.unwrap_or(self.max_wait),
             burst: class.burst.unwrap_or(self.burst),
+            spot: class.spot.unwrap_or(self.spot),
+            priority: class.priority,
+            preempts: class.preempts && self.preemption == Preemption::ByClass,
+            preemptible: class.preemptible && self.preemption == Preemption::ByClass,
         }
     }
 
@@ -292,6 +370,7 @@ mod tests {
             ("max_wait = \"5s\"", "min_wait = 10s"),
             ("max_jobs = 0", "max_jobs = 0"),
             ("max_starts = 0", "max_starts = 0"),
+            ("plan_time = 0", "plan_time = 0"),
             ("max_jobs = \"many\"", "max_jobs"),
         ] {
             let error = Policy::from_toml(text).unwrap_err().to_string();

@@ -63,6 +63,11 @@ impl Profile {
         profile
     }
 
+    /// Nothing is ever free.
+    pub(crate) fn closed() -> Self {
+        Self { steps: vec![Step { from: i64::MIN, level: Level::default() }], soonest: [i64::MAX; SIZES] }
+    }
+
     fn note_soonest(&mut self) {
         let mut known = 0;
         self.soonest = [i64::MAX; SIZES];
@@ -84,6 +89,19 @@ impl Profile {
             Want::Nothing | Want::Blocks(_) | Want::Whole(0) => i64::MIN,
             Want::Whole(count) => self.soonest[(count.ilog2() as usize).min(SIZES - 1)],
         }
+    }
+
+    /// The level, where it never changes.
+    pub(crate) fn constant(&self) -> Option<&Level> {
+        match self.steps.as_slice() {
+            [only] => Some(&only.level),
+            _ => None,
+        }
+    }
+
+    /// What is free from which instant on, in order of time. The first also holds before.
+    pub(crate) fn levels(&self) -> impl Iterator<Item = (i64, &Level)> {
+        self.steps.iter().map(|step| (step.from, &step.level))
     }
 
     /// The step that holds at `time`; the first one for times before it.

@@ -1,12 +1,18 @@
 //! What holds for every plan: it is replayed on `FreeResources`, and on money, by rules written a second time.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use proptest::prelude::*;
-use spillway_types::{DurationMs, FreeResources, HourlyRate, NodeId, Reason, SiteName, instance_share};
+use spillway_types::{
+    DurationMs, FreeResources, HourlyRate, NodeId, Placement, Reason, SiteName, instance_share,
+};
 
 use crate::testing::{job, node, offer, snapshot, usd};
-use crate::{CloudOffer, Decision, NodePrice, NodeView, Policy, QueuedJob, Snapshot, Target, plan};
+use crate::{
+    CloudOffer, Decision, Facts, Gate, GateJob, GatePlace, Gatekeeper, NodePrice, NodeView, Planner, Policy,
+    QueuedJob, Refused, Snapshot, Target, Verdict, plan,
+};
 
 const SITES: [&str; 3] = ["a", "b", "cloud"];
 const COUNTRIES: [&str; 2] = ["KR", "US"];
@@ -58,6 +64,35 @@ fn any_job() -> impl Strategy<Value = QueuedJob> {
             COUNTRIES.get(country).map_or(queued.clone(), |country| queued.must_stay_in(&[country]))
         },
     )
+}
+
+/// Which groups (by number) may not use which sites.
+#[derive(Debug)]
+struct Forbidden(BTreeSet<(usize, usize)>);
+
+impl Forbidden {
+    fn forbids(&self, site: &SiteName, group: &str) -> bool {
+        self.0.iter().any(|(at, whom)| SITES[*at] == site.as_str() && GROUPS[*whom] == group)
+    }
+}
+
+impl Gate for Forbidden {
+    fn judge(&self, job: &GateJob<'_>, place: &GatePlace<'_>) -> Result<(), Refused> {
+        let denied = self.forbids(place.site, job.groups[0].as_str());
+        if denied { Err(Refused { by: vec!["forbidden".into()], problem: None }) } else { Ok(()) }
+    }
+
+    fn tells_users_apart(&self) -> bool {
+        false
+    }
+}
+
+fn any_rules() -> impl Strategy<Value = BTreeSet<(usize, usize)>> {
+    prop::collection::btree_set((0..SITES.len(), 0..GROUPS.len()), 0..6)
+}
+
+fn behind(rules: BTreeSet<(usize, usize)>) -> Gatekeeper {
+    Gatekeeper::new(Arc::new(Forbidden(rules)), Facts::default())
 }
 
 fn any_snapshot() -> impl Strategy<Value = Snapshot> {
@@ -182,12 +217,116 @@ proptest! {
             prop_assert_eq!(said.reason.is_none(), started == queued.tasks.len());
             prop_assert!(said.planned_start.is_none_or(|start| start > snapshot.now));
             prop_assert!(said.reason != Some(Reason::Resources) || !said.candidates.is_empty());
+            if let (Some(bound), Some(start)) = (said.bound, said.planned_start) {
+                prop_assert!(start <= bound.max(snapshot.now.plus(snapshot.policy.min_wait)), "{said:?}");
+            }
         }
     }
 
     #[test]
-    fn what_never_fits_is_what_could_never_run(snapshot in any_snapshot(), queued in any_job()) {
-        let alone = Snapshot { queue: vec![queued.clone()], groups: BTreeMap::new(), ..snapshot };
+    fn a_cheaper_and_sooner_offer_never_loses(
+        snapshot in any_snapshot(), queued in any_job(), cut in 0..3_i64, sooner in 0..3_u64
+    ) {
+        let queued = QueuedJob { job: job(999, "").job, ..queued.tasks(1) };
+        let mut alone = Snapshot { queue: vec![queued], groups: BTreeMap::new(), ..snapshot };
+        let plain = alone.offers.len();
+        for at in 0..plain {
+            let offer = alone.offers[at].clone();
+            alone.offers.push(CloudOffer {
+                instance_type: format!("better-{}", offer.instance_type).parse().unwrap(),
+                price: HourlyRate((offer.price.0 - cut * 1_000_000).max(1)),
+                boot: DurationMs(offer.boot.0.saturating_sub(sooner * 1000)),
+                ..offer
+            });
+        }
+        if let Some(Decision { target: Target::Launch { instance_type, .. }, .. }) = plan(&alone).decisions.first() {
+            let taken = alone.offers.iter().position(|offer| offer.instance_type == *instance_type).unwrap();
+            let twin = &alone.offers[(taken + plain) % (2 * plain)];
+            let better = taken >= plain || (twin.price >= alone.offers[taken].price && twin.boot >= alone.offers[taken].boot);
+            prop_assert!(better, "{instance_type} was launched beside {twin:?}");
+        }
+    }
+
+    #[test]
+    fn a_free_node_is_taken_before_a_cloud_that_costs_more(queued in any_job(), price in 1..40_i64) {
+        let queued = QueuedJob { job: job(999, "").job, placement: Placement::default(), ..queued.on_nodes(1).tasks(1).cpus(1) };
+        let free = snapshot().node(node(1, "H100:8")).offer(offer("p5", "H100:8", price)).job(queued.clone());
+        if crate::could_ever_run(&Snapshot { offers: vec![], ..free.clone() }, &queued).is_ok() {
+            let made = plan(&free);
+            prop_assert!(matches!(made.decisions[0].target, Target::Nodes { .. }), "{made:?}");
+        }
+    }
+
+    #[test]
+    fn a_start_becomes_later_only_with_a_reason(
+        snapshot in any_snapshot(),
+        steps in prop::collection::vec((1..4000_i64, 0..8_usize, 0..4_u8), 1..8),
+    ) {
+        let mut planner = Planner::of(&Snapshot { policy: Policy::default(), ..snapshot.clone() });
+        let (mut now, mut promised) = (snapshot.now, BTreeMap::new());
+        planner.plan(now, &mut || true);
+        for (seconds, which, what) in steps {
+            for (id, said) in planner.explanations() {
+                if let Some(start) = said.planned_start {
+                    promised.insert(id, start);
+                }
+            }
+            now = now.plus(DurationMs::from_secs(seconds.unsigned_abs()));
+            if let Some(view) = snapshot.nodes.get(which) {
+                let mut view = view.clone();
+                match what {
+                    0 => view.running.clear(),
+                    1 => view.takes_work = false,
+                    _ => {}
+                }
+                if what == 0 {
+                    view.free = FreeResources::all_of(&view.capacity);
+                }
+                planner.set_node(view, now);
+            }
+            if what == 3 {
+                planner.set_job(job(1000 + u128::try_from(which).unwrap(), "H100:1").since(-1));
+            }
+            planner.plan(now, &mut || true);
+            for (id, said) in planner.explanations() {
+                let later = promised.get(&id).zip(said.planned_start).is_some_and(|(was, start)| start > *was);
+                prop_assert!(!later || said.delay.is_some(), "{id}: {promised:?} {said:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_goes_where_the_gate_says_no(snapshot in any_snapshot(), rules in any_rules()) {
+        let forbidden = Forbidden(rules.clone());
+        let all = Snapshot { gate: Some(behind(rules)), ..snapshot };
+        let made = plan(&all);
+        for decision in &made.decisions {
+            let queued = all.queue.iter().find(|queued| queued.job == decision.job).unwrap();
+            let site = match &decision.target {
+                Target::Nodes { parts } => {
+                    &all.nodes.iter().find(|node| node.node == parts[0].node).unwrap().site
+                }
+                Target::Launch { site, .. } => site,
+            };
+            prop_assert!(!forbidden.forbids(site, queued.group.as_str()), "{decision:?}");
+        }
+        for queued in &all.queue {
+            for seen in &made.explanations[&queued.job].candidates {
+                let forbids = forbidden.forbids(&seen.site, queued.group.as_str());
+                let named = seen.detail == "denied by the access policy `forbidden`";
+                let barred =
+                    matches!(seen.verdict, Verdict::NotAllowed | Verdict::OtherGroups | Verdict::TooSmall);
+                prop_assert!((barred || !forbids) && (forbids || !named), "{seen:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_never_fits_is_what_could_never_run(
+        snapshot in any_snapshot(), queued in any_job(), rules in prop::option::of(any_rules())
+    ) {
+        let (queue, gate) = (vec![queued.clone()], rules.map(behind));
+        let alone = Snapshot { queue, gate, groups: BTreeMap::new(), ..snapshot };
         let said = crate::explain_one(&alone, &QueuedJob { job: job(999, "").job, ..queued.clone() });
         let never = said.reason == Some(Reason::Unsatisfiable);
         prop_assert_eq!(never, crate::could_ever_run(&alone, &queued).is_err());

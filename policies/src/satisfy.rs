@@ -7,10 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use spillway_types::{GpuModel, GpuRequest, GpuSelector, HourlyRate, NodeCapacity, SiteName};
 
 use crate::fleet::{Fleet, Kind};
+use crate::gate::{Gatekeeper, Refused};
 use crate::item::part_hold;
 use crate::judge::{Bar, Terms};
 use crate::layout::{Layout, Level, Need, Want};
 use crate::offer::Offer;
+use crate::policy::SpotRule;
 use crate::shape::Tier;
 use crate::{QueuedJob, Snapshot, Verdict};
 
@@ -48,18 +50,22 @@ pub enum Unsatisfiable {
         largest_memory_mib: u64,
     },
     /// Fewer nodes of one site would do than the gang wants.
-    #[error("nodes: {wanted} wanted in one site, at most {most} would do")]
+    #[error("nodes: {wanted} wanted in one site, at most {most} would do{}", others(denied))]
     TooFewNodes {
         /// Asked.
         wanted: u32,
         /// The most in one site.
         most: u32,
+        /// What access policies say against others.
+        denied: BTreeSet<Refused>,
     },
     /// What is large enough is ruled out by the job's own rules or by the place's.
-    #[error("every place that is large enough is ruled out: {}", rules(by))]
+    #[error("every place that is large enough is ruled out: {}", rules(by, denied))]
     RuledOut {
         /// By what: `NotAllowed`, `OtherGroups`, `NoContainer`, `NoFractions`.
         by: BTreeSet<Verdict>,
+        /// What access policies say against the rest.
+        denied: BTreeSet<Refused>,
     },
 }
 
@@ -70,7 +76,11 @@ fn listed(known: &[GpuModel]) -> String {
     }
 }
 
-fn rules(by: &BTreeSet<Verdict>) -> String {
+fn others(denied: &BTreeSet<Refused>) -> String {
+    denied.iter().map(|refused| format!("; others are {refused}")).collect()
+}
+
+fn rules(by: &BTreeSet<Verdict>, denied: &BTreeSet<Refused>) -> String {
     let word = |verdict: &Verdict| match verdict {
         Verdict::NotAllowed => "`allow`, `residency` or a missing image",
         Verdict::OtherGroups => "pools of other groups",
@@ -83,10 +93,12 @@ fn rules(by: &BTreeSet<Verdict>) -> String {
         | Verdict::TooSmall
         | Verdict::MaxPrice
         | Verdict::Budget
+        | Verdict::Deadline
         | Verdict::NoCapacity
         | Verdict::Closed => "other rules",
     };
-    by.iter().map(word).collect::<Vec<_>>().join("; ")
+    let denied = denied.iter().map(ToString::to_string);
+    denied.chain(by.iter().map(|verdict| word(verdict).to_owned())).collect::<Vec<_>>().join("; ")
 }
 
 /// All that is known, gathered for these questions: made once, asked often.
@@ -94,6 +106,7 @@ fn rules(by: &BTreeSet<Verdict>) -> String {
 pub struct Places {
     fleet: Fleet,
     offers: Vec<Offer>,
+    gate: Option<Gatekeeper>,
 }
 
 impl Places {
@@ -104,7 +117,8 @@ impl Places {
         for node in &snapshot.nodes {
             fleet.set(node.clone(), snapshot.now);
         }
-        Self { fleet, offers: snapshot.offers.iter().cloned().map(Offer::of).collect() }
+        let offers = snapshot.offers.iter().cloned().map(Offer::of).collect();
+        Self { fleet, offers, gate: snapshot.gate.clone() }
     }
 
     /// The kinds that have nodes, each with its site and tier.
@@ -118,12 +132,14 @@ impl Places {
     /// # Errors
     /// [`Unsatisfiable`] says what is missing and what is there instead.
     pub fn could_ever_run(&self, job: &QueuedJob) -> Result<(), Unsatisfiable> {
-        let terms = Terms::of(job);
+        let terms = Terms::of(job, SpotRule::Allow).at(self.gate.as_ref());
         let wanted = usize::try_from(job.nodes.max(1)).unwrap_or(usize::MAX);
-        let mut bars = BTreeSet::new();
+        let (mut bars, mut denied) = (BTreeSet::new(), BTreeSet::new());
         let mut suitable: BTreeMap<(Tier, &SiteName), usize> = BTreeMap::new();
         for (unit, kind) in self.kinds() {
-            match terms.kind(kind).bar {
+            let judged = terms.kind(kind);
+            denied.extend(judged.refused);
+            match judged.bar {
                 None | Some(Bar::MaxPrice | Bar::Closed) => {
                     *suitable.entry(unit).or_default() += kind.nodes.len()
                 }
@@ -133,7 +149,9 @@ impl Places {
             }
         }
         for offer in &self.offers {
-            match terms.offer(offer).bar {
+            let judged = terms.offer(offer);
+            denied.extend(judged.refused);
+            match judged.bar {
                 None | Some(Bar::MaxPrice | Bar::Closed) => return Ok(()),
                 Some(bar) => {
                     bars.insert(bar);
@@ -146,12 +164,13 @@ impl Places {
         }
         if most > 0 {
             let most = u32::try_from(most).unwrap_or(u32::MAX);
-            return Err(Unsatisfiable::TooFewNodes { wanted: job.nodes, most });
+            return Err(Unsatisfiable::TooFewNodes { wanted: job.nodes, most, denied });
         }
-        bars.remove(&Bar::Size);
-        Err(self
-            .too_large(job, &terms.need)
-            .unwrap_or_else(|| Unsatisfiable::RuledOut { by: bars.into_iter().map(Bar::verdict).collect() }))
+        let ruled_out = || {
+            let others = bars.into_iter().filter(|bar| !matches!(bar, Bar::Size | Bar::Access));
+            Unsatisfiable::RuledOut { by: others.map(Bar::verdict).collect(), denied }
+        };
+        Err(self.too_large(job, &terms.need).unwrap_or_else(ruled_out))
     }
 
     /// What no capacity that is known has; none where some capacity is large enough.
@@ -196,7 +215,7 @@ impl Places {
     /// not; none where it may run nowhere, `max_price` included.
     #[must_use]
     pub fn cheapest_hold(&self, job: &QueuedJob) -> Option<i64> {
-        let terms = Terms::of(job);
+        let terms = Terms::of(job, SpotRule::Allow).at(self.gate.as_ref());
         let wanted = usize::try_from(job.nodes.max(1)).unwrap_or(usize::MAX);
         let mut rates: BTreeMap<(Tier, &SiteName), Vec<i64>> = BTreeMap::new();
         for (unit, kind) in self.kinds() {

@@ -16,7 +16,7 @@ const BRING: usize = 50;
 const SEND: usize = 15;
 const MOVE: usize = 20;
 /// A queue longer than this is laid but not searched: one try costs as much as the queue is long.
-const MOST_SEARCHED: usize = 512;
+pub(crate) const MOST_SEARCHED: usize = 512;
 
 /// The sequence of splitmix64 (Steele, Lea and Flood, OOPSLA 2014): the same for the same moment and queue.
 #[derive(Debug)]
@@ -108,10 +108,12 @@ impl Planner {
         let mut least = vec![0.0; self.items.len()];
         self.note_occupancy(i64::MIN, self.now);
         self.unlay(0);
+        self.board.refresh(&self.fleet, self.now);
         let ground = Ground {
             now: self.now,
             fleet: &self.fleet,
             shapes: &self.shapes,
+            offers: &self.offers,
             occupancies: &self.occupancies,
         };
         for slot in self.lines.slots() {
@@ -241,7 +243,8 @@ impl Planner {
             let in_place = !self.away.is_empty() && draws.below(2) == 0;
             let away = if in_place { draws.below(self.away.len()) } else { 0 };
             let replaces = in_place && self.key_of(self.away[away]) == Some(key);
-            self.item(slot)?.launches.first()?;
+            // A job that says itself how long it waits is not sent away before.
+            self.item(slot)?.launches.first().filter(|_| self.item(slot).is_some_and(Item::weighs_cost))?;
             return Some(if replaces { Step::Replace { away, at: from } } else { Step::Send { key, from } });
         }
         if line.len() < 2 {

@@ -3,16 +3,22 @@
 
 use std::collections::BTreeMap;
 
-use spillway_types::{GpuRequest, GpuSelector, GroupName, HourlyRate, SiteKind, SiteName};
+use spillway_types::{
+    DataMap, DatasetName, GpuRequest, GpuSelector, GroupName, HourlyRate, SiteKind, SiteName,
+};
 
 use crate::fleet::{Fleet, Kind};
+use crate::gate::{Gatekeeper, Refused, Seen};
+use crate::item::Item;
 use crate::judge::{Bar, Terms};
 use crate::layout::{ClassMask, Need};
+use crate::moving::Moving;
 use crate::offer::Offer;
+use crate::policy::SpotRule;
 use crate::{NodePrice, Policy, QueuedJob};
 
 /// A speed of 1, in thousandths.
-const PLAIN_SPEED: u32 = 1000;
+pub(crate) const PLAIN_SPEED: u32 = 1000;
 
 /// What makes two jobs the same shape: all that the hard rules and prices look at.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,10 +33,14 @@ pub(crate) struct ShapeKey {
     prefer: Vec<SiteName>,
     residency: Vec<String>,
     max_price: Option<HourlyRate>,
+    inputs: Vec<DatasetName>,
+    spot: SpotRule,
+    /// What the gate sees beside that.
+    seen: Option<Seen>,
 }
 
 impl ShapeKey {
-    pub(crate) fn of(job: &QueuedJob) -> Self {
+    pub(crate) fn of(job: &QueuedJob, spot: SpotRule) -> Self {
         Self {
             group: job.group.clone(),
             gpus: job.resources.gpus.clone(),
@@ -42,7 +52,15 @@ impl ShapeKey {
             prefer: job.placement.prefer.clone(),
             residency: job.placement.residency.clone(),
             max_price: job.placement.max_price,
+            inputs: job.inputs.clone(),
+            spot,
+            seen: None,
         }
+    }
+
+    /// The same where a gate is asked.
+    pub(crate) fn at(self, gate: Option<&Gatekeeper>, job: &QueuedJob) -> Self {
+        Self { seen: gate.map(|gate| gate.sees(job)), ..self }
     }
 }
 
@@ -62,6 +80,15 @@ pub(crate) struct KindFit {
     pub(crate) wastes_gpus: bool,
     /// How fast the job runs here, in thousandths of what its estimate is for.
     pub(crate) speed_milli: u32,
+    /// What has to be brought there.
+    pub(crate) moving: Moving,
+}
+
+impl KindFit {
+    /// How long a run takes a node: the data comes first, then it runs at its speed there.
+    pub(crate) fn span(&self, item: &Item) -> i64 {
+        span_at(item.job.estimate.0, self.speed_milli).saturating_add(self.moving.ms)
+    }
 }
 
 /// An offer against the shape; parallel to the offers.
@@ -72,6 +99,8 @@ pub(crate) struct OfferFit {
     pub(crate) rate: i64,
     pub(crate) preferred: usize,
     pub(crate) speed_milli: u32,
+    /// What has to be brought there.
+    pub(crate) moving: Moving,
 }
 
 /// One shape.
@@ -79,15 +108,22 @@ pub(crate) struct OfferFit {
 pub(crate) struct Shape {
     /// A job of the shape; only what the key holds of it counts.
     sample: QueuedJob,
+    spot: SpotRule,
     pub(crate) need: Need,
     /// How many nodes start together.
     pub(crate) nodes: usize,
     /// Parallel to the fleet's kinds.
     pub(crate) kinds: Vec<KindFit>,
+    /// Those with nothing in the way.
+    pub(crate) open: Vec<usize>,
     /// The kinds that would do and take work, by who pays for them idle and by site: what a gang is spread over.
     pub(crate) units: BTreeMap<(Tier, SiteName), Vec<usize>>,
     /// Parallel to the offers.
     pub(crate) offers: Vec<OfferFit>,
+    gate: Option<Gatekeeper>,
+    /// What the gate said against kinds and offers, by their number.
+    denied_kinds: BTreeMap<usize, Refused>,
+    denied_offers: BTreeMap<usize, Refused>,
 }
 
 /// Who pays for a node while nothing runs there.
@@ -109,30 +145,55 @@ impl Tier {
 }
 
 impl Shape {
-    pub(crate) fn of(job: &QueuedJob) -> Self {
+    pub(crate) fn of(job: &QueuedJob, spot: SpotRule) -> Self {
         Self {
             sample: job.clone(),
+            spot,
             need: Need::of(&job.resources),
             nodes: usize::try_from(job.nodes.max(1)).unwrap_or(usize::MAX),
             kinds: Vec::new(),
+            open: Vec::new(),
             units: BTreeMap::new(),
             offers: Vec::new(),
+            gate: None,
+            denied_kinds: BTreeMap::new(),
+            denied_offers: BTreeMap::new(),
         }
     }
 
+    /// The same where a gate is asked.
+    pub(crate) fn at(self, gate: Option<&Gatekeeper>) -> Self {
+        Self { gate: gate.cloned(), ..self }
+    }
+
+    /// What the gate said against a kind.
+    pub(crate) fn refused_at_kind(&self, kind: usize) -> Option<&Refused> {
+        self.denied_kinds.get(&kind)
+    }
+
+    /// What the gate said against an offer.
+    pub(crate) fn refused_at_offer(&self, offer: usize) -> Option<&Refused> {
+        self.denied_offers.get(&offer)
+    }
+
     /// Judges the kinds and offers that are new since the last call. Whoever changes the offers clears them first.
-    pub(crate) fn extend(&mut self, fleet: &Fleet, offers: &[Offer], policy: &Policy) {
+    pub(crate) fn extend(&mut self, fleet: &Fleet, offers: &[Offer], (policy, data): (&Policy, &DataMap)) {
         if self.kinds.len() == fleet.kinds.len() && self.offers.len() == offers.len() {
             return;
         }
-        let terms = Terms::of(&self.sample);
+        if self.offers.is_empty() {
+            self.denied_offers.clear();
+        }
+        let terms = Terms::of(&self.sample, self.spot).at(self.gate.as_ref());
         for at in self.kinds.len()..fleet.kinds.len() {
             let kind = &fleet.kinds[at];
             let judged = terms.kind(kind);
             if judged.bar.is_none() {
+                self.open.push(at);
                 let unit = (Tier::of(kind), kind.sample.site.clone());
                 self.units.entry(unit).or_default().push(at);
             }
+            self.denied_kinds.extend(judged.refused.map(|refused| (at, refused)));
             self.kinds.push(KindFit {
                 bar: judged.bar,
                 mask: judged.mask,
@@ -141,15 +202,18 @@ impl Shape {
                 preferred: preference(&self.sample, &kind.sample.site),
                 wastes_gpus: self.sample.resources.gpus.is_none() && kind.layout.has_gpus(),
                 speed_milli: speed(&self.sample, &kind.sample.capacity, policy),
+                moving: Moving::to(&kind.sample.site, &self.sample.inputs, data),
             });
         }
         for offer in &offers[self.offers.len()..] {
             let judged = terms.offer(offer);
+            self.denied_offers.extend(judged.refused.map(|refused| (self.offers.len(), refused)));
             self.offers.push(OfferFit {
                 bar: judged.bar,
                 rate: judged.rate.0,
                 preferred: preference(&self.sample, &offer.view.site),
                 speed_milli: speed(&self.sample, &offer.view.capacity, policy),
+                moving: Moving::to(&offer.view.site, &self.sample.inputs, data),
             });
         }
     }

@@ -1,14 +1,20 @@
 //! Builders that make a planner test read like sentences. Times are in seconds from `NOW`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use spillway_types::data::BYTES_PER_GB;
 use spillway_types::{
-    Accelerator, AcceleratorShare, Allocation, Capabilities, DataMap, DurationMs, FreeResources, HourlyRate,
-    IndexRanges, JobId, NodeCapacity, NodeId, Placement, Resources, SiteKind, Tariff, UnixMs,
+    Accelerator, AcceleratorShare, Allocation, AttemptId, Capabilities, DataMap, Dataset, DurationMs,
+    FreeResources, HourlyRate, IndexRanges, Interconnect, JobId, Link, Market, NodeCapacity, NodeId,
+    Placement, Resources, SiteKind, Spot, Tariff, UnixMs,
 };
 use uuid::Uuid;
 
-use crate::{CloudOffer, GroupView, NodePrice, NodeView, Policy, QueuedJob, RunningPart, Snapshot};
+use crate::{
+    Class, CloudOffer, GroupView, NodePrice, NodeView, PartOwner, Policy, QueuedJob, Restarts, RunningPart,
+    Snapshot,
+};
 
 /// 2023-11-14T12:00:00Z, noon, so that clock times in sentences are easy to read.
 pub(crate) const NOW: UnixMs = UnixMs(1_699_963_200_000);
@@ -29,6 +35,7 @@ pub(crate) fn snapshot() -> Snapshot {
         offers: vec![],
         groups: BTreeMap::new(),
         data: DataMap::default(),
+        gate: None,
         policy: Policy::default(),
     }
 }
@@ -65,6 +72,27 @@ impl Snapshot {
         self
     }
 
+    /// A dataset of so many gigabytes, with copies at these sites.
+    pub(crate) fn data(mut self, name: &str, gigabytes: u64, at: &[&str]) -> Self {
+        let replicas = at.iter().map(|site| site.parse().unwrap()).collect();
+        let dataset = Dataset { bytes: gigabytes * BYTES_PER_GB, replicas, ..Dataset::default() };
+        self.data.datasets.insert(name.parse().unwrap(), dataset);
+        self
+    }
+
+    /// A link of so many gigabits a second, with an egress price for a gigabyte in cents.
+    pub(crate) fn link(mut self, from: &str, to: &str, gigabits: u64, cents: i64) -> Self {
+        let link = Link { bits_per_second: gigabits * 1_000_000_000, egress_micros_per_gb: cents * 10_000 };
+        self.data.links.entry(from.parse().unwrap()).or_default().insert(to.parse().unwrap(), link);
+        self
+    }
+
+    /// Other terms for a class.
+    pub(crate) fn class(mut self, name: &str, class: Class) -> Self {
+        self.policy.classes.insert(name.parse().unwrap(), class);
+        self
+    }
+
     /// Without looking for a better order than that in which the jobs came.
     pub(crate) fn unsearched(mut self) -> Self {
         self.policy.search = 0;
@@ -97,6 +125,7 @@ pub(crate) fn node(id: u128, gpus: &str) -> NodeView {
         capacity,
         capabilities: Capabilities { process: true, container: true, fractions: true },
         price: NodePrice::Tariff(Tariff { per_gpu: HourlyRate(usd(1)), per_cpu: HourlyRate(0) }),
+        market: Market::OnDemand,
         running: vec![],
     }
 }
@@ -135,6 +164,21 @@ impl NodeView {
     pub(crate) fn rented_at(mut self, dollars: i64) -> Self {
         self.kind = SiteKind::Cloud;
         self.price = NodePrice::Instance(HourlyRate(usd(dollars)));
+        self
+    }
+
+    pub(crate) fn in_domain(mut self, domain: &str) -> Self {
+        self.capacity.accelerators.iter_mut().for_each(|gpu| gpu.domain = Some(domain.to_owned()));
+        self
+    }
+
+    /// What was made busy last belongs to this job, which began so many seconds ago and is charged so many dollars.
+    pub(crate) fn owned_by(mut self, asks: QueuedJob, began: i64, dollars: i64) -> Self {
+        let part = self.running.last_mut().unwrap();
+        part.began = at(-began);
+        let attempt = AttemptId::from_uuid(asks.job.uuid());
+        let rate = HourlyRate(usd(dollars));
+        part.owner = Some(PartOwner { attempt, asks: Arc::new(asks), rate, displaced: 0 });
         self
     }
 
@@ -196,14 +240,63 @@ pub(crate) fn job(id: u128, gpus: &str) -> QueuedJob {
         grace: spillway_types::job::DEFAULT_GRACE,
         inputs: vec![],
         user: None,
-        restarts: crate::Restarts::Anew,
+        restarts: Restarts::Anew,
         done: DurationMs(0),
         held: spillway_types::Held::No,
         standing: spillway_types::Standing::Plain,
     }
 }
 
+impl CloudOffer {
+    pub(crate) fn spot(mut self, mean_life_hours: u64) -> Self {
+        self.terms.market = Market::Spot;
+        self.terms.mean_life = Some(DurationMs::from_secs(3600 * mean_life_hours));
+        self
+    }
+
+    pub(crate) fn left(mut self, available: u32) -> Self {
+        self.available = available;
+        self
+    }
+}
+
 impl QueuedJob {
+    pub(crate) fn reads(mut self, dataset: &str) -> Self {
+        self.inputs.push(dataset.parse().unwrap());
+        self
+    }
+
+    pub(crate) fn takes_spot(mut self) -> Self {
+        self.placement.spot = Spot::Allow;
+        self
+    }
+
+    pub(crate) fn checkpoints(mut self, every: u64) -> Self {
+        self.restarts = Restarts::FromCheckpoint { every: DurationMs::from_secs(every) };
+        self
+    }
+
+    /// It should have ended this many seconds from now.
+    pub(crate) fn due(mut self, seconds: i64) -> Self {
+        self.deadline = Some(at(seconds));
+        self
+    }
+
+    pub(crate) fn has_done(mut self, seconds: u64) -> Self {
+        self.done = DurationMs::from_secs(seconds);
+        self
+    }
+
+    pub(crate) fn of_class(mut self, class: &str) -> Self {
+        self.class = Some(class.parse().unwrap());
+        self
+    }
+
+    pub(crate) fn in_one_domain(mut self) -> Self {
+        self.placement.interconnect = Interconnect::SameDomain;
+        self
+    }
+
     pub(crate) fn of_group(mut self, group: &str) -> Self {
         self.group = group.parse().unwrap();
         self

@@ -2,7 +2,9 @@
 
 use spillway_types::{DurationMs, GpuQuantity, GpuRequest, GpuSelector};
 
+use crate::QueuedJob;
 use crate::layout::{ClassMask, Level, Need, Want};
+use crate::moving::Moving;
 
 const MS_PER_DAY: i64 = 86_400_000;
 
@@ -47,6 +49,53 @@ fn cpus(milli: u32) -> String {
 
 fn memory(mib: u64) -> String {
     if mib < 1024 { format!("{mib} MiB") } else { format!("{} GiB", mib / 1024) }
+}
+
+/// Bytes with one decimal, in the units that datasets are named in.
+fn bytes(count: u64) -> String {
+    const UNITS: [(u64, &str); 4] =
+        [(1_000_000_000_000_000, "PB"), (1_000_000_000_000, "TB"), (1_000_000_000, "GB"), (1_000_000, "MB")];
+    let unit = UNITS.into_iter().find(|(scale, _)| count >= *scale);
+    unit.map_or_else(
+        || format!("{count} B"),
+        |(scale, unit)| {
+            let tenths = (u128::from(count) * 10 + u128::from(scale) / 2) / u128::from(scale);
+            format!("{}.{} {unit}", tenths / 10, tenths % 10)
+        },
+    )
+}
+
+/// What has to be brought to a place first, after a sentence on it; nothing where all is there.
+pub(crate) fn brought(moving: &Moving, readers: u32) -> String {
+    if moving.bytes == 0 {
+        return String::new();
+    }
+    let price = match (moving.egress_micros, readers) {
+        (0, _) => String::new(),
+        (micros, 0 | 1) => format!(", {}", amount(micros)),
+        (micros, readers) => format!(", {} shared by {readers} jobs", amount(micros)),
+    };
+    format!("; {} of data to bring: {}{price}", bytes(moving.bytes), span(moving.ms))
+}
+
+/// What interruptions are thought to cost, after a sentence on a place; nothing where there are none.
+pub(crate) fn risk(micros: f64) -> String {
+    if micros < 1.0 {
+        String::new()
+    } else {
+        format!("; interruptions add {}", amount(crate::item::whole(micros)))
+    }
+}
+
+/// That a start is too late for the job's deadline, after a sentence on it; nothing where it is not.
+pub(crate) fn late(job: &QueuedJob, start: i64) -> String {
+    let end = start.saturating_add(crate::item::signed(job.estimate));
+    match job.deadline {
+        Some(deadline) if start != i64::MAX && end > deadline.0 => {
+            format!(", too late for its deadline at {}", clock(deadline.0))
+        }
+        _ => String::new(),
+    }
 }
 
 /// What a job asks of one node, in words.

@@ -30,5 +30,5 @@ pub(crate) fn run(settings: &Settings) -> Result<Vec<Measurement>> {
         }
         Ok(appends)
     })?;
-    Ok(vec![Measurement { metric: "durable appends of 4 KiB", value, unit: "appends/s", peer: None }])
+    Ok(vec![Measurement { metric: "durable appends of 4 KiB".into(), value, unit: "appends/s", peer: None }])
 }

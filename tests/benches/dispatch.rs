@@ -45,9 +45,14 @@ pub(crate) fn run(settings: &Settings) -> Result<Vec<Measurement>> {
     let p50 = median(&mut times);
     let p95 = times.get(times.len() * 95 / 100).copied().unwrap_or(p50);
     Ok(vec![
-        Measurement { metric: "command line to process start, idle node, p50", value: p50, unit: "ms", peer },
         Measurement {
-            metric: "command line to process start, idle node, p95",
+            metric: "command line to process start, idle node, p50".into(),
+            value: p50,
+            unit: "ms",
+            peer,
+        },
+        Measurement {
+            metric: "command line to process start, idle node, p95".into(),
             value: p95,
             unit: "ms",
             peer: None,

@@ -7,7 +7,7 @@
 //! requests for accelerators in a row found no place. How long a decision takes is measured along the way.
 
 mod best_fit;
-mod population;
+pub(crate) mod population;
 
 use anyhow::{Result, ensure};
 use spillway_policies::{Ask, Packer};
@@ -74,7 +74,7 @@ pub(crate) fn run(settings: &Settings) -> Result<Vec<Measurement>> {
     let p50 = median(&mut times);
     let p99 = times.get(times.len() * 99 / 100).copied().unwrap_or(p50);
     for (metric, value) in [("one decision, p50", p50), ("one decision, p99", p99)] {
-        measurements.push(Measurement { metric, value, unit: "us", peer: None });
+        measurements.push(Measurement { metric: metric.into(), value, unit: "us", peer: None });
     }
     Ok(measurements)
 }
@@ -111,7 +111,12 @@ fn compare(
             ("best-fit by accelerator share", &by_share),
         ] {
             let peer = Some(Peer { name: name.to_owned(), value: middle(results) });
-            measurements.push(Measurement { metric, value: middle(&ours), unit: "% of capacity", peer });
+            measurements.push(Measurement {
+                metric: metric.into(),
+                value: middle(&ours),
+                unit: "% of capacity",
+                peer,
+            });
         }
     }
     Ok(measurements)

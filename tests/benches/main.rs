@@ -8,8 +8,10 @@ mod clock;
 mod disk;
 mod dispatch;
 mod fragmentation;
+mod planner_scale;
 mod report;
 mod slurm;
+mod starburst;
 mod submit;
 mod throughput;
 mod world;
@@ -62,6 +64,16 @@ const BENCHES: &[Bench] = &[
         name: "fragmentation",
         about: "accelerator share that cannot be given out when fractions and gangs fill a cluster",
         run: fragmentation::run,
+    },
+    Bench {
+        name: "planner-scale",
+        about: "one new job and a whole plan of 100,000 jobs on up to 62,500 nodes",
+        run: planner_scale::run,
+    },
+    Bench {
+        name: "starburst",
+        about: "GPU-hours in the cloud at the same average wait: the planner, Starburst and other schedulers",
+        run: starburst::run,
     },
 ];
 

@@ -1,5 +1,6 @@
 //! What a bench reports, one JSON object a line on stdout.
 
+use std::borrow::Cow;
 use std::io::Write as _;
 
 use anyhow::{Context as _, Result};
@@ -18,7 +19,7 @@ pub(crate) struct Peer {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Measurement {
     /// What was measured.
-    pub(crate) metric: &'static str,
+    pub(crate) metric: Cow<'static, str>,
     /// The median of the runs, in `unit`.
     pub(crate) value: f64,
     /// Units are written out as in `appends/s`.
@@ -63,7 +64,7 @@ mod tests {
             (peer(0.0), json!("other 1.0"), json!(0.0), json!(null)),
         ];
         for (peer, name, value, ratio) in cases {
-            let measurement = Measurement { metric: "m", value: 8.0, unit: "x/s", peer };
+            let measurement = Measurement { metric: "m".into(), value: 8.0, unit: "x/s", peer };
             let expected = json!({
                 "bench": "b", "metric": "m", "value": 8.0, "unit": "x/s",
                 "peer": name, "peer_value": value, "ratio": ratio,

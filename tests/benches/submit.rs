@@ -41,7 +41,7 @@ pub(crate) fn run(settings: &Settings) -> Result<Vec<Measurement>> {
             let total = if settings.quick { 50 * clients.min(20) } else { 200 * clients.min(100) };
             let value = median_rate(if settings.quick { 3 } else { 5 }, || submit(&world, clients, total))?;
             let peer = peers.as_ref().map(|peers| if clients == 1 { &peers[0] } else { &peers[1] }).cloned();
-            measurements.push(Measurement { metric, value, unit: "submissions/s", peer });
+            measurements.push(Measurement { metric: metric.into(), value, unit: "submissions/s", peer });
         }
     }
     Ok(measurements)

@@ -37,5 +37,10 @@ pub(crate) fn run(settings: &Settings) -> Result<Vec<Measurement>> {
         world.run(&file, PATIENCE)?;
         Ok(tasks)
     })?;
-    Ok(vec![Measurement { metric: "tasks of an array of `true`, one agent", value, unit: "tasks/s", peer }])
+    Ok(vec![Measurement {
+        metric: "tasks of an array of `true`, one agent".into(),
+        value,
+        unit: "tasks/s",
+        peer,
+    }])
 }

@@ -20,8 +20,8 @@ pub use fleet::{
     SiteView,
 };
 pub use job::{
-    AttemptNode, AttemptView, CandidateView, ExplanationView, HeldView, JobState, JobSummary, JobView,
-    PlanView, TaskCounts, TaskView,
+    AttemptNode, AttemptView, CandidateView, DelayView, ExplanationView, HeldView, JobState, JobSummary,
+    JobView, PlanView, TaskCounts, TaskView,
 };
 pub use job_file::{
     CheckpointFile, JobFile, JobFileError, MAX_JOB_FILE, ResourcesFile, RetryFile, Run, WhereFile,

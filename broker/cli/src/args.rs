@@ -46,7 +46,7 @@ Money and people:
   spend      Show what was spent
 
 Rules and what-ifs:
-  policy     Test access policies against their cases
+  policy     Show shipped policies; test access policies against their cases
   simulate   Replay a trace against policies, and see what each would have cost
 
 Services:
@@ -265,6 +265,14 @@ pub(crate) struct PolicyArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PolicyCommand {
+    /// List the policies that are shipped: `policy = "NAME"` in the broker's settings puts one into force
+    List,
+    /// Print a shipped policy with its explanations, to start a file of one's own from
+    #[command(after_help = SHOW_EXAMPLES)]
+    Show {
+        /// Its name, as `spillway policy list` has it
+        name: String,
+    },
     /// Ask every case of a folder; the exit code is 1 where one does not hold
     #[command(after_help = POLICY_EXAMPLES)]
     Test {
@@ -272,6 +280,11 @@ pub(crate) enum PolicyCommand {
         dir: PathBuf,
     },
 }
+
+const SHOW_EXAMPLES: &str = "\
+Examples:
+  spillway policy show cost-first
+  spillway policy show cost-first > policy.toml";
 
 const POLICY_EXAMPLES: &str = "\
 Examples:

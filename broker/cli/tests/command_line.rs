@@ -200,6 +200,26 @@ fn json_is_the_apis_own_and_health_tells_by_its_code() {
     served.join().expect("served");
 }
 
+#[test]
+fn shipped_policies_are_listed_and_shown() {
+    let ended = spillway(&nobody(), &["policy", "list"]);
+    let listed = text(&ended.stdout);
+    for name in ["default", "cost-first", "deadline", "research-lab", "on-prem-only"] {
+        assert!(listed.lines().any(|line| line.starts_with(name)), "{listed}");
+        let shown = spillway(&nobody(), &["policy", "show", name]);
+        assert_eq!(shown.status.code(), Some(0));
+        assert!(
+            text(&shown.stdout).starts_with("# ") && text(&shown.stdout).contains("sharing = "),
+            "{name}"
+        );
+    }
+    let json = spillway(&nobody(), &["policy", "show", "on-prem-only", "-o", "json"]);
+    assert!(text(&json.stdout).contains("\"burst\": \"never\""), "{}", text(&json.stdout));
+    let unknown = spillway(&nobody(), &["policy", "show", "cheap"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(text(&unknown.stderr).contains("there are default, cost-first"), "{}", text(&unknown.stderr));
+}
+
 /// A folder with one policy file and one file of cases.
 fn policies(policy: &str, expect: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");

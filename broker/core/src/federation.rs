@@ -1,6 +1,8 @@
 //! The machine: a command in, a reply and events out.
 
-use spillway_policies::CloudOffer;
+use std::sync::Arc;
+
+use spillway_policies::{CloudOffer, Gate, Gatekeeper};
 use spillway_types::{DataMap, IdSource, UnixMs};
 
 use crate::apply::ApplyError;
@@ -13,6 +15,7 @@ pub struct Federation {
     state: State,
     offers: Vec<CloudOffer>,
     data: DataMap,
+    gate: Option<Arc<dyn Gate>>,
     known: Known,
     violations: Vec<String>,
     violation_count: u64,
@@ -39,7 +42,7 @@ impl Federation {
     /// Goes back to what was last written, after a write failed. What clouds would launch stays known.
     pub fn reset(&mut self, state: State) {
         self.state = state;
-        self.known.forget();
+        self.known.forget_all();
     }
 
     /// What is true now.
@@ -56,7 +59,7 @@ impl Federation {
     /// Tells what clouds would launch now.
     pub fn set_offers(&mut self, offers: Vec<CloudOffer>) {
         self.offers = offers;
-        self.known.forget_offers();
+        self.known.forget_all();
     }
 
     /// What clouds would launch now.
@@ -68,12 +71,25 @@ impl Federation {
     /// Tells where data lies.
     pub fn set_data(&mut self, data: DataMap) {
         self.data = data;
+        self.known.forget_all();
     }
 
     /// Where data lies.
     #[must_use]
     pub const fn data(&self) -> &DataMap {
         &self.data
+    }
+
+    /// Tells who says where jobs may run; without one every job may run anywhere.
+    pub fn set_gate(&mut self, gate: Option<Arc<dyn Gate>>) {
+        self.gate = gate;
+        self.known.forget_all();
+    }
+
+    /// Who says where jobs may run, with what is known now of groups, data and places.
+    #[must_use]
+    pub fn gatekeeper(&self) -> Option<Gatekeeper> {
+        crate::snapshot::gatekeeper(&self.state, &self.data, self.gate.as_ref())
     }
 
     /// The newest invariants that were found broken. Always empty unless there is a defect here.
@@ -103,6 +119,7 @@ impl Federation {
             state: &mut self.state,
             offers: &self.offers,
             data: &self.data,
+            gate: self.gate.as_ref(),
             known: &mut self.known,
             now,
             ids,
@@ -149,6 +166,7 @@ pub(crate) struct Turn<'a> {
     pub(crate) state: &'a mut State,
     pub(crate) offers: &'a [CloudOffer],
     pub(crate) data: &'a DataMap,
+    pub(crate) gate: Option<&'a Arc<dyn Gate>>,
     pub(crate) known: &'a mut Known,
     pub(crate) now: UnixMs,
     pub(crate) ids: &'a mut dyn IdSource,
@@ -157,6 +175,11 @@ pub(crate) struct Turn<'a> {
 }
 
 impl Turn<'_> {
+    /// Who says where jobs may run, as things are now.
+    pub(crate) fn gatekeeper(&self) -> Option<Gatekeeper> {
+        crate::snapshot::gatekeeper(self.state, self.data, self.gate)
+    }
+
     /// Applies `event` and keeps it. All checks come before the first emit.
     pub(crate) fn emit(&mut self, event: Event) {
         if self.events.is_empty() {
@@ -165,16 +188,12 @@ impl Turn<'_> {
         if let Err(error) = self.state.apply(self.now, &event) {
             self.defects.push(ApplyError::describe(&error, &event));
         }
-        let changes_what_could_run = matches!(
-            event,
-            Event::NodeConnected { .. }
-                | Event::NodeStepped { .. }
-                | Event::SiteDeclared(_)
-                | Event::PoolDeclared(_)
-                | Event::GroupDeclared(_)
-        );
-        if changes_what_could_run {
-            self.known.forget();
+        let changes_rules =
+            matches!(event, Event::SiteDeclared(_) | Event::PoolDeclared(_) | Event::GroupDeclared(_));
+        if changes_rules {
+            self.known.forget_all();
+        } else if matches!(event, Event::NodeConnected { .. } | Event::NodeStepped { .. }) {
+            self.known.forget_nodes();
         }
         self.events.push(event);
     }

@@ -17,7 +17,7 @@ pub use preempt::MAX_DISPLACEMENTS;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use spillway_policies::{CloudOffer, Places, Policy, QueuedJob, Snapshot};
+use spillway_policies::{CloudOffer, Gatekeeper, Places, Policy, QueuedJob, Snapshot};
 use spillway_types::UnixMs;
 
 use crate::federation::Turn;
@@ -31,17 +31,23 @@ pub(crate) struct Known {
 }
 
 impl Known {
-    /// Nodes, groups or places have changed: what clouds would launch has not.
-    pub(crate) fn forget(&mut self) {
+    /// Nodes have changed: what clouds would launch has not.
+    pub(crate) fn forget_nodes(&mut self) {
         self.all = None;
     }
 
-    pub(crate) fn forget_offers(&mut self) {
+    /// Offers have changed, or what rules look at.
+    pub(crate) fn forget_all(&mut self) {
         *self = Self::default();
     }
 
     /// Whether some offer could run the job, whatever nodes there are.
-    fn could_launch(&mut self, offers: &[CloudOffer], job: &QueuedJob) -> bool {
+    fn could_launch(
+        &mut self,
+        offers: &[CloudOffer],
+        gate: impl FnOnce() -> Option<Gatekeeper>,
+        job: &QueuedJob,
+    ) -> bool {
         let places = self.launchable.get_or_insert_with(|| {
             Arc::new(Places::of(&Snapshot {
                 now: job.since,
@@ -50,14 +56,21 @@ impl Known {
                 offers: offers.to_vec(),
                 groups: BTreeMap::new(),
                 data: spillway_types::DataMap::default(),
+                gate: gate(),
                 policy: Policy::default(),
             }))
         });
         places.could_ever_run(job).is_ok()
     }
 
-    fn places(&mut self, state: &State, offers: &[CloudOffer], now: UnixMs) -> &Places {
-        let make = || Arc::new(Places::of(&crate::snapshot::when_empty(state, offers, now)));
+    fn places(
+        &mut self,
+        (state, offers): (&State, &[CloudOffer]),
+        gate: impl FnOnce() -> Option<Gatekeeper>,
+        now: UnixMs,
+    ) -> &Places {
+        let empty = || Snapshot { gate: gate(), ..crate::snapshot::when_empty(state, offers, now) };
+        let make = || Arc::new(Places::of(&empty()));
         self.all.get_or_insert_with(make)
     }
 }

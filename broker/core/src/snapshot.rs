@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use spillway_policies::{
-    CloudOffer, GroupView, NodePrice, NodeView, PartOwner, Policy, QueuedJob, Restarts, RunningPart, Snapshot,
+    CloudOffer, Facts, Gate, Gatekeeper, GroupView, NodePrice, NodeView, PartOwner, Policy, QueuedJob,
+    Restarts, RunningPart, Snapshot,
 };
 use spillway_types::{
     Capabilities, DataMap, DurationMs, FreeResources, GroupName, Held, HourlyRate, IndexRanges, InstanceId,
-    InstanceState, JobId, JobSpec, NodeId, NodeState, Standing, UnixMs,
+    InstanceState, JobId, JobSpec, Market, NodeId, NodeState, Standing, UnixMs,
 };
 
 use crate::entity::{Attempt, Instance, Job, Node};
@@ -21,7 +22,23 @@ use crate::{Federation, State};
 #[must_use]
 pub fn take(federation: &Federation, policy: &Policy, now: UnixMs) -> Snapshot {
     let (state, offers) = (federation.state(), federation.offers());
-    Snapshot { data: federation.data().clone(), ..of(state, offers, policy, now) }
+    let (data, gate) = (federation.data().clone(), federation.gatekeeper());
+    Snapshot { data, gate, ..of(state, offers, policy, now) }
+}
+
+/// Who says where jobs may run, with what is known of groups, data and places.
+pub(crate) fn gatekeeper(state: &State, data: &DataMap, gate: Option<&Arc<dyn Gate>>) -> Option<Gatekeeper> {
+    let gate = Arc::clone(gate?);
+    let groups = state.groups.values();
+    let pools = state.pools.values().filter(|pool| !pool.labels.is_empty());
+    let sites = state.sites.values();
+    let facts = Facts {
+        above: groups.filter_map(|group| Some((group.name.clone(), group.parent.clone()?))).collect(),
+        datasets: data.datasets.clone(),
+        labels: pools.map(|pool| (pool.name.clone(), pool.labels.clone())).collect(),
+        clouds: sites.filter_map(|site| Some((site.name.clone(), site.cloud.clone()?))).collect(),
+    };
+    Some(Gatekeeper::new(gate, facts))
 }
 
 fn of(state: &State, offers: &[CloudOffer], policy: &Policy, now: UnixMs) -> Snapshot {
@@ -34,6 +51,7 @@ fn of(state: &State, offers: &[CloudOffer], policy: &Policy, now: UnixMs) -> Sna
         offers: left_of(state, offers),
         groups: groups(state),
         data: DataMap::default(),
+        gate: None,
         policy: policy.clone(),
     }
 }
@@ -177,6 +195,7 @@ pub(crate) fn view(state: &State, node: &Node) -> Option<NodeView> {
         capabilities: inventory.capabilities,
         price: instance
             .map_or(NodePrice::Tariff(pool.tariff), |instance| NodePrice::Instance(instance.price)),
+        market: instance.map_or_else(Market::default, |instance| instance.market),
         running: attempts.filter_map(|attempt| running(state, attempt, node)).collect(),
     })
 }
@@ -227,6 +246,7 @@ pub(crate) fn booting(state: &State, offers: &[CloudOffer], instance: &Instance)
         free,
         capabilities: Capabilities { process: true, container: true, fractions: false },
         price: NodePrice::Instance(instance.price),
+        market: instance.market,
         running: vec![RunningPart { began: opens, ends, allocation: part.allocation.clone(), owner: None }],
     })
 }
@@ -235,6 +255,14 @@ fn running(state: &State, attempt: &Attempt, node: &Node) -> Option<RunningPart>
     let job = state.jobs.get(&attempt.job)?;
     let began = attempt.active.or(attempt.leased).unwrap_or(attempt.placed);
     let allocation = node.parts.get(&attempt.id)?.clone();
+    if let Some(stopped) = attempt.stopped {
+        return Some(RunningPart {
+            began: stopped,
+            ends: stopped.plus(attempt.grace),
+            allocation,
+            owner: None,
+        });
+    }
     let ends = began.plus(left(state, job, attempt.task));
     Some(RunningPart { began, ends, allocation, owner: owner(state, job, attempt) })
 }

@@ -5,7 +5,7 @@
 mod drive;
 mod sweep;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -68,11 +68,15 @@ impl Clouds {
         });
     }
 
-    /// Declares the cloud's regions as sites, and tells the engine what it offers.
+    /// Declares the cloud's regions as sites, whose pools bear these labels, and tells the engine what it offers.
     ///
     /// # Errors
     /// A sentence on what could not be read or written.
-    pub async fn introduce(&self, connector: &dyn Connector) -> Result<(), String> {
+    pub async fn introduce(
+        &self,
+        connector: &dyn Connector,
+        labels: &BTreeSet<String>,
+    ) -> Result<(), String> {
         let catalogue = connector.catalogue().await.map_err(|error| error.to_string())?;
         for region in &catalogue.regions {
             let site = Site {
@@ -83,7 +87,8 @@ impl Clouds {
             };
             let name: PoolName = region.name.as_str().parse().map_err(|error| format!("{error}"))?;
             let tariff = Tariff { per_gpu: HourlyRate(0), per_cpu: HourlyRate(0) };
-            let pool = Pool { name, site: region.name.clone(), tariff, groups: None };
+            let (site_name, labels) = (region.name.clone(), labels.clone());
+            let pool = Pool { name, site: site_name, tariff, groups: None, labels };
             for command in [Command::DeclareSite(site), Command::DeclarePool(pool)] {
                 match self.engine.command(command).await {
                     Ok(_) | Err(EngineError::Recovery(_)) => {}

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use spillway_core::{Command, Federation, Refusal, Reply};
-use spillway_policies::{CloudOffer, Explanation, Policy};
+use spillway_policies::{CloudOffer, Explanation, Gate, Policy};
 use spillway_store::{Store, StoreError};
 use spillway_types::{DataMap, JobId, NodeId, UnixMs};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -79,6 +79,7 @@ enum Request {
     Read(ReadFn),
     Offers(Vec<CloudOffer>),
     Data(Box<DataMap>),
+    Gate(Option<Arc<dyn Gate>>),
     Explanations(BTreeMap<JobId, Explanation>),
 }
 
@@ -148,6 +149,11 @@ impl Engine {
     /// Tells where data lies.
     pub async fn set_data(&self, data: DataMap) {
         self.requests.send(Request::Data(Box::new(data))).await.ok();
+    }
+
+    /// Tells who says where jobs may run; without one every job may run anywhere.
+    pub async fn set_gate(&self, gate: Option<Arc<dyn Gate>>) {
+        self.requests.send(Request::Gate(gate)).await.ok();
     }
 
     /// Tells what the planner saw.

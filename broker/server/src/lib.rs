@@ -3,8 +3,10 @@
 //!
 //! - [`engine`] owns the state; everything else is a task around it, with no state that a restart would miss.
 //! - [`sessions`] speaks with agents, [`clouds`] with providers, [`http`] with people and programs.
+//! - [`access`] puts the access policies where planner and core ask them.
 //! - [`planner`] and [`tick`] let plans be made and time pass.
 
+pub mod access;
 pub mod clock;
 pub mod clouds;
 pub mod engine;

@@ -26,7 +26,7 @@ use crate::outputs::Outputs;
 use crate::secrets::{self, InstanceKey};
 use crate::sessions::{Rhythm, Sessions, watch_leases};
 use crate::settings::{CloudKind, CloudSettings, Settings};
-use crate::{planner, tick};
+use crate::{access, planner, tick};
 
 /// File with the admin's token, made at the first start.
 pub const ADMIN_TOKEN_FILE: &str = "admin.token";
@@ -83,6 +83,7 @@ pub async fn run(
     let ca = DeploymentCa::load_or_create(&data_dir, &keys.deployment, engine.clock().now())?;
     let ca_fingerprint = ca.fingerprint();
     engine.set_data(settings.data.clone()).await;
+    engine.set_gate(access::gate(&settings.access)).await;
     declare(&engine, &settings).await?;
     let admin_token = first_admin(&engine, &data_dir).await?;
 
@@ -252,7 +253,7 @@ async fn start_clouds(
     for cloud in &settings.clouds {
         let connector = open_cloud(cloud, settings, programs, deployment)?;
         clouds
-            .introduce(connector.as_ref())
+            .introduce(connector.as_ref(), &cloud.labels)
             .await
             .map_err(|problem| anyhow::anyhow!("cloud {}: {problem}", cloud.name))?;
         let (listed, listing) = tokio::sync::oneshot::channel();

@@ -2,6 +2,7 @@
 //! refused, and errors name the file and the place.
 
 mod access;
+mod policy;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -66,6 +67,9 @@ pub struct CloudSettings {
     pub catalogue: PathBuf,
     /// Where the connector keeps its machines; by default under the data directory.
     pub state_dir: Option<PathBuf>,
+    /// What access policies see of all its regions: `patient-certified`.
+    #[serde(default)]
+    pub labels: BTreeSet<String>,
 }
 
 /// Which connector drives a cloud.
@@ -188,7 +192,7 @@ struct SettingsFile {
     pools: Vec<PoolEntry>,
     groups: Vec<GroupEntry>,
     clouds: Vec<CloudSettings>,
-    policy: Policy,
+    policy: policy::PolicyEntry,
     access: Vec<PathBuf>,
     datasets: Vec<DatasetEntry>,
     links: Vec<LinkEntry>,
@@ -211,6 +215,8 @@ struct PoolEntry {
     per_gpu: Option<String>,
     per_cpu: Option<String>,
     groups: Option<BTreeSet<GroupName>>,
+    #[serde(default)]
+    labels: BTreeSet<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -263,7 +269,7 @@ impl Settings {
             pools,
             groups: parsed.groups.into_iter().map(|group| group.resolve(path)).collect::<Result<_, _>>()?,
             clouds: clouds.collect(),
-            policy: parsed.policy,
+            policy: parsed.policy.resolve(path, &base)?,
             access,
             data,
             tuning: parsed.tuning,
@@ -283,7 +289,8 @@ fn places(
         let name: SiteName = site.parse().map_err(|error| wrong(path, error))?;
         let site = Site { name, kind: SiteKind::OnPrem, jurisdiction: None, cloud: None };
         let name = pool.parse().map_err(|error| wrong(path, error))?;
-        let pool = Pool { name, site: site.name.clone(), tariff: Tariff::default(), groups: None };
+        let tariff = Tariff::default();
+        let pool = Pool { name, site: site.name.clone(), tariff, groups: None, labels: BTreeSet::new() };
         return Ok((vec![site], vec![pool]));
     }
     let site = |entry: SiteEntry| Site {
@@ -304,7 +311,7 @@ impl PoolEntry {
             })
         };
         let tariff = Tariff { per_gpu: rate(self.per_gpu)?, per_cpu: rate(self.per_cpu)? };
-        Ok(Pool { name: self.name, site: self.site, tariff, groups: self.groups })
+        Ok(Pool { name: self.name, site: self.site, tariff, groups: self.groups, labels: self.labels })
     }
 }
 
@@ -368,12 +375,13 @@ mod tests {
     fn a_file_is_read_and_flags_win() {
         let settings = resolve(
             "data_dir = '/elsewhere'\n[[sites]]\nname='seoul'\nkind='on-prem'\n\
-             [[pools]]\nname='dgx'\nsite='seoul'\nper_gpu='1.50/h'\n[[groups]]\nname='vision'\nbudget='100'\n\
+             [[pools]]\nname='dgx'\nsite='seoul'\nper_gpu='1.50/h'\nlabels=['certified']\n[[groups]]\nname='vision'\nbudget='100'\n\
              [tuning]\nwarm='3s'\n",
         )
         .unwrap();
         assert_eq!(settings.database, "sqlite:/data/spillway.db");
         assert_eq!(settings.pools[0].tariff.per_gpu, HourlyRate(1_500_000));
+        assert!(settings.pools[0].labels.contains("certified"));
         assert_eq!(settings.groups[0].budget_micros, Some(100_000_000));
         assert_eq!(settings.tuning.warm.0, DurationMs(3000));
     }

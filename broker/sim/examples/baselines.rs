@@ -43,7 +43,7 @@ fn describe(nodes: usize, jobs: &[TraceJob]) -> Result<Description, Problem> {
     };
     let pool = |name: &str, per_gpu| -> Result<Pool, Problem> {
         let tariff = Tariff { per_gpu: HourlyRate(per_gpu), per_cpu: HourlyRate(0) };
-        Ok(Pool { name: name.parse()?, site: name.parse()?, tariff, groups: None })
+        Ok(Pool { name: name.parse()?, site: name.parse()?, tariff, groups: None, labels: [].into() })
     };
     let mut names: Vec<_> = jobs.iter().map(|job| job.group.clone()).collect();
     names.sort();

@@ -76,6 +76,7 @@ pub fn uniform(nodes: u32, gpus_per_node: u32) -> Result<Description, Federation
         site: site.name.clone(),
         tariff: Tariff::default(),
         groups: None,
+        labels: [].into(),
     };
     let pools = vec![pool(&local), pool(&cloud)];
     let home = pools.first().map(|pool| pool.name.clone()).expect("it is there");

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use spillway_core::entity::Job;
 use spillway_core::{Feed, Key, State, snapshot};
-use spillway_policies::{Burst, CloudOffer, Decision, Planner, Policy};
+use spillway_policies::{Burst, CloudOffer, Decision, Displacement, Planner, Policy};
 use spillway_types::{DataMap, UnixMs};
 
 /// What a scheduler sees.
@@ -30,6 +30,11 @@ pub struct Seen<'a> {
 pub trait Scheduler: std::fmt::Debug {
     /// What starts now, in order.
     fn decide(&mut self, seen: &Seen<'_>) -> Vec<Decision>;
+
+    /// What is to be stopped, as it was last decided.
+    fn displacements(&mut self) -> Vec<Displacement> {
+        vec![]
+    }
 
     /// When it wants to be asked even if nothing happens: after the moment at which it was last asked. None where
     /// time alone changes nothing.
@@ -60,11 +65,16 @@ impl PlannerScheduler {
 
 impl Scheduler for PlannerScheduler {
     fn decide(&mut self, seen: &Seen<'_>) -> Vec<Decision> {
+        self.planner.set_data(seen.data);
         self.feed.tell(&mut self.planner, (seen.state, seen.offers), seen.touched, seen.now);
-        if self.planner.waiting() == 0 {
+        if self.planner.waiting() == 0 && !self.planner.has_travellers() {
             return vec![];
         }
         self.planner.plan(seen.now, &mut || true)
+    }
+
+    fn displacements(&mut self) -> Vec<Displacement> {
+        self.planner.take_displacements()
     }
 
     fn wake_at(&self) -> Option<UnixMs> {

@@ -3,6 +3,7 @@
 mod drive;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use spillway_core::command::Endpoint;
 use spillway_core::entity::{Attempt, Instance, Job, Node};
@@ -10,7 +11,7 @@ use spillway_core::{
     ApplyError, Changes, Command, Event, Federation, Refusal, Reply, State, invariants, snapshot,
 };
 use spillway_ledger::Entry;
-use spillway_policies::{CloudOffer, Decision, Plan, Policy, plan};
+use spillway_policies::{CloudOffer, Decision, Gate, Plan, Policy, plan};
 use spillway_types::{AttemptId, DataMap, DurationMs, InstanceId, JobId, NodeId, SequentialIds, UnixMs};
 
 use crate::{FakeNode, Machine, Program};
@@ -260,6 +261,11 @@ impl World {
         self.federation.set_offers(offers);
     }
 
+    /// Tells who says where jobs may run.
+    pub fn set_gate(&mut self, gate: Option<Arc<dyn Gate>>) {
+        self.federation.set_gate(gate);
+    }
+
     /// Tells where data lies.
     pub fn set_data(&mut self, data: DataMap) {
         self.federation.set_data(data);
@@ -289,7 +295,10 @@ impl World {
         if self.state().jobs.values().all(|job| job.queued.is_empty()) {
             return Ok(0);
         }
-        let decisions = self.plan().decisions;
+        let Plan { decisions, displacements, .. } = self.plan();
+        for spillway_policies::Displacement { attempt, because } in displacements {
+            self.command(Command::Preempt { attempt, because })?;
+        }
         if decisions.is_empty() {
             return Ok(0);
         }

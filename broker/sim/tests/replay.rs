@@ -42,7 +42,7 @@ fn cluster(nodes: usize) -> Description {
     };
     let pool = |at, per_gpu| {
         let tariff = Tariff { per_gpu: HourlyRate(per_gpu), per_cpu: HourlyRate(0) };
-        Pool { name: name(at), site: name(at), tariff, groups: None }
+        Pool { name: name(at), site: name(at), tariff, groups: None, labels: [].into() }
     };
     let inventory = Inventory {
         hostname: "dgx".to_owned(),

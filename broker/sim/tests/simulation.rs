@@ -39,7 +39,7 @@ fn pool_and_cloud() -> Description {
     };
     let pool = |pool, at, per_gpu| {
         let tariff = Tariff { per_gpu: HourlyRate(per_gpu), per_cpu: HourlyRate(0) };
-        Pool { name: name(pool), site: name(at), tariff, groups: None }
+        Pool { name: name(pool), site: name(at), tariff, groups: None, labels: [].into() }
     };
     let inventory = Inventory {
         hostname: "dgx".to_owned(),

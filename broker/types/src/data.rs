@@ -18,6 +18,12 @@ pub struct Dataset {
     pub bytes: u64,
     /// Sites with a whole copy.
     pub replicas: BTreeSet<SiteName>,
+    /// What its owner calls it, for access policies: `patient`, `licensed`.
+    #[serde(default)]
+    pub labels: BTreeSet<String>,
+    /// Whose law it is under, for access policies; none where nobody said.
+    #[serde(default)]
+    pub jurisdiction: Option<String>,
 }
 
 /// How data gets from one site to another.
@@ -98,7 +104,8 @@ mod tests {
         let dataset: DatasetName = "imagenet".parse().unwrap();
         let mut map = DataMap::default();
         let replicas = BTreeSet::from([site("east"), site("home")]);
-        map.datasets.insert(dataset.clone(), Dataset { bytes: 3_000_000_000_000, replicas });
+        map.datasets
+            .insert(dataset.clone(), Dataset { bytes: 3_000_000_000_000, replicas, ..Dataset::default() });
         let dear = Link { bits_per_second: 10_000_000_000, egress_micros_per_gb: 90_000 };
         map.links.entry(site("east")).or_default().insert(site("west"), dear);
         assert_eq!(map.transfer(&dataset, &site("home")), None);

@@ -20,6 +20,11 @@ pub struct DatasetEntry {
     pub size: String,
     /// Sites with a whole copy.
     pub at: BTreeSet<SiteName>,
+    /// What its owner calls it, for access policies: `patient`, `licensed`.
+    #[serde(default)]
+    pub labels: BTreeSet<String>,
+    /// Whose law it is under, for access policies.
+    pub jurisdiction: Option<String>,
 }
 
 /// One `[[links]]`: from one site to another, not back.
@@ -72,7 +77,8 @@ impl DataMap {
             if map.datasets.contains_key(&entry.name) {
                 return wrong("name", format!("`{}` is there already: give each one name", entry.name));
             }
-            map.datasets.insert(entry.name, Dataset { bytes, replicas: entry.at });
+            let DatasetEntry { name, at: replicas, labels, jurisdiction, .. } = entry;
+            map.datasets.insert(name, Dataset { bytes, replicas, labels, jurisdiction });
         }
         for (at, entry) in links.into_iter().enumerate() {
             let (from, to) = (entry.from.clone(), entry.to.clone());
@@ -153,7 +159,8 @@ mod tests {
 
     fn dataset(name: &str, size: &str, at: &str) -> DatasetEntry {
         let at = BTreeSet::from([at.parse().unwrap()]);
-        DatasetEntry { name: name.parse().unwrap(), size: size.to_owned(), at }
+        let (labels, jurisdiction) = (BTreeSet::from(["patient".to_owned()]), Some("KR".to_owned()));
+        DatasetEntry { name: name.parse().unwrap(), size: size.to_owned(), at, labels, jurisdiction }
     }
 
     fn link(from: &str, bandwidth: Option<&str>, egress: Option<&str>) -> LinkEntry {
@@ -176,7 +183,9 @@ mod tests {
             [("3TB", 3_000_000_000_000), ("1.5 GB", 1_500_000_000), ("2MiB", 2 << 20), ("7B", 7)]
         {
             let map = read(vec![dataset("a", text, "home")], vec![]).unwrap();
-            assert_eq!(map.datasets.values().next().unwrap().bytes, bytes, "{text}");
+            let read = map.datasets.values().next().unwrap();
+            assert_eq!(read.bytes, bytes, "{text}");
+            assert_eq!((read.labels.len(), read.jurisdiction.as_deref()), (1, Some("KR")));
         }
         let map = read(vec![], vec![link("east", Some("2.5Gbit/s"), Some("0.09"))]).unwrap();
         let said = map.link(&"east".parse().unwrap(), &"home".parse().unwrap());

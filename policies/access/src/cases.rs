@@ -6,11 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use spillway_types::{CloudName, GroupName, HourlyRate, PoolName, SiteKind, SiteName, UserName};
+use spillway_types::{CloudName, GroupName, HourlyRate, Market, PoolName, SiteKind, SiteName, UserName};
 use toml::Spanned;
 
 use crate::error::At;
-use crate::request::{Asker, Capacity, Input, JobFacts, PlaceFacts, Request};
+use crate::request::{Asker, Input, JobFacts, PlaceFacts, Request};
 use crate::rules::{Access, AccessRules, Decision};
 
 /// Longest file of cases, in bytes: a thousand cases, and a bound on what the parser is given.
@@ -105,7 +105,7 @@ struct Place {
     labels: BTreeSet<String>,
     groups: Option<BTreeSet<GroupName>>,
     #[serde(default)]
-    capacity: Capacity,
+    capacity: Market,
     rate: Option<Spanned<String>>,
 }
 

@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::LazyLock;
 
 use cedar_policy::{Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, RestrictedExpression};
-use spillway_types::GroupName;
+use spillway_types::{GroupName, Market};
 
-use crate::request::{Capacity, Input, JobFacts, NO_JURISDICTION, PlaceFacts, Request};
+use crate::request::{Input, JobFacts, NO_JURISDICTION, PlaceFacts, Request};
 
 /// Names of types, parsed once.
 #[derive(Debug)]
@@ -111,7 +111,7 @@ fn pool(place: &PlaceFacts<'_>) -> HashMap<String, RestrictedExpression> {
     let mut attributes = HashMap::from([
         ("kind".to_owned(), entity(&TYPES.kind, place.kind.as_str())),
         ("labels".to_owned(), texts(place.labels.iter().map(String::as_str))),
-        ("spot".to_owned(), RestrictedExpression::new_bool(place.capacity == Capacity::Spot)),
+        ("spot".to_owned(), RestrictedExpression::new_bool(place.capacity == Market::Spot)),
     ]);
     let mut add = |name: &str, value: Option<RestrictedExpression>| {
         attributes.extend(value.map(|value| (name.to_owned(), value)));

@@ -25,7 +25,7 @@ mod testing;
 pub use cases::{CaseReport, CaseResult, CasesError, MAX_CASES_BYTES};
 pub use depth::MAX_SIGNS;
 pub use error::{AccessError, At, Problem};
-pub use request::{Asker, Capacity, Input, JobFacts, NO_JURISDICTION, PlaceFacts, Request};
+pub use request::{Asker, Input, JobFacts, NO_JURISDICTION, PlaceFacts, Request};
 pub use rules::{Access, AccessRules, Decision, PolicyFailure};
 pub use schema::SCHEMA;
 pub use source::{MAX_FILE_BYTES, MAX_FILES, MAX_ID, MAX_POLICIES};

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde::Deserialize;
-use spillway_types::{CloudName, GroupName, HourlyRate, PoolName, SiteKind, SiteName, UserName};
+use spillway_types::{CloudName, GroupName, HourlyRate, Market, PoolName, SiteKind, SiteName, UserName};
 
 /// What stands for the jurisdiction of an input that has none. A place in a jurisdiction of that name counts as a
 /// place without one, so that an input of unknown home is at home nowhere.
@@ -75,18 +75,7 @@ pub struct PlaceFacts<'a> {
     /// Groups that the pool is for; none means all.
     pub groups: Option<&'a BTreeSet<GroupName>>,
     /// Whether the machine can be taken back.
-    pub capacity: Capacity,
+    pub capacity: Market,
     /// What the job is charged there, all nodes together.
     pub rate: HourlyRate,
-}
-
-/// Whether the provider of a machine may take it back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Capacity {
-    /// It stays for as long as it is paid for.
-    #[default]
-    OnDemand,
-    /// It may be taken back at any time.
-    Spot,
 }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use spillway_types::{CloudName, GroupName, HourlyRate, PoolName, SiteKind, SiteName, UserName};
+use spillway_types::{CloudName, GroupName, HourlyRate, Market, PoolName, SiteKind, SiteName, UserName};
 
-use crate::request::{Asker, Capacity, Input, JobFacts, PlaceFacts, Request};
+use crate::request::{Asker, Input, JobFacts, PlaceFacts, Request};
 
 /// Everything of a request. By default the smallest: nothing optional is there.
 #[derive(Debug, Clone)]
@@ -23,7 +23,7 @@ pub(crate) struct World {
     pub(crate) provider: Option<CloudName>,
     pub(crate) labels: BTreeSet<String>,
     pub(crate) pool_groups: Option<BTreeSet<GroupName>>,
-    pub(crate) capacity: Capacity,
+    pub(crate) capacity: Market,
 }
 
 impl World {
@@ -43,7 +43,7 @@ impl World {
             provider: None,
             labels: BTreeSet::new(),
             pool_groups: None,
-            capacity: Capacity::OnDemand,
+            capacity: Market::OnDemand,
         }
     }
 
@@ -65,7 +65,7 @@ impl World {
             provider: Some("aws".parse().unwrap()),
             labels: ["certified".into()].into(),
             pool_groups: Some([group("vision"), group("speech")].into()),
-            capacity: Capacity::Spot,
+            capacity: Market::Spot,
             ..Self::smallest()
         }
     }

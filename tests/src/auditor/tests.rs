@@ -41,7 +41,13 @@ impl World {
             Group { name: name.parse().unwrap(), parent: None, weight: 1, priority: 0, budget_micros: None };
         let site =
             Site { name: name.parse().unwrap(), kind: SiteKind::OnPrem, jurisdiction: None, cloud: None };
-        let pool = Pool { name: name.parse().unwrap(), site: site.name.clone(), tariff, groups: None };
+        let pool = Pool {
+            name: name.parse().unwrap(),
+            site: site.name.clone(),
+            tariff,
+            groups: None,
+            labels: [].into(),
+        };
         let (user, groups) = (name.parse().unwrap(), [group.name.clone()].into());
         let issuer = name.parse().unwrap();
         let issue = Command::IssueJoinToken {

@@ -312,12 +312,27 @@ pub struct ExplanationView {
     /// When its next task is planned to start.
     #[serde(default)]
     pub planned_start: Option<UnixMs>,
+    /// By when it has started, or has left for a cloud: the bound that it is promised. Absent where no cloud can take it.
+    #[serde(default)]
+    pub bound: Option<UnixMs>,
+    /// What was planned before, where its planned start became later since, and why it did.
+    #[serde(default)]
+    pub delay: Option<DelayView>,
     /// Its place in the queue, from 1.
     #[serde(default)]
     pub position: Option<u32>,
     /// Every place that was considered, the best first.
     #[serde(default)]
     pub candidates: Vec<CandidateView>,
+}
+
+/// A planned start that became later.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DelayView {
+    /// What was planned before.
+    pub was: UnixMs,
+    /// Why it is later now.
+    pub why: String,
 }
 
 /// One place that was considered.
@@ -341,6 +356,21 @@ pub struct CandidateView {
     /// How long until it would start.
     #[serde(default)]
     pub wait: Option<DurationMs>,
+    /// Bytes of its inputs that are not there.
+    #[serde(default)]
+    pub move_bytes: u64,
+    /// What moving them costs, shared by the waiting jobs that read the same.
+    #[serde(default)]
+    pub move_cost: Option<Money>,
+    /// How long they are on the way.
+    #[serde(default)]
+    pub move_time: Option<DurationMs>,
+    /// What interruptions are thought to cost there.
+    #[serde(default)]
+    pub risk: Option<Money>,
+    /// What was compared: the money that the run costs the organisation more, data, risk, and the price of the wait.
+    #[serde(default)]
+    pub total: Option<Money>,
 }
 
 /// What would be done with a job if it were submitted now.

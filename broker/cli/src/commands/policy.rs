@@ -1,4 +1,4 @@
-//! `spillway policy`: access policies held against their cases, without a broker.
+//! `spillway policy`: the policies that are shipped, and access policies held against their cases; without a broker.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use spillway_access::{Access, AccessRules, CaseReport, CaseResult, Decision};
+use spillway_policies::{NAMED, Named, named};
 
 use crate::args::{PolicyArgs, PolicyCommand};
 use crate::failure::{ERROR, Failure};
@@ -50,7 +51,46 @@ impl Case {
 }
 
 pub(super) fn run(args: &PolicyArgs, output: &mut Output) -> Result<u8, Failure> {
-    let PolicyCommand::Test { dir } = &args.command;
+    match &args.command {
+        PolicyCommand::List => Ok(list(output)),
+        PolicyCommand::Show { name } => show(name, output),
+        PolicyCommand::Test { dir } => held(dir, output),
+    }
+}
+
+/// A shipped policy, as it is listed.
+#[derive(Debug, Serialize)]
+struct Shipped {
+    name: &'static str,
+    summary: &'static str,
+}
+
+fn list(output: &mut Output) -> u8 {
+    let shipped = |known: &Named| Shipped { name: known.name, summary: known.summary() };
+    let all: Vec<Shipped> = NAMED.iter().map(shipped).collect();
+    output.show(&all, |look, all| {
+        let mut table = Table::new(look, &["#NAME", "WHAT IT DOES"]);
+        for known in all {
+            table.row([known.name.to_owned(), known.summary.to_owned()]);
+        }
+        table.lines()
+    });
+    0
+}
+
+fn show(name: &str, output: &mut Output) -> Result<u8, Failure> {
+    let Some(known) = named(name) else {
+        let names: Vec<&str> = NAMED.iter().map(|known| known.name).collect();
+        let problem = format!("is not a shipped policy; there are {}", names.join(", "));
+        return Err(Failure::usage("NAME", name, problem));
+    };
+    let policy = known.policy().map_err(anyhow::Error::from)?;
+    output.show(&policy, |_, _| known.text.to_owned());
+    Ok(0)
+}
+
+/// The exit code is 1 where a case does not hold.
+fn held(dir: &Path, output: &mut Output) -> Result<u8, Failure> {
     let tested = test(dir)?;
     output.show(&tested, render);
     if !tested.untested.is_empty() {

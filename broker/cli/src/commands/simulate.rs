@@ -35,7 +35,7 @@ const STATE_FILE: &str = "spillway-simulate.state.json";
 /// Shown below the flags.
 pub(crate) const EXAMPLES: &str = "\
 Examples:
-  spillway simulate --generate poisson --jobs 500 --load 1.0 --nodes 4 --policy starburst --policy policy.toml
+  spillway simulate --generate poisson --jobs 500 --load 1.0 --nodes 4 --policy starburst --policy cost-first
   spillway simulate --trace quarter.csv --federation now.toml --policy policy.toml --svg quarter.svg
   spillway simulate --trace sacct.txt --nodes 48 --policy policy.toml --match-wait 0.2 --placements out.csv
   spillway simulate --resume spillway-simulate.state.json
@@ -78,7 +78,7 @@ pub(crate) struct SimulateArgs {
     /// GPUs of each of these nodes [default: 8]
     #[arg(long, value_name = "G", requires = "nodes", help_heading = "Where it runs")]
     pub gpus_per_node: Option<u32>,
-    /// A policy file, or no-wait, constant, starburst, easy, plan-on-arrival; may be repeated [default: the default policy]
+    /// A policy file, a shipped policy (`spillway policy list`), or no-wait, constant, starburst, easy, plan-on-arrival; may be repeated [default: the default policy]
     #[arg(long, value_name = "P", help_heading = "Who decides")]
     pub policy: Vec<String>,
     /// Set each policy's price of waiting so that the average wait is at most this, at the least cost

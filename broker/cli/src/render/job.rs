@@ -185,7 +185,11 @@ fn why(look: &Look, explanation: &ExplanationView) -> String {
     let mut text = facts(&[
         ("reason", explanation.reason.map(|reason| format!("{reason:?}"))),
         ("way out", way_out),
-        ("planned start", explanation.planned_start.map(|at| age(look.now, at))),
+        ("starts", starts(look, explanation)),
+        (
+            "later because",
+            explanation.delay.as_ref().map(|it| format!("{} (was {})", it.why, age(look.now, it.was))),
+        ),
         ("in the queue", explanation.position.map(|position| format!("number {position}"))),
     ]);
     if explanation.candidates.is_empty() {
@@ -195,7 +199,8 @@ fn why(look: &Look, explanation: &ExplanationView) -> String {
     if !text.is_empty() {
         text.push('\n');
     }
-    let mut table = Table::new(look, &["SITE", "WHAT", "VERDICT", ">RATE", ">COST", "WAIT", "DETAIL"]);
+    let heads = ["SITE", "WHAT", "VERDICT", ">RATE", ">COST", "?>DATA", "?>RISK", "WAIT", ">TOTAL", "DETAIL"];
+    let mut table = Table::new(look, &heads);
     for candidate in &explanation.candidates {
         table.row([
             candidate.site.to_string(),
@@ -203,12 +208,26 @@ fn why(look: &Look, explanation: &ExplanationView) -> String {
             candidate.verdict.clone(),
             maybe(candidate.rate),
             candidate.cost.map(amount).unwrap_or_default(),
+            candidate.move_cost.map(amount).unwrap_or_default(),
+            candidate.risk.map(amount).unwrap_or_default(),
             candidate.wait.map(coarse).unwrap_or_default(),
+            candidate.total.map(amount).unwrap_or_default(),
             candidate.detail.clone(),
         ]);
     }
     text.push_str(&table.lines());
     text
+}
+
+/// From when to when it starts, as far as that is planned and promised.
+fn starts(look: &Look, explanation: &ExplanationView) -> Option<String> {
+    let planned = explanation.planned_start.map(|at| age(look.now, at));
+    let bound = explanation.bound.map(|at| age(look.now, at));
+    match (planned, bound) {
+        (Some(planned), Some(bound)) => Some(format!("{planned} as planned, {bound} at the latest")),
+        (Some(planned), None) => Some(format!("{planned} as planned; no cloud can take it sooner")),
+        (None, bound) => bound.map(|bound| format!("{bound} at the latest")),
+    }
 }
 
 /// What would be done with a job.

@@ -36,11 +36,14 @@ impl State {
             self.part_mut(*attempt, *rank)?.state = PartState::Silent;
             Ok(())
         } else if let Event::AttemptStopped { attempt, cause } = event {
-            self.attempt_mut(*attempt)?.stop.get_or_insert(*cause);
+            let entry = self.attempt_mut(*attempt)?;
+            entry.stop.get_or_insert(*cause);
+            entry.stopped.get_or_insert(at);
             self.finishing(*attempt)
         } else if let Event::AttemptDisplaced { attempt, because } = event {
             let entry = self.attempt_mut(*attempt)?;
             entry.stop.get_or_insert(StopCause::Displaced);
+            entry.stopped.get_or_insert(at);
             entry.displaced_because = Some(because.clone());
             self.finishing(*attempt)
         } else if let Event::AttemptFinishing { attempt } = event {
@@ -100,6 +103,7 @@ impl State {
             grace,
             stop: None,
             displaced_because: None,
+            stopped: None,
             placed: at,
             leased: None,
             active: None,

@@ -143,6 +143,9 @@ pub struct Attempt {
     /// What it gives way for, where it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub displaced_because: Option<String>,
+    /// When it was asked to stop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<UnixMs>,
     /// When it was placed.
     pub placed: UnixMs,
     /// When its nodes got their leases.

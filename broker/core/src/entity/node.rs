@@ -32,6 +32,9 @@ pub struct Pool {
     pub tariff: Tariff,
     /// Groups that may use it; none means all.
     pub groups: Option<BTreeSet<GroupName>>,
+    /// What its owner says of it, for access policies: `patient-certified`.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub labels: BTreeSet<String>,
 }
 
 /// What a join token lets a machine become.

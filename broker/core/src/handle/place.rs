@@ -1,23 +1,57 @@
 //! Carries out what a plan decided, decision by decision, as far as the state has not moved under it.
 
-use spillway_policies::{Decision, PartPlacement, Target};
-use spillway_types::{AttemptId, InstanceId, InstanceState, Interconnect, SiteKind, SiteName};
+use spillway_policies::{CloudOffer, Decision, Gatekeeper, PartPlacement, Target};
+use spillway_types::{AttemptId, HourlyRate, InstanceId, InstanceState, Interconnect, SiteKind, SiteName};
 
 use crate::command::Endpoint;
+use crate::entity::Job;
 use crate::event::{Intended, Placed, PlacedParts};
 use crate::federation::Turn;
-use crate::{Event, Reply};
+use crate::{Event, Reply, snapshot};
 
 pub(super) fn place(turn: &mut Turn<'_>, decisions: Vec<Decision>, endpoint: &Endpoint) -> Reply {
     let (mut started, mut stale) = (0, 0);
+    let gate = turn.gatekeeper();
     for decision in decisions {
-        if place_one(turn, decision, endpoint).is_some() {
+        if is_admitted(turn, gate.as_ref(), &decision) && place_one(turn, decision, endpoint).is_some() {
             started += 1;
         } else {
             stale += 1;
         }
     }
     Reply::Placed { started, stale }
+}
+
+/// Whether the job may still go where the plan wants it: rules, and what they look at, may have changed since.
+fn is_admitted(turn: &Turn<'_>, gate: Option<&Gatekeeper>, decision: &Decision) -> bool {
+    match (gate, turn.state.jobs.get(&decision.job)) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(gate), Some(job)) => admits(turn, gate, job, &decision.target).is_some(),
+    }
+}
+
+fn admits(turn: &Turn<'_>, gate: &Gatekeeper, job: &Job, target: &Target) -> Option<()> {
+    let asked = snapshot::queued_job(turn.state, job);
+    let of_all = |rate: HourlyRate| HourlyRate(rate.0.saturating_mul(i64::from(job.spec.nodes.max(1))));
+    match target {
+        Target::Nodes { parts } => parts.iter().try_for_each(|part| {
+            let node = snapshot::view(turn.state, turn.state.nodes.get(&part.node)?)?;
+            gate.admits_to_node(&asked, &node, of_all(part.rate)).ok()
+        }),
+        Target::Launch { rate, .. } => {
+            gate.admits_to_offer(&asked, offer_of(turn, target)?, of_all(*rate)).ok()
+        }
+    }
+}
+
+/// The offer that a launch is from, where it still stands.
+fn offer_of<'a>(turn: &Turn<'a>, target: &Target) -> Option<&'a CloudOffer> {
+    let Target::Launch { cloud, site, instance_type, price, market, .. } = target else { return None };
+    turn.offers.iter().find(|offer| {
+        (&offer.cloud, &offer.site, &offer.instance_type) == (cloud, site, instance_type)
+            && (offer.price, offer.terms.market) == (*price, *market)
+    })
 }
 
 /// None where the decision no longer holds; nothing changed then.
@@ -33,6 +67,7 @@ fn place_one(turn: &mut Turn<'_>, decision: Decision, endpoint: &Endpoint) -> Op
     let (nodes, group, user) = (job.spec.nodes as usize, job.spec.group.clone(), job.user.clone());
     let one_domain = nodes > 1 && job.spec.placement.interconnect == Interconnect::SameDomain;
     turn.state.book.can_hold(&group, decision.hold_micros).ok()?;
+    let offer = offer_of(turn, &decision.target).cloned();
     match decision.target {
         Target::Nodes { parts } => {
             let (site, kind) = check_nodes(turn, &parts, nodes, &group)?;
@@ -56,12 +91,7 @@ fn place_one(turn: &mut Turn<'_>, decision: Decision, endpoint: &Endpoint) -> Op
             turn.emit(Event::AttemptLeased { attempt });
         }
         Target::Launch { cloud, site, instance_type, price, market, allocation, rate } => {
-            let offers = turn.offers.iter();
-            let mut offers = offers.filter(|offer| offer.cloud == cloud && offer.site == site);
-            let offer = offers.find(|offer| {
-                offer.instance_type == instance_type && offer.price == price && offer.terms.market == market
-            });
-            let offer = offer?.clone();
+            let offer = offer?;
             if one_domain {
                 offer.capacity.domain()?;
             }

@@ -1,12 +1,12 @@
 //! Jobs come in, and are cancelled.
 
-use spillway_policies::Unsatisfiable;
+use spillway_policies::{QueuedJob, Unsatisfiable};
 use spillway_types::{AttemptId, DurationMs, JobId, JobSpec, UserName};
 
 use super::{outcome, queue};
 use crate::entity::StopCause;
 use crate::federation::Turn;
-use crate::{Event, Refusal, Reply};
+use crate::{Event, Refusal, Reply, snapshot};
 
 pub(super) fn submit(
     turn: &mut Turn<'_>,
@@ -34,7 +34,7 @@ pub(super) fn submit(
     check_deadline(turn, &spec)?;
     check_sites(turn, &spec)?;
     check_inputs(turn, &spec)?;
-    check_possible(turn, &spec)?;
+    check_possible(turn, &spec, user)?;
     let job = JobId::generate(turn.ids);
     turn.emit(Event::JobSubmitted { job, spec, user: user.clone(), key });
     Ok(Reply::Job(job))
@@ -77,29 +77,39 @@ fn check_inputs(turn: &Turn<'_>, spec: &JobSpec) -> Result<(), Refusal> {
     Err(Refusal::Invalid { field: "inputs", value: unknown.to_string(), problem })
 }
 
-/// Refuses what nothing known here could ever run, and what its budget could never pay. A job without GPUs is
-/// taken in any case: machines for it are bound to come.
-fn check_possible(turn: &mut Turn<'_>, spec: &JobSpec) -> Result<(), Refusal> {
+/// Refuses what nothing known here could ever run, and what its budget could never pay.
+fn check_possible(turn: &mut Turn<'_>, spec: &JobSpec, user: &UserName) -> Result<(), Refusal> {
     let limited = turn.state.book.left(&spec.group).is_some();
-    if spec.resources.gpus.is_none() && !limited {
+    if spec.resources.gpus.is_none() && !limited && turn.gate.is_none() {
         return Ok(());
     }
-    let queued = crate::snapshot::queued(turn.state, JobId::from_uuid(uuid::Uuid::nil()), spec, turn.now);
-    if !limited && turn.known.could_launch(turn.offers, &queued) {
+    let (state, data, gate) = (&*turn.state, turn.data, turn.gate);
+    let queued = snapshot::queued(state, JobId::from_uuid(uuid::Uuid::nil()), spec, turn.now);
+    let queued = QueuedJob { user: Some(user.clone()), ..queued };
+    let keeper = || snapshot::gatekeeper(state, data, gate);
+    if !limited && turn.known.could_launch(turn.offers, keeper, &queued) {
         return Ok(());
     }
-    let known = turn.known.places(turn.state, turn.offers, turn.now);
-    if let Some(gpus) = &spec.resources.gpus {
-        known.could_ever_run(&queued).map_err(|why: Unsatisfiable| Refusal::Unsatisfiable {
-            field: "resources.gpus",
-            value: gpus.to_string(),
-            problem: why.to_string(),
-        })?;
-    }
+    let known = turn.known.places((state, turn.offers), keeper, turn.now);
+    known.could_ever_run(&queued).or_else(|why| impossible(spec, &why))?;
     let Some(hold) = known.cheapest_hold(&queued) else { return Ok(()) };
     match turn.state.book.can_hold(&spec.group, hold) {
         Err(refusal) if refusal.kind == spillway_ledger::RefusalKind::NeverFits => Err(refusal.into()),
         Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// A job without GPUs is taken although nothing here could run it, since machines for it are bound to come: save where
+/// what is here could, and access policies deny all of it.
+fn impossible(spec: &JobSpec, why: &Unsatisfiable) -> Result<(), Refusal> {
+    let problem = why.to_string();
+    let refused = |field, value| Err(Refusal::Unsatisfiable { field, value, problem });
+    match (&spec.resources.gpus, why) {
+        (Some(gpus), _) => refused("resources.gpus", gpus.to_string()),
+        (None, Unsatisfiable::RuledOut { by, denied }) if by.is_empty() && !denied.is_empty() => {
+            refused("group", spec.group.to_string())
+        }
+        (None, _) => Ok(()),
     }
 }
 

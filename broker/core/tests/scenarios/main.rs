@@ -1,5 +1,6 @@
 //! The federation, told as stories: each test is one thing that can happen to jobs, nodes and instances.
 
+mod access;
 mod clouds;
 mod faults;
 #[cfg(test)]

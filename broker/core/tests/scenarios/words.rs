@@ -123,7 +123,13 @@ impl Scene {
 
     pub(crate) fn pool(&mut self, pool: &str, site: &str, tariff: Tariff, groups: Option<&[&str]>) {
         let groups = groups.map(|groups| groups.iter().map(|group| name(group)).collect());
-        self.must(Command::DeclarePool(Pool { name: name(pool), site: name(site), tariff, groups }));
+        self.must(Command::DeclarePool(Pool {
+            name: name(pool),
+            site: name(site),
+            tariff,
+            groups,
+            labels: [].into(),
+        }));
     }
 
     pub(crate) fn group(&mut self, group: &str, parent: Option<&str>, budget_micros: Option<i64>) {

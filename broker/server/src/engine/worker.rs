@@ -82,6 +82,7 @@ impl Worker {
             Request::Read(read) => reads.push(read),
             Request::Offers(offers) => self.federation.set_offers(offers),
             Request::Data(data) => self.federation.set_data(*data),
+            Request::Gate(gate) => self.federation.set_gate(gate),
             Request::Explanations(explanations) => self.explanations = explanations,
         }
     }

@@ -169,7 +169,7 @@ mod tests {
         let (code, message, hint) = told(refusal);
         assert_eq!(code, ErrorCode::UnknownModel);
         assert_eq!((message.as_str(), hint.as_str()), ("no site has RTX-9999", "known models: A100, H100"));
-        let why = spillway_policies::Unsatisfiable::TooFewNodes { wanted: 3, most: 1 };
+        let why = spillway_policies::Unsatisfiable::TooFewNodes { wanted: 3, most: 1, denied: [].into() };
         let refusal = Refusal::Unsatisfiable { field: "nodes", value: "3".into(), problem: why.to_string() };
         assert_eq!(told(refusal).0, ErrorCode::Unsatisfiable);
     }

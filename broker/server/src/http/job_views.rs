@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use spillway_api::v1::{
-    AttemptNode, AttemptView, CandidateView, ExplanationView, HeldView, JobState, JobSummary, TaskCounts,
-    TaskView,
+    AttemptNode, AttemptView, CandidateView, DelayView, ExplanationView, HeldView, JobState, JobSummary,
+    TaskCounts, TaskView,
 };
 use spillway_core::State;
 use spillway_core::entity::{Attempt, HeldBy, Instance, Job, Part, PartState, StopCause};
@@ -114,6 +114,8 @@ pub(super) fn explanation_of(job: &Job, seen: Option<&Explanation>) -> Option<Ex
         reason: Some(Reason::Held),
         way_out: Some(Reason::Held.way_out().to_owned()),
         planned_start: None,
+        bound: None,
+        delay: None,
         position: None,
         candidates: seen.map(|seen| seen.candidates.iter().map(candidate).collect()).unwrap_or_default(),
     })
@@ -125,6 +127,8 @@ pub(super) fn explanation(seen: &Explanation) -> ExplanationView {
         reason: seen.reason,
         way_out: seen.reason.map(|reason| reason.way_out().to_owned()),
         planned_start: seen.planned_start,
+        bound: seen.bound,
+        delay: seen.delay.map(|delay| DelayView { was: delay.was, why: delay.cause.words().to_owned() }),
         position: Some(seen.position),
         candidates: seen.candidates.iter().map(candidate).collect(),
     }
@@ -139,6 +143,11 @@ fn candidate(seen: &Candidate) -> CandidateView {
         rate: seen.rate,
         cost: seen.cost_micros.map(Money::usd_micros),
         wait: seen.wait,
+        move_bytes: seen.move_bytes,
+        move_cost: (seen.move_bytes > 0).then(|| Money::usd_micros(seen.move_micros)),
+        move_time: (seen.move_bytes > 0).then_some(seen.move_time),
+        risk: (seen.risk_micros > 0).then(|| Money::usd_micros(seen.risk_micros)),
+        total: seen.total_micros.map(Money::usd_micros),
     }
 }
 

@@ -51,6 +51,7 @@ fn question(view: &View<'_>, who: &Arc<Who>, spec: &JobSpec) -> Result<Question,
     }
     let snapshot = snapshot::take(view.federation, view.policy, view.now);
     let job = snapshot::queued(state, JobId::from_uuid(Uuid::nil()), spec, view.now);
+    let job = QueuedJob { user: Some(who.name.clone()), ..job };
     Ok(Box::new((snapshot, job)))
 }
 

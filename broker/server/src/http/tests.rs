@@ -1,5 +1,6 @@
 //! The API over a real socket, with a real engine on a SQLite file.
 
+mod access;
 mod accounts;
 mod doors;
 mod fleet;

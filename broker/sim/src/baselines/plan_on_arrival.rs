@@ -165,8 +165,8 @@ fn spread(demands: &[u32], room: &[u32]) -> Option<Vec<(usize, u32)>> {
 
 impl Scheduler for PlanOnArrival {
     fn decide(&mut self, seen: &Seen<'_>) -> Vec<Decision> {
-        let arrived = self.view.update(seen);
         self.now = seen.now;
+        let arrived = self.view.update(seen);
         for row in self.view.rows.iter().skip(self.timelines.len()) {
             self.timelines.push(vec![(seen.now, count(row.all()))]);
         }
@@ -192,7 +192,8 @@ impl Scheduler for PlanOnArrival {
     }
 
     fn wake_at(&self) -> Option<UnixMs> {
-        // What is late waits for its node, whose end is heard of.
-        self.planned.iter().map(|planned| planned.start).find(|start| *start > self.now)
+        // What is late starts when something ends; time alone does not bring that about.
+        let late = self.planned.partition_point(|planned| planned.start <= self.now);
+        self.planned.get(late).map(|planned| planned.start)
     }
 }

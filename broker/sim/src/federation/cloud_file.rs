@@ -113,7 +113,13 @@ impl CloudEntry {
         }
         let name = parse(&format!("{path}.site"), self.site.as_str())?;
         let cloud = Some(self.name.clone());
-        into.pools.push(Pool { name, site: self.site.clone(), tariff: Tariff::default(), groups: None });
+        into.pools.push(Pool {
+            name,
+            site: self.site.clone(),
+            tariff: Tariff::default(),
+            groups: None,
+            labels: [].into(),
+        });
         let jurisdiction = self.jurisdiction.clone();
         into.sites.push(Site { name: self.site.clone(), kind: SiteKind::Cloud, jurisdiction, cloud });
         for (number, offer) in self.offers.iter().enumerate() {

@@ -195,7 +195,13 @@ impl PoolEntry {
             let first = into.nodes.len();
             into.nodes.extend((first..).take(nodes.count as usize).map(node));
         }
-        into.pools.push(Pool { name: self.name, site: site.clone(), tariff, groups: self.groups });
+        into.pools.push(Pool {
+            name: self.name,
+            site: site.clone(),
+            tariff,
+            groups: self.groups,
+            labels: [].into(),
+        });
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 
 use spillway_core::command::{InstanceNews, TickLimits};
 use spillway_core::{Command, Key, Refusal, Reply};
-use spillway_policies::{Decision, Target};
+use spillway_policies::{Decision, Displacement, Target};
 use spillway_types::{DurationMs, InstanceId, InstanceState, JobId, NodeId, PartEnd, UnixMs};
 
 use super::outside::Weather;
@@ -336,10 +336,19 @@ impl<'a> Driver<'a> {
             now: self.world.now(),
         };
         let decisions = self.scheduler.decide(&seen);
+        for Displacement { attempt, because } in self.scheduler.displacements() {
+            // Refused where the job may not be stopped once more: it runs on.
+            let stopped = self.world.command(Command::Preempt { attempt, because });
+            if let Err(refusal) = stopped
+                && !matches!(refusal, Refusal::NotPreemptible { .. })
+            {
+                return Err(ReplayError::Defect(refusal));
+            }
+        }
         let soonest = self.world.now().plus(DurationMs(1));
         self.wake = self.scheduler.wake_at().map(|at| at.max(soonest));
         if decisions.is_empty() {
-            return Ok(());
+            return self.follow();
         }
         let named: Vec<Vec<Key>> = decisions.iter().map(named).collect();
         let (_, stale) = self.world.carry_out(decisions).map_err(ReplayError::Defect)?;

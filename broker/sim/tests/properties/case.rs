@@ -69,7 +69,7 @@ impl Case {
         let pool = |pool, at, per_gpu, groups: Option<&[&str]>| {
             let tariff = Tariff { per_gpu: HourlyRate(per_gpu), per_cpu: HourlyRate(1000) };
             let groups = groups.map(|groups| groups.iter().map(|group| name(group)).collect());
-            Command::DeclarePool(Pool { name: name(pool), site: name(at), tariff, groups })
+            Command::DeclarePool(Pool { name: name(pool), site: name(at), tariff, groups, labels: [].into() })
         };
         let user = |user, role, groups: &[&str]| Command::DeclareUser {
             user: name(user),

@@ -121,6 +121,7 @@ impl World {
                 site: site.parse().unwrap(),
                 tariff,
                 groups: None,
+                labels: [].into(),
             })
         };
         world.run(site("seoul", SiteKind::OnPrem, None));

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::anyhow;
-use spillway_policies::Policy;
+use spillway_policies::{NAMED, Policy, named};
 use spillway_sim::baselines::{BASELINES, BaselineParameters, ComputeWait};
 use spillway_sim::contender::Contender;
 use spillway_sim::generate::{Arrivals, blur_estimates, bootstrap, mean_gpu_hours, poisson};
@@ -248,12 +248,19 @@ fn contender(word: &str, parameters: BaselineParameters) -> Result<(String, Cont
         return Ok((word.to_owned(), Contender::Baseline { name: word.to_owned(), parameters }));
     }
     let path = Path::new(word);
-    if !path.exists() {
-        let problem =
-            format!("there is no such file, and the schedulers with names are {}", BASELINES.join(", "));
-        return Err(Failure::usage("--policy", word, problem));
-    }
-    let policy = Policy::from_toml(&read("policy file", path)?);
+    let policy = match named(word) {
+        Some(shipped) if !path.exists() => shipped.policy(),
+        None if !path.exists() => {
+            let shipped: Vec<&str> = NAMED.iter().map(|known| known.name).collect();
+            let problem = format!(
+                "there is no such file; the policies with names are {}, and the other schedulers {}",
+                shipped.join(", "),
+                BASELINES.join(", ")
+            );
+            return Err(Failure::usage("--policy", word, problem));
+        }
+        Some(_) | None => Policy::from_toml(&read("policy file", path)?),
+    };
     let policy = policy.map_err(|error| wrong("--policy", path, &error))?;
     let name = path.file_stem().map_or_else(|| word.to_owned(), |stem| stem.to_string_lossy().into_owned());
     Ok((name, Contender::Planner(Box::new(policy))))

@@ -49,6 +49,7 @@ async fn a_pool_of_others_is_not_shown() {
         site: "dc".parse().unwrap(),
         tariff: Tariff::default(),
         groups: Some(["rivals".parse().unwrap()].into()),
+        labels: [].into(),
     };
     world.engine.command(Command::DeclarePool(pool)).await.unwrap();
     let pools = async |user: &str| world.client(user).sites().await.unwrap().items[0].pools.len();

@@ -144,7 +144,13 @@ impl Drop for World {
 fn declarations() -> Vec<Command> {
     let site = Site { name: "dc".parse().unwrap(), kind: SiteKind::OnPrem, jurisdiction: None, cloud: None };
     let tariff = Tariff { per_gpu: "2.00".parse().unwrap(), ..Tariff::default() };
-    let pool = Pool { name: "dgx".parse().unwrap(), site: site.name.clone(), tariff, groups: None };
+    let pool = Pool {
+        name: "dgx".parse().unwrap(),
+        site: site.name.clone(),
+        tariff,
+        groups: None,
+        labels: [].into(),
+    };
     let group = |name: &str, parent: Option<&str>, budget_micros| {
         let parent = parent.map(|parent| parent.parse().unwrap());
         Command::DeclareGroup(Group {

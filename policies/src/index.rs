@@ -1,0 +1,451 @@
+//! Which nodes of a kind may start something soon, without looking at all of them.
+//!
+//! For every node there is a bound for each size of request and each length of run: no start before it is possible.
+//! The bounds of a kind stand in trees of least values, so that a search looks only at nodes whose bound is not beyond
+//! the best start so far. Bounds only ever prune: whether and when something fits is asked of the node's profile, and
+//! a search finds what looking at every node would find. Nodes that are the same for ever, idle ones above all, are
+//! looked at once for all of them.
+//!
+//! Kinds with few nodes have no trees: looking at all of them costs less.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::fleet::Fleet;
+use crate::layout::{Level, Need, Want};
+use crate::profile::Profile;
+
+/// A kind with fewer nodes has no trees.
+const INDEXED_FROM: usize = 64;
+/// The same where there are at least [`MANY`] nodes in all: looking at few nodes of many kinds costs as much.
+const INDEXED_FROM_OF_MANY: usize = 8;
+const MANY: usize = 1_000;
+/// How many values one value of the next level stands for.
+const FAN_OUT: usize = 16;
+/// Runs at least as long are one class, in milliseconds: up to three days, a factor of four between them.
+const LENGTHS: [i64; 8] = [0, 60_000, 240_000, 960_000, 3_840_000, 15_360_000, 61_440_000, 245_760_000];
+/// Classes of requests: see [`sizes_met`].
+const SIZES: usize = 8;
+const COLUMNS: usize = SIZES * LENGTHS.len();
+
+/// One bound for each column: instants in milliseconds since the Unix epoch.
+pub(crate) type Bounds = [i64; COLUMNS];
+
+/// The bounds of the nodes of one kind, for every column a tree of least values: one for each position, then one for
+/// each `FAN_OUT` of the level before, until there is one.
+#[derive(Debug)]
+struct Trees {
+    /// Positions that there is room for.
+    room: usize,
+    /// Where each level begins within a column; the last one has one value.
+    levels: Vec<usize>,
+    /// Values of one column, all levels together.
+    stride: usize,
+    values: Vec<i64>,
+}
+
+/// The nodes of one kind.
+#[derive(Debug)]
+struct KindIndex {
+    /// By position: the node's number, and its level where that never changes.
+    nodes: Vec<(usize, Option<Level>)>,
+    trees: Trees,
+    /// Nodes with the same level for ever.
+    twins: BTreeMap<Level, BTreeSet<usize>>,
+    /// Positions of nodes that have left.
+    vacant: Vec<usize>,
+}
+
+/// What is known of one column of a kind without a look at its tree.
+#[derive(Debug, Clone, Copy)]
+struct Root {
+    /// The least bound, and whose it is.
+    least: i64,
+    position: usize,
+    /// The least bound of the others.
+    second: i64,
+}
+
+/// Every kind's trees.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    /// By kind; none where it has too few nodes.
+    kinds: Vec<Option<KindIndex>>,
+    /// By kind: whether it has nodes that are the same for ever.
+    has_twins: Vec<bool>,
+    /// By column, then by kind; found when it is asked for.
+    roots: Vec<Vec<Cell<Option<Root>>>>,
+    /// By the node's number: its kind and its position there.
+    places: Vec<Option<(usize, usize)>>,
+    /// Nodes whose profiles have changed, each once.
+    stale: Vec<usize>,
+    is_stale: Vec<bool>,
+    now: i64,
+    /// Kinds of at least so many nodes have trees, where that is set.
+    indexed_from: Option<usize>,
+}
+
+/// The column whose bounds hold for a need and the length of its run. None where every node is to be looked at.
+pub(crate) fn column_of(need: &Need, span_ms: i64) -> Option<usize> {
+    let size = match need.want {
+        Want::Whole(0) | Want::Blocks(0) => return None,
+        Want::Whole(count) => (count.ilog2() as usize).min(3),
+        Want::Blocks(blocks) if blocks >= 50 => 5,
+        Want::Blocks(_) => 4,
+        Want::Nothing if need.cpus_milli >= 8_000 => 7,
+        Want::Nothing if need.cpus_milli >= 1_000 => 6,
+        Want::Nothing => return None,
+    };
+    let length = LENGTHS.iter().rposition(|least| span_ms >= *least).unwrap_or(0);
+    Some(size * LENGTHS.len() + length)
+}
+
+/// One bit for each class of requests that may fit: 1, 2, 4 and 8 whole accelerators; any part of one, half of one;
+/// 1 CPU, 8 CPUs.
+fn sizes_met(level: &Level) -> u8 {
+    let whole = level.whole_free_of_all();
+    let part = level.most_blocks_free(u8::MAX);
+    let met = [
+        whole >= 1,
+        whole >= 2,
+        whole >= 4,
+        whole >= 8,
+        part >= 1,
+        part >= 50,
+        level.cpus_milli >= 1_000,
+        level.cpus_milli >= 8_000,
+    ];
+    met.iter().enumerate().fold(0, |bits, (at, met)| bits | u8::from(*met) << at)
+}
+
+/// A node's bounds from `now` on.
+pub(crate) fn bounds(profile: &Profile, now: i64) -> Bounds {
+    let mut bounds = [i64::MAX; COLUMNS];
+    let mut since: [Option<i64>; SIZES] = [None; SIZES];
+    let mut note = |size: usize, from: i64, until: i64| {
+        let row = &mut bounds[size * LENGTHS.len()..][..LENGTHS.len()];
+        for (bound, least) in row.iter_mut().zip(LENGTHS) {
+            if *bound == i64::MAX && until.saturating_sub(from) >= least {
+                *bound = from;
+            }
+        }
+    };
+    let mut steps = profile.levels().peekable();
+    while let Some((from, level)) = steps.next() {
+        // What has passed counts for nothing.
+        if steps.peek().is_some_and(|(next, _)| *next <= now) {
+            continue;
+        }
+        let from = from.max(now);
+        let met = sizes_met(level);
+        for (size, since) in since.iter_mut().enumerate() {
+            match (*since, met >> size & 1 == 1) {
+                (None, true) => *since = Some(from),
+                (Some(began), false) => {
+                    note(size, began, from);
+                    *since = None;
+                }
+                (None, false) | (Some(_), true) => {}
+            }
+        }
+    }
+    for (size, since) in since.iter().enumerate() {
+        if let Some(began) = since {
+            note(size, *began, i64::MAX);
+        }
+    }
+    bounds
+}
+
+impl Trees {
+    fn new(room: usize) -> Self {
+        let room = room.next_multiple_of(FAN_OUT);
+        let (mut levels, mut stride, mut count) = (vec![0], room, room);
+        while count > 1 {
+            levels.push(stride);
+            count = count.div_ceil(FAN_OUT);
+            stride += count;
+        }
+        Self { room, levels, stride, values: vec![i64::MAX; stride * COLUMNS] }
+    }
+
+    /// The values of one level of a column that a value of the next level stands for.
+    fn block(&self, column: usize, level: usize, at: usize) -> &[i64] {
+        let begin = self.levels[level] + at * FAN_OUT;
+        let end = self.levels.get(level + 1).copied().unwrap_or(self.stride).min(begin + FAN_OUT);
+        let column = column * self.stride;
+        &self.values[column + begin..column + end]
+    }
+
+    fn of(&self, column: usize, position: usize) -> i64 {
+        self.values[column * self.stride + position]
+    }
+
+    /// Whether that changes anything.
+    fn set(&mut self, column: usize, position: usize, value: i64) -> bool {
+        let (mut at, mut value) = (position, value);
+        for level in 0..self.levels.len() {
+            let place = &mut self.values[column * self.stride + self.levels[level] + at];
+            if *place == value {
+                return level > 0;
+            }
+            *place = value;
+            at /= FAN_OUT;
+            value = least(self.block(column, level, at));
+        }
+        true
+    }
+
+    /// The least value, where it is, and the least of the others.
+    fn root(&self, column: usize) -> Root {
+        let (mut at, mut second) = (0, i64::MAX);
+        let mut least_of_all = i64::MAX;
+        for level in (0..self.levels.len() - 1).rev() {
+            let values = self.block(column, level, at);
+            let (mut position, mut least) = (0, i64::MAX);
+            for (child, value) in values.iter().enumerate() {
+                if *value < least {
+                    second = second.min(least);
+                    (position, least) = (child, *value);
+                } else {
+                    second = second.min(*value);
+                }
+            }
+            at = at * FAN_OUT + position;
+            least_of_all = least;
+        }
+        Root { least: least_of_all, position: at, second }
+    }
+
+    /// Calls `look` for positions below a value whose bounds are at most `until`, which is what `look` last gave.
+    fn visit(
+        &self,
+        column: usize,
+        (level, at): (usize, usize),
+        until: &mut i64,
+        look: &mut dyn FnMut(usize, i64) -> i64,
+    ) {
+        for (child, value) in self.block(column, level, at).iter().enumerate() {
+            if *value > *until || *value == i64::MAX {
+                continue;
+            }
+            let child = at * FAN_OUT + child;
+            if level == 0 {
+                *until = look(child, *until);
+            } else {
+                self.visit(column, (level - 1, child), until, look);
+            }
+        }
+    }
+}
+
+fn least(values: &[i64]) -> i64 {
+    values.iter().copied().min().unwrap_or(i64::MAX)
+}
+
+impl KindIndex {
+    fn of(numbers: &[usize], profiles: &[Profile], now: i64) -> Self {
+        let trees = Trees::new(numbers.len());
+        let nodes = numbers.iter().map(|number| (*number, None)).collect();
+        let mut index = Self { nodes, trees, twins: BTreeMap::new(), vacant: vec![] };
+        for position in 0..numbers.len() {
+            index.update(position, profiles, now, &mut |_| ());
+        }
+        index
+    }
+
+    fn forget_twin(&mut self, position: usize) {
+        let (number, level) = &mut self.nodes[position];
+        if let Some(level) = level.take()
+            && let Some(twins) = self.twins.get_mut(&level)
+        {
+            twins.remove(number);
+            if twins.is_empty() {
+                self.twins.remove(&level);
+            }
+        }
+    }
+
+    /// Looks again at the node at a position, and calls `changed` for the columns where that changes something.
+    fn update(&mut self, position: usize, profiles: &[Profile], now: i64, changed: &mut dyn FnMut(usize)) {
+        self.forget_twin(position);
+        let number = self.nodes[position].0;
+        let bounds = match profiles[number].constant() {
+            // A twin stands in no tree.
+            Some(level) => {
+                self.twins.entry(*level).or_default().insert(number);
+                self.nodes[position].1 = Some(*level);
+                [i64::MAX; COLUMNS]
+            }
+            None => bounds(&profiles[number], now),
+        };
+        self.set(position, &bounds, changed);
+    }
+
+    fn set(&mut self, position: usize, bounds: &Bounds, changed: &mut dyn FnMut(usize)) {
+        for (column, bound) in bounds.iter().enumerate() {
+            if self.trees.set(column, position, *bound) {
+                changed(column);
+            }
+        }
+    }
+
+    /// Takes in a node that has no place yet, and gives it one.
+    fn insert(&mut self, number: usize) -> usize {
+        if let Some(position) = self.vacant.pop() {
+            self.nodes[position] = (number, None);
+            return position;
+        }
+        if self.nodes.len() == self.trees.room {
+            let mut larger = Trees::new(self.trees.room * 2);
+            for position in 0..self.trees.room {
+                (0..COLUMNS).for_each(|column| {
+                    larger.set(column, position, self.trees.of(column, position));
+                });
+            }
+            self.trees = larger;
+        }
+        self.nodes.push((number, None));
+        self.nodes.len() - 1
+    }
+
+    fn remove(&mut self, position: usize, changed: &mut dyn FnMut(usize)) {
+        self.forget_twin(position);
+        self.set(position, &[i64::MAX; COLUMNS], changed);
+        self.vacant.push(position);
+    }
+}
+
+impl Index {
+    /// An index of kinds with at least so many nodes.
+    #[cfg(test)]
+    pub(crate) fn of_kinds_from(count: usize) -> Self {
+        Self { indexed_from: Some(count), ..Self::default() }
+    }
+
+    /// A node's profile has changed, or the node itself.
+    pub(crate) fn note(&mut self, number: usize) {
+        if self.is_stale.len() <= number {
+            self.is_stale.resize(number + 1, false);
+        }
+        if !std::mem::replace(&mut self.is_stale[number], true) {
+            self.stale.push(number);
+        }
+    }
+
+    /// Looks again at all that was noted.
+    pub(crate) fn refresh(&mut self, fleet: &Fleet, profiles: &[Profile], now: i64) {
+        self.make_room(fleet);
+        if now < self.now {
+            (0..fleet.numbers()).for_each(|number| self.note(number));
+        }
+        self.now = now;
+        let stale = std::mem::take(&mut self.stale);
+        for number in &stale {
+            self.is_stale[*number] = false;
+            let kind = fleet.machine(*number).map(|machine| machine.kind);
+            if let Some((known, position)) = self.places[*number]
+                && Some(known) != kind
+            {
+                self.places[*number] = None;
+                if let Some(index) = &mut self.kinds[known] {
+                    index.remove(position, &mut |column| self.roots[column][known].set(None));
+                    self.has_twins[known] = !index.twins.is_empty();
+                }
+            }
+        }
+        let usual = if fleet.numbers() < MANY { INDEXED_FROM } else { INDEXED_FROM_OF_MANY };
+        let least = self.indexed_from.unwrap_or(usual);
+        for number in &stale {
+            let Some(kind) = fleet.machine(*number).map(|machine| machine.kind) else { continue };
+            let numbers = &fleet.kinds[kind].nodes;
+            if let Some(index) = &mut self.kinds[kind] {
+                let place = self.places[*number];
+                let position = place.map_or_else(|| index.insert(*number), |(_, position)| position);
+                index.update(position, profiles, now, &mut |column| self.roots[column][kind].set(None));
+                self.has_twins[kind] = !index.twins.is_empty();
+                self.places[*number] = Some((kind, position));
+            } else if numbers.len() >= least {
+                let index = KindIndex::of(numbers, profiles, now);
+                self.has_twins[kind] = !index.twins.is_empty();
+                self.kinds[kind] = Some(index);
+                for (position, number) in numbers.iter().enumerate() {
+                    self.places[*number] = Some((kind, position));
+                }
+            }
+        }
+        // The memory is used again.
+        self.stale = stale;
+        self.stale.clear();
+    }
+
+    fn make_room(&mut self, fleet: &Fleet) {
+        let kinds = fleet.kinds.len();
+        if self.kinds.len() < kinds {
+            self.kinds.resize_with(kinds, || None);
+            self.has_twins.resize(kinds, false);
+            self.roots.resize_with(COLUMNS, Vec::new);
+            self.roots.iter_mut().for_each(|roots| roots.resize_with(kinds, Cell::default));
+        }
+        if self.places.len() < fleet.numbers() {
+            self.places.resize(fleet.numbers(), None);
+        }
+    }
+
+    /// Whether there is an index of the nodes of a kind.
+    pub(crate) fn has(&self, kind: usize) -> bool {
+        self.kinds.get(kind).is_some_and(Option::is_some)
+    }
+
+    /// Calls `look` with the numbers of all nodes of a kind that may start something of a column by `until`, and maybe
+    /// with others, each once; of nodes that are the same for ever with the first `alike` only. What `look` gives is
+    /// `until` from then on. Without an index all nodes of the kind are `numbers`.
+    pub(crate) fn search(
+        &self,
+        (kind, column, alike): (usize, Option<usize>, usize),
+        numbers: &[usize],
+        until: i64,
+        look: &mut dyn FnMut(usize) -> i64,
+    ) {
+        let mut until = until;
+        let (Some(Some(index)), Some(column)) = (self.kinds.get(kind), column) else {
+            for number in numbers {
+                if look(*number) == i64::MIN {
+                    return;
+                }
+            }
+            return;
+        };
+        if self.has_twins[kind] {
+            for number in index.twins.values().flat_map(|twins| twins.iter().take(alike)) {
+                until = look(*number);
+            }
+        }
+        let root = self.root(index, (kind, column));
+        if root.least > until || root.least == i64::MAX {
+            return;
+        }
+        // The node with the least bound first: what it gives spares most of the others.
+        until = look(index.nodes[root.position].0);
+        if root.second > until || root.second == i64::MAX {
+            return;
+        }
+        let top = index.trees.levels.len() - 2;
+        index.trees.visit(column, (top, 0), &mut until, &mut |position, until| {
+            if position == root.position { until } else { look(index.nodes[position].0) }
+        });
+    }
+
+    fn root(&self, index: &KindIndex, (kind, column): (usize, usize)) -> Root {
+        let cell = &self.roots[column][kind];
+        let root = cell.get().unwrap_or_else(|| index.trees.root(column));
+        cell.set(Some(root));
+        root
+    }
+
+    /// No node of a kind can start anything of a column before; none where that is not known.
+    pub(crate) fn soonest(&self, kind: usize, column: usize) -> Option<i64> {
+        let index = self.kinds.get(kind)?.as_ref().filter(|_| !self.has_twins[kind])?;
+        Some(self.root(index, (kind, column)).least)
+    }
+}

@@ -126,14 +126,14 @@ impl Case {
         let span = |minutes: u64| DurationMs(minutes * MINUTE);
         let job = |(number, ask): (usize, &Ask)| TraceJob {
             id: number.to_string(),
-            group: ["a", "b"][number % 2].parse().unwrap(),
+            group: ["a", "b"][number % 2].parse().expect("it is a name"),
             arrival: span(ask.arrival),
             runtime: span(ask.runtime),
             estimate: span(ask.estimate),
             gpus: ask.gpus,
             asks: Asks {
                 deadline: ask.deadline.map(span),
-                inputs: if ask.inputs { vec!["images".parse().unwrap()] } else { vec![] },
+                inputs: if ask.inputs { vec!["images".parse().expect("it is a name")] } else { vec![] },
                 checkpoint: ask.checkpoint.map(span),
                 ..Asks::default()
             },
@@ -141,9 +141,15 @@ impl Case {
         self.jobs.iter().enumerate().map(job).collect()
     }
 
+    fn described(&self, jobs: &[TraceJob]) -> Description {
+        let mut description = from_toml(&self.file()).expect("a federation");
+        admit_groups(&mut description, jobs);
+        description
+    }
+
     fn scheduler(&self) -> Box<dyn Scheduler> {
         match BASELINES.get(self.scheduler) {
-            Some(name) => baseline(name, BaselineParameters::default()).unwrap(),
+            Some(name) => baseline(name, BaselineParameters::default()).expect("it is known"),
             None => Box::new(PlannerScheduler::new(Policy { search: 5, ..Policy::default() })),
         }
     }
@@ -174,8 +180,8 @@ fn check_nodes(replayed: &Replay) -> Result<(), TestCaseError> {
 }
 
 fn check(case: &Case) -> Result<(), TestCaseError> {
-    let (mut description, jobs) = (from_toml(&case.file()).expect("a federation"), case.trace());
-    admit_groups(&mut description, &jobs);
+    let jobs = case.trace();
+    let description = case.described(&jobs);
     let replayed = case.run(&description, &jobs);
     prop_assert_eq!(&replayed.violations, &Vec::<String>::new());
     prop_assert_eq!(&replayed, &case.run(&description, &jobs));
@@ -200,7 +206,7 @@ fn check(case: &Case) -> Result<(), TestCaseError> {
             );
         }
     }
-    let last = replayed.samples.last().expect("a sample");
+    let last = replayed.samples.last().copied().unwrap_or_default();
     prop_assert_eq!((last.gpus_busy_local, last.gpus_busy_cloud, last.queued_jobs), (0, 0, 0));
     let spent = |site: &str| -> i64 {
         let own = replayed.spend.iter().filter(|((at, _), _)| at.as_str() == site);

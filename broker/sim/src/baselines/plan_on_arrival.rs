@@ -4,7 +4,7 @@
 //! node where it could start first; of these the tightest, with the least free at any moment of the job's window;
 //! of these the first. A job of several nodes takes the earliest start at which there are enough empty nodes and,
 //! for the rest, another with room: the first empty ones, and of the others the tightest. Where that start is not
-//! within the job's budget the job goes to the cloud at once.
+//! within the job's budget the job goes to the cloud at once; where no cloud has room for it, it waits for that start.
 //!
 //! Nothing is planned again: a program that ends early leaves a gap, and one that is overdue keeps those waiting
 //! that were planned after it, in the order of their planned starts.
@@ -95,8 +95,8 @@ impl PlanOnArrival {
         Self { view: View::default(), compute_wait, timelines: vec![], planned: vec![], now: UnixMs(0) }
     }
 
-    fn plan(&mut self, waiting: Waiting, now: UnixMs) -> Option<Planned> {
-        let latest = deadline(self.compute_wait, &waiting);
+    /// Reserves the earliest start up to `latest`.
+    fn plan(&mut self, waiting: Waiting, now: UnixMs, latest: UnixMs) -> Option<Planned> {
         let demands = self.view.demands(waiting.gpus);
         let (start, parts) = if demands.len() > 1 {
             self.earliest_of_many(&demands, &waiting, now, latest)?
@@ -172,12 +172,19 @@ impl Scheduler for PlanOnArrival {
         }
         let mut decisions = vec![];
         for waiting in arrived.into_iter().filter(|waiting| waiting.gpus > 0) {
-            match self.plan(waiting, seen.now) {
-                Some(planned) => {
-                    let at = self.planned.partition_point(|other| other.start <= planned.start);
-                    self.planned.insert(at, planned);
+            let budget = deadline(self.compute_wait, &waiting);
+            let mut planned = self.plan(waiting, seen.now, budget);
+            if planned.is_none() {
+                let launched = self.view.send_away(seen, &waiting);
+                if launched.is_none() {
+                    planned = self.plan(waiting, seen.now, UnixMs(i64::MAX));
+                    planned.iter().for_each(|_| self.view.waits_here(waiting));
                 }
-                None => decisions.extend(self.view.send_away(seen, &waiting)),
+                decisions.extend(launched);
+            }
+            if let Some(planned) = planned {
+                let at = self.planned.partition_point(|other| other.start <= planned.start);
+                self.planned.insert(at, planned);
             }
         }
         self.start_due(seen, &mut decisions);

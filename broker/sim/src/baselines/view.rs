@@ -5,12 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use spillway_core::entity::{Job, Node};
+use spillway_core::entity::{Instance, Job, Node};
 use spillway_core::{Key, State};
 use spillway_policies::{CloudOffer, Decision, PartPlacement, Target};
 use spillway_types::{
-    AcceleratorShare, Allocation, AttemptId, DurationMs, GpuQuantity, HourlyRate, JobId, NodeId, Tariff,
-    UnixMs, instance_share,
+    AcceleratorShare, Allocation, AttemptId, DurationMs, GpuQuantity, HourlyRate, JobId, NodeId, Spot,
+    Tariff, UnixMs, instance_share,
 };
 
 use super::Fit;
@@ -62,6 +62,12 @@ pub(super) struct View {
     pub(super) queue: Vec<Waiting>,
     pub(super) running: BTreeMap<AttemptId, Running>,
     per_node: u32,
+    /// Who was to leave when no instance would do: they come in again when nodes or what clouds have change.
+    stranded: Vec<Waiting>,
+    /// Of each offer its price and how many more could be launched, when that was last looked at.
+    offered: Vec<(HourlyRate, u32)>,
+    /// Of each offer how many more could be launched.
+    left: Vec<u32>,
 }
 
 /// How many accelerators these are.
@@ -92,7 +98,7 @@ fn gpus_of(job: &Job) -> u32 {
 impl View {
     /// Takes in what has changed. Gives the jobs that have come in, in order.
     pub(super) fn update(&mut self, seen: &Seen<'_>) -> Vec<Waiting> {
-        let mut arrived = vec![];
+        let mut arrived = self.come_again(seen);
         for key in seen.touched {
             match key {
                 Key::Node(id) => self.look_at_node(seen.state, *id),
@@ -117,12 +123,24 @@ impl View {
             }
         }
         arrived.sort_by_key(|waiting| (waiting.since, waiting.job));
-        for waiting in &arrived {
-            let at =
-                self.queue.partition_point(|other| (other.since, other.job) < (waiting.since, waiting.job));
-            self.queue.insert(at, *waiting);
-        }
+        arrived.iter().for_each(|waiting| self.enqueue(*waiting));
         arrived
+    }
+
+    /// Who may leave now that could not before.
+    fn come_again(&mut self, seen: &Seen<'_>) -> Vec<Waiting> {
+        self.left = seen.offers.iter().map(|offer| left_of(offer, seen.state)).collect();
+        let offered = seen.offers.iter().zip(&self.left).map(|(offer, left)| (offer.price, *left));
+        let same = offered.clone().eq(self.offered.iter().copied());
+        if same && (self.stranded.is_empty() || !seen.touched.iter().any(|key| matches!(key, Key::Node(_)))) {
+            return vec![];
+        }
+        self.offered = offered.collect();
+        let queued = |waiting: &Waiting| {
+            let job = seen.state.jobs.get(&waiting.job).filter(|job| !job.queued.is_empty());
+            job.is_some() && !seen.touched.contains(&Key::Job(waiting.job))
+        };
+        std::mem::take(&mut self.stranded).into_iter().filter(queued).collect()
     }
 
     fn look_at_node(&mut self, state: &State, id: NodeId) {
@@ -146,6 +164,7 @@ impl View {
     }
 
     fn look_at_job(&mut self, state: &State, id: JobId) -> Option<Waiting> {
+        self.stranded.retain(|waiting| waiting.job != id);
         let job = state.jobs.get(&id).filter(|job| !job.queued.is_empty() && !job.cancel_requested);
         let Some(job) = job else {
             self.queue.retain(|waiting| waiting.job != id);
@@ -224,21 +243,41 @@ impl View {
         decision(job, target, hold_micros, "fits here now")
     }
 
+    /// The job waits for nodes after all: it stands in the queue, and need not come in again.
+    pub(super) fn waits_here(&mut self, waiting: Waiting) {
+        self.stranded.retain(|other| other.job != waiting.job);
+        self.enqueue(waiting);
+    }
+
+    fn enqueue(&mut self, waiting: Waiting) {
+        let before = |other: &Waiting| (other.since, other.job) < (waiting.since, waiting.job);
+        let at = self.queue.partition_point(before);
+        self.queue.insert(at, waiting);
+    }
+
     /// Takes the job out of the queue and sends it to the cheapest instances that would do. Where there are none it
-    /// stays in the federation's queue for ever.
+    /// stays in the federation's queue, and comes in again when something has changed.
     pub(super) fn send_away(&mut self, seen: &Seen<'_>, waiting: &Waiting) -> Option<Decision> {
         self.queue.retain(|other| other.job != waiting.job);
         let job = seen.state.jobs.get(&waiting.job)?;
         let each = job.spec.resources.gpus.as_ref()?.blocks().div_ceil(u64::from(WHOLE));
         let each = usize::try_from(each).ok()?;
-        let large = |offer: &&CloudOffer| {
-            offer.available > 0
+        let risks = job.spec.placement.spot == Spot::Allow;
+        let nodes = job.spec.nodes;
+        let large = |(_, offer, left): &(usize, &CloudOffer, u32)| {
+            *left >= nodes
+                && (risks || offer.terms.market.is_on_demand())
                 && offer.capacity.accelerators.len() >= each
                 && offer.capacity.cpus_milli >= job.spec.resources.cpus_milli
                 && offer.capacity.memory_mib >= job.spec.resources.memory_mib
         };
-        let offer =
-            seen.offers.iter().filter(large).min_by_key(|offer| (offer.price, &offer.instance_type))?;
+        let left = (0..).zip(seen.offers).zip(&self.left).map(|((at, offer), left)| (at, offer, *left));
+        let cheapest = left.filter(large).min_by_key(|(_, offer, _)| (offer.price, &offer.instance_type));
+        let Some((at, offer, left)) = cheapest else {
+            self.stranded.push(*waiting);
+            return None;
+        };
+        self.left[at] = left.saturating_sub(nodes);
         let share = |gpu: &spillway_types::Accelerator| AcceleratorShare { index: gpu.index, blocks: WHOLE };
         let allocation = Allocation {
             shares: offer.capacity.accelerators.iter().take(each).map(share).collect(),
@@ -260,6 +299,21 @@ impl View {
         };
         decision(job, target, hold_micros, "does not wait for nodes here")
     }
+}
+
+/// How many more of an offer could be launched.
+fn left_of(offer: &CloudOffer, state: &State) -> u32 {
+    if offer.available == u32::MAX {
+        return u32::MAX;
+    }
+    let same = |instance: &&Instance| {
+        instance.cloud == offer.cloud
+            && instance.site == offer.site
+            && instance.instance_type == offer.instance_type
+            && instance.market == offer.terms.market
+    };
+    let alive = state.instances.values().filter(same).count();
+    offer.available.saturating_sub(u32::try_from(alive).unwrap_or(u32::MAX))
 }
 
 /// How long one task may hold what it has, in milliseconds.

@@ -77,6 +77,8 @@ pub(super) struct Driver<'a> {
     pub(super) touched: BTreeSet<Key>,
     pub(super) ask: bool,
     wake: Option<UnixMs>,
+    /// When jobs are looked at again that came back to the queue.
+    pub(super) retry: Option<UnixMs>,
     idle_wakes: u32,
     pub(super) outside: Weather,
     pub(super) kept: Kept,
@@ -123,6 +125,7 @@ impl<'a> Driver<'a> {
             touched: BTreeSet::new(),
             ask: false,
             wake: None,
+            retry: None,
             idle_wakes: 0,
             outside,
             kept: Kept::default(),

@@ -9,7 +9,7 @@ use super::ReplayError;
 use super::driver::{Driver, Due};
 use crate::Answer;
 
-/// When a job is looked at again whose launch has found no capacity.
+/// After so long at the latest a job is looked at again whose launch has found no capacity.
 const RETRY: DurationMs = DurationMs::from_secs(30);
 
 impl Driver<'_> {
@@ -42,6 +42,11 @@ impl Driver<'_> {
             }
             for node in &news.ended_nodes {
                 self.ends.remove(&node.id);
+            }
+            for key in &news.touched {
+                if let Key::Attempt(id) = key {
+                    self.prepare(*id);
+                }
             }
             for key in &news.touched {
                 self.react(key).map_err(ReplayError::Defect)?;
@@ -79,8 +84,12 @@ impl Driver<'_> {
             self.promises.forget(id);
             return;
         }
-        if self.queued.insert(index) && job.is_some_and(|job| !job.tries.is_empty()) {
-            self.due.push(Reverse((self.world.now().plus(RETRY), Due::Ask)));
+        let now = self.world.now();
+        let came_back = self.queued.insert(index) && job.is_some_and(|job| !job.tries.is_empty());
+        if came_back && self.retry.is_none_or(|retry| retry <= now) {
+            let retry = now.plus(RETRY);
+            self.retry = Some(retry);
+            self.due.push(Reverse((retry, Due::Ask)));
         }
         self.note_promise(id);
     }

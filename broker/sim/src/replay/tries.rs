@@ -12,7 +12,7 @@ use spillway_types::{AttemptId, AttemptState, DataMap, DurationMs, NodeId, PartE
 use super::TraceJob;
 use super::driver::Driver;
 use super::spec::moving;
-use super::tally::{Began, Tally};
+use super::tally::Began;
 use crate::Program;
 
 /// What is kept of the jobs that lost a try, by their indexes in the trace: nothing of the others.
@@ -69,16 +69,49 @@ fn ran_ms(attempt: &Attempt, ended: UnixMs, silent: &dyn Fn(NodeId) -> Option<Un
     attempt.parts.iter().map(ran).min().unwrap_or(0)
 }
 
-/// Counts a start, and what its data costs.
-fn note_start(tally: &mut Tally, index: usize, job: &TraceJob, attempt: &Attempt, data: &DataMap) {
-    if tally.started(index, job.arrival, attempt) == Began::Yes && !job.asks.inputs.is_empty() {
-        let (egress, _) = moving(job, data, &attempt.site);
-        let sum = &mut tally.trouble.egress_micros;
+impl Driver<'_> {
+    /// Before the nodes of an attempt hear of it: says what they will run.
+    pub(super) fn prepare(&mut self, id: AttemptId) {
+        let Some(attempt) = self.world.state().attempts.get(&id) else { return };
+        let Some(index) = self.alive.get(&attempt.job).copied() else { return };
+        let (job, data) = (attempt.job, self.world.federation().data());
+        if let Some(program) = self.kept.program(index, &self.jobs[index], attempt, data) {
+            self.world.set_program(job, program);
+        }
+    }
+
+    /// Nodes of the attempt hear what they should do; who waits for usage of it gives up in time.
+    pub(super) fn look_at_attempt(&mut self, id: AttemptId) -> Result<(), Refusal> {
+        let Some(attempt) = self.world.state().attempts.get(&id) else { return Ok(()) };
+        if let Some(index) = self.alive.get(&attempt.job).copied()
+            && self.tally.started(index, self.jobs[index].arrival, attempt) == Began::Yes
+        {
+            self.note_start(id, index);
+        }
+        let Some(attempt) = self.world.state().attempts.get(&id) else { return Ok(()) };
+        if attempt.state == AttemptState::Active && attempt.stop.is_none() {
+            return Ok(());
+        }
+        let nodes: Vec<NodeId> = attempt.parts.iter().filter_map(|part| part.node).collect();
+        if attempt.ended.is_some() {
+            let attempt = attempt.clone();
+            self.note_end(&attempt);
+            self.settle_in_time(&attempt);
+        }
+        nodes.into_iter().try_for_each(|node| self.contact(node))
+    }
+
+    /// Counts what the data of a start costs, and on whose machines it runs.
+    fn note_start(&mut self, id: AttemptId, index: usize) {
+        let (state, data) = (self.world.state(), self.world.federation().data());
+        let Some(attempt) = state.attempts.get(&id) else { return };
+        let nodes = attempt.parts.iter().filter_map(|part| state.nodes.get(&part.node?));
+        self.tally.runs_on(id, nodes.filter_map(|node| node.instance));
+        let (egress, _) = moving(&self.jobs[index], data, &attempt.site);
+        let sum = &mut self.tally.trouble.egress_micros;
         *sum = sum.saturating_add(egress);
     }
-}
 
-impl Driver<'_> {
     /// Counts the end of an attempt, and what is kept of it. The first word about it counts.
     pub(super) fn note_end(&mut self, attempt: &Attempt) {
         let ended = attempt.ended.unwrap_or(self.world.now());
@@ -93,32 +126,5 @@ impl Driver<'_> {
         let lost = self.kept.add(index, job, ran, staging).saturating_mul(u64::from(job.gpus));
         let sum = &mut self.tally.trouble.lost_gpu_ms;
         *sum = sum.saturating_add(lost);
-    }
-
-    /// Nodes of the attempt hear what they should do; who waits for usage of it gives up in time.
-    pub(super) fn look_at_attempt(&mut self, id: AttemptId) -> Result<(), Refusal> {
-        let (state, data) = (self.world.state(), self.world.federation().data());
-        let Some(attempt) = state.attempts.get(&id) else { return Ok(()) };
-        let (jobs, of) = (self.jobs, attempt.job);
-        let mut program = None;
-        if let Some(index) = self.alive.get(&of).copied() {
-            note_start(&mut self.tally, index, &jobs[index], attempt, data);
-            program = self.kept.program(index, &jobs[index], attempt, data);
-        }
-        if attempt.state == AttemptState::Active && attempt.stop.is_none() {
-            return Ok(());
-        }
-        let nodes: Vec<NodeId> = attempt.parts.iter().filter_map(|part| part.node).collect();
-        let machines = nodes.iter().filter_map(|node| state.nodes.get(node)?.instance);
-        self.tally.runs_on(id, machines);
-        if attempt.ended.is_some() {
-            let attempt = attempt.clone();
-            self.note_end(&attempt);
-            self.settle_in_time(&attempt);
-        }
-        if let Some(program) = program {
-            self.world.set_program(of, program);
-        }
-        nodes.into_iter().try_for_each(|node| self.contact(node))
     }
 }

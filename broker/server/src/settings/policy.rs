@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         for (text, file, says) in [
-            ("policy = 'cheap'", None, "those with names are default, cost-first, deadline"),
+            ("policy = 'cheap'", None, "those with names are default, efficient, cost-first, deadline"),
             ("policy = 3", None, "a policy, or the name of one"),
             ("[policy]\ncolour = 1", None, "unknown field `colour`"),
             ("[policy]\nmax_jobs = 0", None, "max_jobs = 0: must be at least 1"),

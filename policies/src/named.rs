@@ -22,7 +22,7 @@ macro_rules! named {
     };
 }
 
-named!["default", "cost-first", "deadline", "research-lab", "on-prem-only"];
+named!["default", "efficient", "cost-first", "deadline", "research-lab", "on-prem-only"];
 
 /// The shipped policy of that name.
 #[must_use]
@@ -105,7 +105,8 @@ mod tests {
     #[test]
     fn groups_take_turns_save_where_only_cost_counts() {
         for known in NAMED {
-            let wanted = if known.name == "cost-first" { Sharing::Efficient } else { Sharing::Fair };
+            let efficient = ["cost-first", "efficient"].contains(&known.name);
+            let wanted = if efficient { Sharing::Efficient } else { Sharing::Fair };
             assert_eq!(known.policy().unwrap().sharing, wanted, "{}", known.name);
         }
     }

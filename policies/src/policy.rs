@@ -355,6 +355,12 @@ mod tests {
     }
 
     #[test]
+    fn the_efficient_policy_differs_in_its_sharing_alone() {
+        let shipped = Policy::from_toml(include_str!("../examples/efficient.toml")).unwrap();
+        assert_eq!(shipped, Policy { sharing: Sharing::Efficient, ..Policy::default() });
+    }
+
+    #[test]
     fn what_is_written_is_read_back() {
         let policy = Policy { min_wait: DurationMs(1), max_starts: 7, ..Policy::default() };
         assert_eq!(Policy::from_toml(&toml::to_string(&policy).unwrap()).unwrap(), policy);

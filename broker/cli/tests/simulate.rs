@@ -99,6 +99,25 @@ fn two_federations_are_compared_in_one_table() {
 }
 
 #[test]
+fn the_worked_answer_of_the_example_is_what_comes_out() {
+    let example = include_str!("../../sim/examples/federation.toml");
+    let dir = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).expect("a file");
+    write("now.toml", example);
+    write("more.toml", &example.replacen("\ncount = 4", "\ncount = 6", 1));
+    let words = "--generate poisson --jobs 700 --load 1.1 --policy plan-on-arrival";
+    assert!(example.contains(words));
+    let ended = simulate(dir.path(), &format!("{words} --federation now.toml --federation more.toml"));
+    let table = text(&ended.stdout);
+    let rows: Vec<&str> =
+        table.lines().filter(|line| line.starts_with("plan-on-arrival @ ")).take(2).collect();
+    let [now, more] = rows[..] else { panic!("{table}") };
+    for (row, figures) in [(now, ["865.17", "2m08s"]), (more, ["36.03", "13s"])] {
+        assert!(figures.iter().all(|figure| row.contains(figure) && example.contains(figure)), "{row}");
+    }
+}
+
+#[test]
 fn wrong_input_is_code_2_before_anything_runs() {
     let dir = tempfile::tempdir().expect("a folder");
     let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).expect("a file");

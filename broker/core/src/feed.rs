@@ -1,6 +1,8 @@
 //! Tells a planner what has changed: from the rows that were touched, never by looking at everything.
 //!
-//! Invariant: after every call the planner knows what [`crate::snapshot::take`] would have shown it.
+//! Invariant: after every call the planner knows what [`crate::snapshot::take`] would have shown it, save what is in no
+//! row: whoever feeds it hands over [`crate::Federation::gatekeeper`] (`Planner::set_gate`), again when groups, sites or
+//! pools have changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 

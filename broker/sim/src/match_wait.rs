@@ -2,11 +2,16 @@
 //!
 //! A higher price means less waiting and more spending, on the whole: a single trace is noisy, and its wait goes up
 //! and down in steps. So bisection only brings the search to the right place; neighbours are tried as well, and the
-//! cheapest run that keeps the wait is taken. Pure and deterministic: the same runs give the same answer.
+//! cheapest run that keeps the wait is taken. A short trace is the noisiest and the quickest: all around the best price
+//! is tried there. Pure and deterministic: the same runs give the same answer.
 
-/// Most runs for one policy. Eight find a bracket, eight halve it to a percent, and eight look around; a run of a
-/// large trace takes up to a minute, so that more would cost more than they find.
-pub const MAX_RUNS: usize = 24;
+/// Runs for one policy on a long trace. Eight find a bracket, eight halve it to a percent, and eight look around; a run
+/// of a large trace takes up to a minute, so that more would cost more than they find.
+const FEW_RUNS: usize = 24;
+/// Runs for one policy on a short trace, each of some hundredths of a second.
+const MANY_RUNS: usize = 144;
+/// A trace of at most so many jobs is short.
+const SHORT: usize = 2000;
 
 /// What a search begins with, in micros per hour of wait: 6.5 GPU-hours of 2.50, where the traces in use end up.
 const FIRST: u64 = 16_250_000;
@@ -20,6 +25,8 @@ const STRIDE: u64 = 8;
 const BRACKET_RUNS: usize = 9;
 /// Runs that may be spent in all before neighbours are tried.
 const BISECTION_RUNS: usize = 16;
+/// How far around the best price all is tried on a short trace, in thousandths of it.
+const AROUND: (u64, u64) = (800, 1160);
 /// Two prices closer than one part in this are one price.
 const RESOLUTION: u64 = 200;
 /// Runs in a row that must be equal before it is believed that the price changes nothing.
@@ -63,22 +70,36 @@ pub enum Reached {
     No,
 }
 
+/// How many runs of a trace of so many jobs are worth their time.
+#[must_use]
+pub const fn runs_for(jobs: usize) -> usize {
+    if jobs > SHORT { FEW_RUNS } else { MANY_RUNS }
+}
+
 /// Finds the price of waiting at which the average wait is at most `target_hours`, at the least cost, in at most
-/// [`MAX_RUNS`] runs. No price is run twice.
+/// `runs` runs. No price is run twice.
 ///
 /// # Errors
 /// What `run` gives; the search ends there.
-pub fn match_wait<E>(target_hours: f64, run: &mut dyn FnMut(u64) -> Result<Measured, E>) -> Result<Match, E> {
+pub fn match_wait<E>(
+    target_hours: f64,
+    runs: usize,
+    run: &mut dyn FnMut(u64) -> Result<Measured, E>,
+) -> Result<Match, E> {
     let first = Tried { price: FIRST, measured: run(FIRST)? };
-    let mut search = Search { target: target_hours, tried: vec![first] };
+    let mut search = Search { target: target_hours, runs: runs.min(FEW_RUNS), tried: vec![first] };
     search.bracket(run)?;
     search.bisect(run)?;
     search.look_around(run)?;
+    search.runs = runs;
+    search.survey(run)?;
     Ok(search.found())
 }
 
 struct Search {
     target: f64,
+    /// Most runs for now.
+    runs: usize,
     tried: Vec<Tried>,
 }
 
@@ -113,7 +134,7 @@ impl Search {
 
     /// Runs a price, unless it was run already or runs are used up. Gives whether it was run.
     fn probe<E>(&mut self, price: u64, run: &mut dyn FnMut(u64) -> Result<Measured, E>) -> Result<bool, E> {
-        if self.tried.len() >= MAX_RUNS || self.tried.iter().any(|tried| tried.price == price) {
+        if self.tried.len() >= self.runs || self.tried.iter().any(|tried| tried.price == price) {
             return Ok(false);
         }
         let measured = run(price)?;
@@ -184,10 +205,25 @@ impl Search {
                     break;
                 }
             }
-            if !better || self.tried.len() >= MAX_RUNS {
+            if !better || self.tried.len() >= self.runs {
                 return Ok(());
             }
         }
+    }
+
+    /// Spends the runs that are left on prices at equal distances around the best one, the nearest first.
+    fn survey<E>(&mut self, run: &mut dyn FnMut(u64) -> Result<Measured, E>) -> Result<(), E> {
+        let left = (self.runs - self.runs.min(self.tried.len())) as u64;
+        let best = self.best();
+        if left == 0 || self.is_flat() || !self.keeps(&best) {
+            return Ok(());
+        }
+        let (lowest, highest) = AROUND;
+        let scaled = |at: u64| u128::from(best.price) * u128::from(lowest * left + (highest - lowest) * at);
+        let price = |at: u64| u64::try_from(scaled(at) / u128::from(1000 * left)).unwrap_or(HIGHEST);
+        let mut prices: Vec<u64> = (0..left).map(|at| price(at).clamp(LOWEST, HIGHEST)).collect();
+        prices.sort_by_key(|price| price.abs_diff(best.price));
+        prices.into_iter().try_for_each(|price| self.probe(price, run).map(|_| ()))
     }
 }
 
@@ -197,13 +233,13 @@ mod tests {
 
     fn search(target: f64, mut wait_and_cost: impl FnMut(f64) -> (f64, f64)) -> Match {
         let mut seen = std::collections::BTreeSet::new();
-        let found = match_wait(target, &mut |price| {
+        let found = match_wait(target, MANY_RUNS, &mut |price| {
             assert!(seen.insert(price), "{price} was run twice");
             let (wait_hours, cost) = wait_and_cost(price as f64 / 1e6);
             Ok::<_, ()>(Measured { wait_hours, cost })
         });
         let found = found.unwrap();
-        assert!(found.tried.len() <= MAX_RUNS);
+        assert!(found.tried.len() <= MANY_RUNS);
         let kept = found.tried.iter().filter(|tried| tried.measured.wait_hours <= target);
         let cheapest = kept.map(|tried| tried.measured.cost).min_by(f64::total_cmp);
         match (found.reached, cheapest) {
@@ -244,6 +280,23 @@ mod tests {
     }
 
     #[test]
+    fn a_short_trace_is_looked_at_all_around_and_a_long_one_is_not() {
+        for (jobs, most, least) in [(500, MANY_RUNS, 60), (20_000, FEW_RUNS, 20)] {
+            let runs = runs_for(jobs);
+            assert_eq!(runs, most);
+            let mut prices = vec![];
+            let found = match_wait(0.05, runs, &mut |price| {
+                prices.push(price);
+                Ok::<_, ()>(Measured { wait_hours: 1e6 / price as f64, cost: price as f64 })
+            });
+            let best = found.unwrap().best.price;
+            assert!((least..=most).contains(&prices.len()), "{}", prices.len());
+            let above = prices.iter().filter(|price| **price > best && **price < best * 12 / 10);
+            assert!(most == FEW_RUNS || above.count() > 30);
+        }
+    }
+
+    #[test]
     fn where_the_price_changes_nothing_the_search_ends_soon() {
         for (wait, reached) in [(0.0, Reached::Yes), (0.04, Reached::Yes), (0.2, Reached::No)] {
             let found = search(0.05, |_| (wait, 7.0));
@@ -261,7 +314,7 @@ mod tests {
     #[test]
     fn an_error_ends_the_search() {
         let mut runs = 0;
-        let found = match_wait(0.05, &mut |price| {
+        let found = match_wait(0.05, FEW_RUNS, &mut |price| {
             runs += 1;
             if runs == 3 {
                 Err("stopped")

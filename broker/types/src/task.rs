@@ -39,7 +39,9 @@ impl Reason {
             Self::Priority => "it starts after the jobs before it",
             Self::Budget => "raise the group's budget, or wait for held money to be released",
             Self::Unavailable => "a matching node has to connect, or be uncordoned",
-            Self::Unsatisfiable => "ask for what a site has: see `spillway nodes` and `spillway offers`",
+            Self::Unsatisfiable => {
+                "each place below says what rules it out; `spillway nodes` and `spillway offers` show what there is"
+            }
             Self::MaxPrice => "raise max_price, or wait for a cheaper place",
             Self::Recovery => "the broker places jobs when its nodes are back or their leases have run out",
             Self::Retry => "the next plan places it again",

@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use anyhow::Result;
+use spillway_policies::Sharing;
 use spillway_sim::TraceJob;
-use spillway_sim::contender::{Contender, with_price_of_waiting};
+use spillway_sim::contender::Contender;
 use spillway_sim::generate::{Arrivals, blur_estimates, bootstrap, poisson};
 
-use super::published::micros;
-use super::{PLANNERS, Row, STARBURST, SYNTHETIC, baseline, crew, figures, policy, published};
+use super::matched::Matched;
+use super::{Row, STARBURST, SYNTHETIC, baseline, crew, figures, published};
 
 const LOADS: [f64; 3] = [1.0, 0.75, 1.5];
 const SIGMAS: [f64; 3] = [0.0, 0.3, 1.0];
@@ -21,7 +22,7 @@ const QUICK_DRAWS: u64 = 12;
 const CLOSE: f64 = 0.01;
 const MOST_STEPS: usize = 12;
 /// Bounds of the price of waiting, in micros per hour.
-const PRICES: (u64, u64) = (1_000_000, 200_000_000);
+const PRICES: (u64, u64) = (1_000_000, 4_000_000_000);
 
 /// What all draws gave on average.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -56,27 +57,22 @@ fn case(source: &[TraceJob], (load, sigma): (f64, f64), draws: u64) -> Result<Ve
     };
     let draws: Vec<Vec<TraceJob>> = (1..=draws).map(draw).collect();
     let starburst = mean(&draws, &baseline(STARBURST, SYNTHETIC))?;
-    let on_arrival = mean(&draws, &baseline("plan-on-arrival", SYNTHETIC))?;
-    let (who, sharing) = PLANNERS[0];
-    let policy = policy(sharing)?;
-    let (price, planner) = matched(starburst.wait, &mut |price| {
-        mean(&draws, &Contender::Planner(Box::new(with_price_of_waiting(&policy, price))))
-    })?;
-    let row = |who: &str, mean: Mean, price: Option<u64>| Row {
+    let row = |who: &str, mean: Mean, price| Row {
         case: format!("drawn, load {load}, sigma {sigma}"),
         who: who.to_owned(),
         cloud_gpu_hours: mean.cloud,
         wait_hours: mean.wait,
         longest_wait_hours: mean.longest,
-        price: price.map(micros),
+        price,
         published: None,
         starburst: starburst.cloud,
     };
-    Ok(vec![
-        row(STARBURST, starburst, None),
-        row("plan-on-arrival", on_arrival, None),
-        row(who, planner, Some(price)),
-    ])
+    let mut rows = vec![row(STARBURST, starburst, None)];
+    for who in [Matched::OnArrival, Matched::Planner(Sharing::Efficient)] {
+        let (price, found) = matched(starburst.wait, &mut |price| mean(&draws, &who.at(price, SYNTHETIC)?))?;
+        rows.push(row(who.name(), found, who.shown(price)));
+    }
+    Ok(rows)
 }
 
 fn mean(draws: &[Vec<TraceJob>], contender: &Contender) -> Result<Mean> {

@@ -1,17 +1,17 @@
-//! The traces with published figures, each under every baseline and the planner at Starburst's wait.
+//! The traces with published figures: under each baseline as it was published, and under those that have a free
+//! parameter at Starburst's wait.
 
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
-use spillway_policies::Policy;
 use spillway_sim::TraceJob;
 use spillway_sim::baselines::{BaselineParameters, ComputeWait, Fit};
-use spillway_sim::contender::{Contender, with_price_of_waiting};
-use spillway_sim::match_wait::{Measured, match_wait};
+use spillway_sim::match_wait::{Measured, match_wait, runs_for};
 use spillway_sim::trace::Trace;
 use spillway_types::DurationMs;
 
-use super::{PLANNERS, Row, STARBURST, SYNTHETIC, baseline, crew, figures, policy};
+use super::matched::Matched;
+use super::{Row, STARBURST, SYNTHETIC, baseline, crew, figures};
 
 /// A baseline may be off what was published by this part of it; the rest is how times were rounded.
 const TOLERANCE: f64 = 0.001;
@@ -46,7 +46,6 @@ const CASES: [Case; 4] = [
             ("constant", f64::NAN, None),
             (STARBURST, 25_828.43, Some(0.2133)),
             ("easy", 23_835.19, Some(0.2596)),
-            ("plan-on-arrival", 22_195.6, Some(0.1975)),
         ],
     },
     Case {
@@ -59,7 +58,6 @@ const CASES: [Case; 4] = [
             ("constant", 282.22, Some(0.0516)),
             (STARBURST, 233.60, Some(0.0512)),
             ("easy", 210.62, Some(0.0563)),
-            ("plan-on-arrival", 173.98, Some(0.0509)),
         ],
     },
     Case {
@@ -72,7 +70,6 @@ const CASES: [Case; 4] = [
             ("constant", f64::NAN, None),
             (STARBURST, 139.76, Some(0.0345)),
             ("easy", 114.17, Some(0.0425)),
-            ("plan-on-arrival", 80.41, Some(0.0338)),
         ],
     },
     Case {
@@ -85,16 +82,35 @@ const CASES: [Case; 4] = [
             ("constant", f64::NAN, None),
             (STARBURST, 381.15, Some(0.0772)),
             ("easy", 357.01, Some(0.0877)),
-            ("plan-on-arrival", 341.04, Some(0.0696)),
         ],
     },
 ];
 
 /// Every trace under every contender. The large one is left out where it is to be quick: it takes minutes.
 pub(super) fn rows(folder: &Path, quick: bool) -> Result<Vec<Row>> {
-    let cases: Vec<&Case> = CASES.iter().filter(|case| !quick || case.nodes < 48).collect();
-    let rows = crew::each(&cases, |case| case.rows(folder))?;
+    let cases = CASES.iter().filter(|case| !quick || case.nodes < 48);
+    let cases: Vec<(&Case, Vec<TraceJob>)> =
+        cases.map(|case| Ok((case, jobs(folder, case.trace)?))).collect::<Result<_>>()?;
+    let known = crew::each(&cases, |(case, jobs)| case.baselines(jobs))?;
+    let matched: Vec<(usize, Matched)> =
+        (0..cases.len()).flat_map(|case| Matched::ALL.map(|who| (case, who))).collect();
+    let found = crew::each(&matched, |(at, who)| {
+        let ((case, jobs), known) = (&cases[*at], &known[*at]);
+        case.matched(jobs, who, starburst(known)?.wait_hours)
+    })?;
+    let mut rows = known;
+    for ((case, _), row) in matched.iter().zip(found) {
+        rows[*case].push(row);
+    }
+    for case in &mut rows {
+        let cloud = starburst(case)?.cloud_gpu_hours;
+        case.iter_mut().for_each(|row| row.starburst = cloud);
+    }
     Ok(rows.into_iter().flatten().collect())
+}
+
+fn starburst(rows: &[Row]) -> Result<&Row> {
+    rows.iter().find(|row| row.who == STARBURST).context("it is in every case")
 }
 
 /// The jobs of a recorded trace.
@@ -107,12 +123,10 @@ pub(super) fn jobs(folder: &Path, trace: &str) -> Result<Vec<TraceJob>> {
 }
 
 impl Case {
-    fn rows(&self, folder: &Path) -> Result<Vec<Row>> {
-        let jobs = jobs(folder, self.trace)?;
-        let mut rows = Vec::new();
-        for (who, cloud, wait) in self.known {
-            let found = figures(&jobs, &baseline(who, self.parameters), self.nodes, self.warmup)?;
-            rows.push(Row {
+    fn baselines(&self, jobs: &[TraceJob]) -> Result<Vec<Row>> {
+        let row = |(who, cloud, wait): &Known| {
+            let found = figures(jobs, &baseline(who, self.parameters), self.nodes, self.warmup)?;
+            Ok(Row {
                 case: self.trace.to_owned(),
                 who: (*who).to_owned(),
                 cloud_gpu_hours: found.cloud_gpu_hours,
@@ -121,42 +135,30 @@ impl Case {
                 price: None,
                 published: cloud.is_finite().then_some((*cloud, *wait)),
                 starburst: f64::NAN,
-            });
-        }
-        let starburst = rows.iter().find(|row| row.who == STARBURST).context("it is in every case")?;
-        let (target, cloud) = (starburst.wait_hours, starburst.cloud_gpu_hours);
-        for (who, sharing) in PLANNERS {
-            rows.push(self.planner(&jobs, target, (who, policy(sharing)?))?);
-        }
-        rows.iter_mut().for_each(|row| row.starburst = cloud);
-        Ok(rows)
+            })
+        };
+        self.known.iter().map(row).collect()
     }
 
-    fn planner(&self, jobs: &[TraceJob], target: f64, (who, policy): (&str, Policy)) -> Result<Row> {
-        let at = |price| Contender::Planner(Box::new(with_price_of_waiting(&policy, price)));
+    fn matched(&self, jobs: &[TraceJob], who: &Matched, target: f64) -> Result<Row> {
         let mut longest = std::collections::BTreeMap::new();
-        let found = match_wait(target, &mut |price| {
-            let found = figures(jobs, &at(price), self.nodes, self.warmup)?;
+        let found = match_wait(target, runs_for(jobs.len()), &mut |price| {
+            let found = figures(jobs, &who.at(price, self.parameters)?, self.nodes, self.warmup)?;
             longest.insert(price, found.all_max_wait_hours);
             Ok::<_, anyhow::Error>(Measured { wait_hours: found.avg_wait_hours, cost: found.cloud_gpu_hours })
         })?;
         let best = found.best;
         Ok(Row {
             case: self.trace.to_owned(),
-            who: who.to_owned(),
+            who: who.name().to_owned(),
             cloud_gpu_hours: best.measured.cost,
             wait_hours: best.measured.wait_hours,
             longest_wait_hours: longest.get(&best.price).copied().unwrap_or(f64::NAN),
-            price: Some(micros(best.price)),
+            price: who.shown(best.price),
             published: None,
             starburst: f64::NAN,
         })
     }
-}
-
-/// A price as people write it.
-pub(super) fn micros(price: u64) -> f64 {
-    f64::from(u32::try_from(price / 100).unwrap_or(u32::MAX)) / 10_000.0
 }
 
 /// Whether every baseline gives what was published.

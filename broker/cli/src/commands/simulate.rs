@@ -37,20 +37,22 @@ pub(crate) const EXAMPLES: &str = "\
 Examples:
   spillway simulate --generate poisson --jobs 500 --load 1.0 --nodes 4 --policy starburst --policy cost-first
   spillway simulate --trace quarter.csv --federation now.toml --policy policy.toml --svg quarter.svg
-  spillway simulate --trace quarter.csv --federation now.toml --federation two-more-dgx.toml --policy policy.toml
+  spillway simulate --trace quarter.csv --federation now.toml --federation more.toml --policy policy.toml
   spillway simulate --trace sacct.txt --nodes 48 --policy policy.toml --match-wait 0.2 --placements out.csv
   spillway simulate --resume spillway-simulate.state.json
 
-A trace is CSV with job_id,group,arrival_hr,runtime_hr,gpus (and estimate_hr, class, deadline_hr, inputs,
-checkpoint_hr, spot where a job said so), the output of
+A trace is CSV with job_id,group,arrival_hr,runtime_hr,gpus (where a job said so, also
+estimate_hr, class, deadline_hr, inputs, checkpoint_hr, spot), the output of
 `sacct --allusers --parsable2 --format=JobID,Account,Submit,Start,End,ElapsedRaw,AllocTRES,State,TimelimitRaw`,
 or the broker's journal as JSON:
 `sqlite3 -json spillway.db \"SELECT at_ms, body FROM journal ORDER BY seq\"`.
 
-What would two more machines have cost last quarter? Copy the federation file, raise `count` in the copy, and give
-both: the table has a row for each. CLOUD $ is what they would have saved, AVG WAIT by how much jobs would have waited
-less; their price for a quarter is yours to subtract. A federation file may also have spot machines with their
-interruptions, prices and availability that change, data and links, and faults: see broker/sim/examples/federation.toml.
+What would two more machines have cost last quarter? Copy the federation file, raise `count` in
+the copy, and give both: the table has a row for each. The difference of CLOUD $ is what the two
+would have saved, that of AVG WAIT how much less jobs would have waited; what the two cost in a
+quarter is yours to set against it. broker/sim/examples/federation.toml has all that a federation
+file may say: spot machines, prices and capacity that change, data and links, and faults.
+
 Interrupting keeps what is complete; --resume, or the same command with --state, goes on from there.";
 
 /// The flags of `spillway simulate`.

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use anyhow::{Context, anyhow};
 use serde::Serialize;
 use spillway_sim::contender::{Contender, with_price_of_waiting};
-use spillway_sim::match_wait::{Match, Measured, Reached, match_wait};
+use spillway_sim::match_wait::{Match, Measured, Reached, match_wait, runs_for};
 use spillway_sim::report::{Metrics, Outcome};
 use spillway_sim::{ReplayError, replay};
 
@@ -115,24 +115,25 @@ impl Runner<'_> {
         let key = |price: u64| digest(&[&self.plan.digest, &entry.digest, &price.to_string()]);
         let mut best: Option<(u64, Measured)> = None;
         let mut tries = 0;
-        let Match { best: found, reached, tried } = match_wait(target, &mut |price| {
-            tries += 1;
-            let key_now = key(price);
-            if let Some(measured) = self.kept.measured(&key_now) {
-                best = Some(better(target, best, (price, measured)));
-                return Ok(measured);
-            }
-            let outcome = self.replay((entry.place, &at(price)), &format!("{name}, price {tries}"))?;
-            let measured = measured(&outcome);
-            let next = better(target, best, (price, measured));
-            if next.0 == price {
-                best.iter().for_each(|(old, _)| self.kept.shrink(&key(*old)));
-            }
-            let whole = (next.0 == price).then_some(outcome);
-            best = Some(next);
-            self.kept.keep(&key_now, measured, whole)?;
-            Ok::<_, Halt>(measured)
-        })?;
+        let Match { best: found, reached, tried } =
+            match_wait(target, runs_for(self.plan.jobs.len()), &mut |price| {
+                tries += 1;
+                let key_now = key(price);
+                if let Some(measured) = self.kept.measured(&key_now) {
+                    best = Some(better(target, best, (price, measured)));
+                    return Ok(measured);
+                }
+                let outcome = self.replay((entry.place, &at(price)), &format!("{name}, price {tries}"))?;
+                let measured = measured(&outcome);
+                let next = better(target, best, (price, measured));
+                if next.0 == price {
+                    best.iter().for_each(|(old, _)| self.kept.shrink(&key(*old)));
+                }
+                let whole = (next.0 == price).then_some(outcome);
+                best = Some(next);
+                self.kept.keep(&key_now, measured, whole)?;
+                Ok::<_, Halt>(measured)
+            })?;
         let outcome = self.whole(&key(found.price), (entry.place, &at(found.price)), &name)?;
         let reached = matches!(reached, Reached::Yes);
         let matched = Matched { wait_hour_price_micros: found.price, reached, runs: tried.len() };

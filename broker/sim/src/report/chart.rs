@@ -147,10 +147,9 @@ impl Page {
             } else {
                 (*name).to_owned()
             };
-            let words = format!(
-                "{name}: {:.0} cloud GPU-h, {:.3} h wait",
-                metrics.cloud_gpu_hours, metrics.avg_wait_hours
-            );
+            let (gpu_hours, wait) = (metrics.cloud_gpu_hours, metrics.avg_wait_hours);
+            let wait = if wait < 1.0 { format!("{:.1} min", wait * 60.0) } else { format!("{wait:.2} h") };
+            let words = format!("{name}: {gpu_hours:.0} cloud GPU-h, {wait} wait");
             self.words(x + 34.0, y, "fill=\"#333333\"", &words);
             (x, y) = if number % columns == columns - 1 {
                 (LEFT, y + LINE)
@@ -162,7 +161,8 @@ impl Page {
 
     fn panel(&mut self, panel: &Panel, top: f64, runs: &[(&str, &Outcome)]) {
         let values = panel.lines.iter().map(|(value, _)| greatest(runs, *value) * panel.scale);
-        let levels = panel.levels.iter().map(|(level, _)| *level);
+        // With room for the name above the highest.
+        let levels = panel.levels.iter().map(|(level, _)| *level * 1.08);
         let axis = Axis::round(values.chain(levels).fold(0.0, f64::max));
         let y = |value: f64| top + panel.height * (1.0 - (value / axis.end).clamp(0.0, 1.0));
         self.words(LEFT, top - 12.0, "font-weight=\"600\" fill=\"#1a1a1a\"", panel.title);

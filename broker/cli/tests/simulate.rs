@@ -42,12 +42,90 @@ fn a_comparison_gives_a_table_json_and_files() {
     assert_eq!(json["policies"][0]["avg_wait_hours"], 0.0);
 }
 
+const FEDERATION: &str = r#"
+[[sites]]
+name = "home"
+[[sites.pools]]
+name = "dgx"
+[[sites.pools.nodes]]
+count = 1
+model = "H100"
+gpus = 8
+[[clouds]]
+name = "aws"
+site = "east"
+[[clouds.offers]]
+instance_type = "p5-spot"
+model = "H100"
+gpus = 8
+price = "20.00"
+boot = "4m"
+market = "spot"
+availability = "spot.csv"
+[[clouds.offers]]
+instance_type = "p5"
+model = "H100"
+gpus = 8
+price = "50.00"
+boot = "4m"
+"#;
+
+#[test]
+fn two_federations_are_compared_in_one_table() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).expect("a file");
+    write("now.toml", FEDERATION);
+    write("more.toml", &FEDERATION.replace("count = 1", "count = 3"));
+    write("spot.csv", "from_hr,available\n0,2\n2,0\n3,2\n");
+    let words = "--generate poisson --jobs 60 --load 1.5 --federation now.toml --federation more.toml \
+                 --policy no-wait --policy plan-on-arrival --placements out.csv --svg out.svg --state kept.json";
+    let ended = simulate(dir.path(), words);
+    assert_eq!(ended.status.code(), Some(0), "{}", text(&ended.stderr));
+    let table = text(&ended.stdout);
+    assert!(table.contains("8 GPUs in now, 24 GPUs in more on-prem"), "{table}");
+    for name in ["no-wait @ now", "no-wait @ more", "plan-on-arrival @ now", "plan-on-arrival @ more"] {
+        assert!(table.contains(name), "{table}");
+        assert!(dir.path().join(format!("out-{}.csv", name.replace(" @ ", "-"))).exists(), "{name}");
+    }
+    assert!(table.contains("taken back by providers") && table.contains("on demand and"), "{table}");
+    let svg = std::fs::read_to_string(dir.path().join("out.svg")).expect("a chart");
+    assert!(svg.contains("8 GPUs on-prem") && svg.contains("24 GPUs on-prem"));
+    let again = simulate(dir.path(), "--resume kept.json -o json");
+    let json: serde_json::Value = serde_json::from_slice(&again.stdout).expect("json");
+    assert_eq!(json["federations"][1], serde_json::json!({ "name": "more", "gpus": 24 }));
+    let [now, more] = [0, 2].map(|at| json["policies"][at]["cloud_micros"].as_i64().expect("a sum"));
+    assert!(json["policies"][0]["spot_micros"].as_i64() > Some(0) && more < now, "{now} {more}");
+    assert_eq!(json["policies"][0]["broken_bounds"], 0);
+}
+
+#[test]
+fn the_worked_answer_of_the_example_is_what_comes_out() {
+    let example = include_str!("../../sim/examples/federation.toml");
+    let dir = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).expect("a file");
+    write("now.toml", example);
+    write("more.toml", &example.replacen("\ncount = 4", "\ncount = 6", 1));
+    let words = "--generate poisson --jobs 700 --load 1.1 --policy plan-on-arrival";
+    assert!(example.contains(words));
+    let ended = simulate(dir.path(), &format!("{words} --federation now.toml --federation more.toml"));
+    let table = text(&ended.stdout);
+    let rows: Vec<&str> =
+        table.lines().filter(|line| line.starts_with("plan-on-arrival @ ")).take(2).collect();
+    let [now, more] = rows[..] else { panic!("{table}") };
+    for (row, figures) in [(now, ["865.17", "2m08s"]), (more, ["36.03", "13s"])] {
+        assert!(figures.iter().all(|figure| row.contains(figure) && example.contains(figure)), "{row}");
+    }
+}
+
 #[test]
 fn wrong_input_is_code_2_before_anything_runs() {
     let dir = tempfile::tempdir().expect("a folder");
     let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).expect("a file");
     write("bad.csv", "job_id,group,arrival_hr,runtime_hr,gpus\n1,a,0,1,0\n");
     write("bad.toml", "[[sites]]\nnme = 'x'\n");
+    write("lost.toml", &FEDERATION.replace("spot.csv", "none.csv"));
+    write("ok.toml", &FEDERATION.replace("availability = \"spot.csv\"", ""));
+    write("late.csv", "job_id,group,arrival_hr,runtime_hr,gpus,deadline_hr\n1,a,0,1,1,soon\n");
     for (words, says) in [
         ("--nodes 4", "--trace"),
         ("--generate poisson", "--federation"),
@@ -65,6 +143,13 @@ fn wrong_input_is_code_2_before_anything_runs() {
         ("--generate bootstrap --nodes 4", "--bootstrap"),
         ("--generate poisson --nodes 4 --gpus-per-node 73", "1 to 72"),
         ("--generate poisson --federation bad.toml", "unknown field `nme`"),
+        (
+            "--generate poisson --federation lost.toml",
+            "clouds[0].offers[0].availability: `none.csv`: cannot read",
+        ),
+        ("--generate poisson --federation ok.toml --federation ok.toml", "given twice"),
+        ("--generate poisson --federation ok.toml --nodes 4", "cannot be used with"),
+        ("--trace late.csv --nodes 4", "line 2, deadline_hr: `soon` is not a number"),
         ("--trace bad.csv --nodes 4", "line 2, gpus: `0`"),
         ("--trace bad.csv --nodes 4 --jobs 3", "--generate"),
         ("--trace bad.csv --generate poisson --nodes 4", "cannot be used with"),

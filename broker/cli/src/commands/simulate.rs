@@ -2,8 +2,8 @@
 //!
 //! Arguments are resolved once to a [`Plan`]; everything that can be refused is refused then, output files that
 //! cannot be written included. Then every run is done in turn. Each finished run is kept in the state file, keyed by
-//! a digest of all that it depends on, so that an interrupted comparison goes on where it was. Left out on purpose:
-//! several federations in one comparison.
+//! a digest of all that it depends on, so that an interrupted comparison goes on where it was. With several federations
+//! every policy runs in each of them, so that one table answers what more machines would have cost.
 
 mod files;
 mod interrupt;
@@ -37,15 +37,22 @@ pub(crate) const EXAMPLES: &str = "\
 Examples:
   spillway simulate --generate poisson --jobs 500 --load 1.0 --nodes 4 --policy starburst --policy cost-first
   spillway simulate --trace quarter.csv --federation now.toml --policy policy.toml --svg quarter.svg
+  spillway simulate --trace quarter.csv --federation now.toml --federation more.toml --policy policy.toml
   spillway simulate --trace sacct.txt --nodes 48 --policy policy.toml --match-wait 0.2 --placements out.csv
   spillway simulate --resume spillway-simulate.state.json
 
-A trace is CSV with job_id,group,arrival_hr,runtime_hr,gpus (and estimate_hr), the output of
+A trace is CSV with job_id,group,arrival_hr,runtime_hr,gpus (where a job said so, also
+estimate_hr, class, deadline_hr, inputs, checkpoint_hr, spot), the output of
 `sacct --allusers --parsable2 --format=JobID,Account,Submit,Start,End,ElapsedRaw,AllocTRES,State,TimelimitRaw`,
 or the broker's journal as JSON:
 `sqlite3 -json spillway.db \"SELECT at_ms, body FROM journal ORDER BY seq\"`.
 
-To see what two more machines would have cost, run it again with another federation file or --nodes.
+What would two more machines have cost last quarter? Copy the federation file, raise `count` in
+the copy, and give both: the table has a row for each. The difference of CLOUD $ is what the two
+would have saved, that of AVG WAIT how much less jobs would have waited; what the two cost in a
+quarter is yours to set against it. broker/sim/examples/federation.toml has all that a federation
+file may say: spot machines, prices and capacity that change, data and links, and faults.
+
 Interrupting keeps what is complete; --resume, or the same command with --state, goes on from there.";
 
 /// The flags of `spillway simulate`.
@@ -69,9 +76,9 @@ pub(crate) struct SimulateArgs {
     /// Make estimates wrong by a lognormal factor of this sigma
     #[arg(long, value_name = "SIGMA", allow_negative_numbers = true, help_heading = "What runs")]
     pub noise: Option<f64>,
-    /// Sites, pools, nodes, clouds and groups, in TOML
+    /// Sites, pools, nodes, clouds and groups, in TOML; may be repeated to compare them
     #[arg(long, value_name = "FILE", help_heading = "Where it runs")]
-    pub federation: Option<PathBuf>,
+    pub federation: Vec<PathBuf>,
     /// Instead: one site of so many nodes, and an unlimited cloud at 2.50 a GPU-hour that starts at once
     #[arg(long, value_name = "N", conflicts_with = "federation", help_heading = "Where it runs")]
     pub nodes: Option<u32>,
@@ -153,6 +160,15 @@ struct Words {
     output: Option<String>,
 }
 
+/// One of several federations.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct FederationGpus {
+    /// The name of its file.
+    pub name: String,
+    /// GPUs of its nodes.
+    pub gpus: u32,
+}
+
 /// All that is shown.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
@@ -161,8 +177,11 @@ pub(crate) struct Report {
     /// What was left out of it, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub left_out: Option<String>,
-    /// GPUs of the nodes.
+    /// GPUs of the nodes; of the first federation where there are several.
     pub gpus: u32,
+    /// Where there are several federations: their names and the GPUs of their nodes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub federations: Vec<FederationGpus>,
     /// The seed.
     pub seed: u64,
     /// Jobs left out of averages at either end.
@@ -207,9 +226,18 @@ pub(super) fn run(args: SimulateArgs, output: &mut Output) -> Result<u8, Failure
     if !finished.is_empty() {
         targets.write(&plan, &outcomes)?;
         let (wait, left_out) = (plan.match_wait, plan.left_out.clone());
-        let (jobs, gpus, seed, warmup) = (plan.jobs.len(), plan.setting.gpus, plan.seed, plan.setting.warmup);
-        let report =
-            Report { jobs, left_out, gpus, seed, warmup, match_wait_hours: wait, policies: finished };
+        let (jobs, gpus, seed, warmup) = (plan.jobs.len(), plan.gpus(), plan.seed, plan.warmup);
+        let federations = if plan.places.len() > 1 { plan.federations() } else { vec![] };
+        let report = Report {
+            jobs,
+            left_out,
+            gpus,
+            federations,
+            seed,
+            warmup,
+            match_wait_hours: wait,
+            policies: finished,
+        };
         output.show(&report, table::report);
     }
     Ok(code)
@@ -269,7 +297,10 @@ impl Targets {
             target.write(&placements_csv(&plan.jobs, &outcome.placements))?;
         }
         match self.svg {
-            Some(target) => target.write(&chart(&plan.title, plan.setting.gpus, outcomes)),
+            Some(target) => {
+                let levels: Vec<u32> = plan.places.iter().map(|place| place.setting.gpus).collect();
+                target.write(&chart(&plan.title, &levels, outcomes))
+            }
             None => Ok(()),
         }
     }

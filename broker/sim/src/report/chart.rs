@@ -35,14 +35,14 @@ struct Panel {
     unit: &'static str,
     height: f64,
     lines: &'static [(Value, Stroke)],
-    /// A level to compare with, and its name.
-    level: Option<(f64, String)>,
+    /// Levels to compare with, and their names, the lowest first.
+    levels: Vec<(f64, String)>,
     scale: f64,
 }
 
-/// Draws the runs, each with its name: load against `gpus`, queue, spend and wait.
+/// Draws the runs, each with its name: load against the `gpus` of each federation, queue, spend and wait.
 #[must_use]
-pub fn chart(title: &str, gpus: u32, runs: &[(&str, &Outcome)]) -> String {
+pub fn chart(title: &str, gpus: &[u32], runs: &[(&str, &Outcome)]) -> String {
     let hours = runs.iter().filter_map(|(_, run)| run.curves.last()).map(|point| point.at_hours);
     let (axis, unit, name) = Axis::time(hours.fold(0.0, f64::max));
     let panels = panels(gpus, runs);
@@ -68,14 +68,16 @@ pub fn chart(title: &str, gpus: u32, runs: &[(&str, &Outcome)]) -> String {
     page.text
 }
 
-fn panels(gpus: u32, runs: &[(&str, &Outcome)]) -> [Panel; 4] {
+fn panels(gpus: &[u32], runs: &[(&str, &Outcome)]) -> [Panel; 4] {
     let longest = greatest(runs, |point| point.wait_hours);
     let (wait_unit, scale) = if longest < 1.0 { ("minutes", 60.0) } else { ("hours", 1.0) };
-    let panel = |title, unit, lines| Panel { title, unit, height: 150.0, lines, level: None, scale: 1.0 };
+    let panel = |title, unit, lines| Panel { title, unit, height: 150.0, lines, levels: vec![], scale: 1.0 };
+    let different: std::collections::BTreeSet<u32> = gpus.iter().copied().collect();
+    let level = |gpus: u32| (f64::from(gpus), format!("{gpus} GPUs on-prem"));
     [
         Panel {
             height: 210.0,
-            level: Some((f64::from(gpus), format!("{gpus} GPUs on-prem"))),
+            levels: different.into_iter().map(level).collect(),
             ..panel(
                 "Load: GPUs in use on-prem (solid) and in the cloud (dashed)",
                 "GPUs",
@@ -145,10 +147,9 @@ impl Page {
             } else {
                 (*name).to_owned()
             };
-            let words = format!(
-                "{name}: {:.0} cloud GPU-h, {:.3} h wait",
-                metrics.cloud_gpu_hours, metrics.avg_wait_hours
-            );
+            let (gpu_hours, wait) = (metrics.cloud_gpu_hours, metrics.avg_wait_hours);
+            let wait = if wait < 1.0 { format!("{:.1} min", wait * 60.0) } else { format!("{wait:.2} h") };
+            let words = format!("{name}: {gpu_hours:.0} cloud GPU-h, {wait} wait");
             self.words(x + 34.0, y, "fill=\"#333333\"", &words);
             (x, y) = if number % columns == columns - 1 {
                 (LEFT, y + LINE)
@@ -160,8 +161,9 @@ impl Page {
 
     fn panel(&mut self, panel: &Panel, top: f64, runs: &[(&str, &Outcome)]) {
         let values = panel.lines.iter().map(|(value, _)| greatest(runs, *value) * panel.scale);
-        let level = panel.level.as_ref().map_or(0.0, |(level, _)| *level);
-        let axis = Axis::round(values.fold(level, f64::max));
+        // With room for the name above the highest.
+        let levels = panel.levels.iter().map(|(level, _)| *level * 1.08);
+        let axis = Axis::round(values.chain(levels).fold(0.0, f64::max));
         let y = |value: f64| top + panel.height * (1.0 - (value / axis.end).clamp(0.0, 1.0));
         self.words(LEFT, top - 12.0, "font-weight=\"600\" fill=\"#1a1a1a\"", panel.title);
         for tick in axis.ticks() {
@@ -181,21 +183,23 @@ impl Page {
                 self.curve(&run.curves, number, *stroke, &|point| y(value(point) * panel.scale));
             }
         }
-        if let Some((level, name)) = &panel.level {
-            self.line(
-                (LEFT, y(*level)),
-                (LEFT + PLOT_WIDTH, y(*level)),
-                "stroke=\"#555555\" stroke-width=\"1.2\"",
-            );
-            self.words(
-                LEFT + PLOT_WIDTH,
-                y(*level) - 5.0,
-                "text-anchor=\"end\" font-size=\"12\" fill=\"#333333\" stroke=\"#ffffff\" stroke-width=\"4\" paint-order=\"stroke\"",
-                name,
-            );
+        for (number, (level, name)) in panel.levels.iter().enumerate() {
+            self.level(number, y(*level), name);
         }
         let style = "stroke=\"#888888\"";
         self.line((LEFT, top + panel.height), (LEFT + PLOT_WIDTH, top + panel.height), style);
+    }
+
+    /// A level with its name above it: at the right, the next one's at the left, so that close ones stay apart.
+    fn level(&mut self, number: usize, y: f64, name: &str) {
+        let right = LEFT + PLOT_WIDTH;
+        self.line((LEFT, y), (right, y), "stroke=\"#555555\" stroke-width=\"1.2\"");
+        let (x, anchor) = if number.is_multiple_of(2) { (right - 4.0, "end") } else { (LEFT + 6.0, "start") };
+        let style = format!(
+            "text-anchor=\"{anchor}\" font-size=\"12\" fill=\"#333333\" stroke=\"#ffffff\" stroke-width=\"4\" \
+             paint-order=\"stroke\""
+        );
+        self.words(x, y - 5.0, &style, name);
     }
 
     fn curve(&mut self, points: &[Point], number: usize, stroke: Stroke, y: &dyn Fn(&Point) -> f64) {

@@ -126,7 +126,8 @@ fn curves_keep_areas_and_ends() {
 fn a_chart_is_well_formed_and_says_what_it_shows() {
     let (jobs, replay, setting) = hand_made();
     let outcome = Outcome::of(&jobs, &replay, &setting);
-    let svg = chart("Jobs <of> \"last\" quarter\u{1b}", 16, &[("cost & first", &outcome), ("b", &outcome)]);
+    let svg =
+        chart("Jobs <of> \"last\" quarter\u{1b}", &[16], &[("cost & first", &outcome), ("b", &outcome)]);
     for words in [
         "Jobs &lt;of&gt; &quot;last&quot; quarter",
         "cost &amp; first",
@@ -141,7 +142,7 @@ fn a_chart_is_well_formed_and_says_what_it_shows() {
     // Two lines of load and one in each of three panels, for each run.
     assert_eq!(svg.matches("<path ").count(), 10);
     assert_eq!(svg.matches('<').count(), svg.matches('>').count());
-    assert_eq!(chart("nothing", 0, &[]).matches("<path ").count(), 0);
+    assert_eq!(chart("nothing", &[0], &[]).matches("<path ").count(), 0);
 }
 
 #[test]

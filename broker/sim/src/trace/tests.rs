@@ -1,6 +1,9 @@
 //! Every form with what it gives, and what is refused.
 
+use spillway_types::Spot;
+
 use super::*;
+use crate::Asks;
 
 fn read(text: &str) -> Trace {
     Trace::read(text).unwrap_or_else(|error| panic!("{error}\n{text}"))
@@ -59,6 +62,42 @@ fn wrong_csv_is_refused_at_its_place() {
         ("job_id,group,arrival_hr,runtime_hr,gpus\n".into(), 1, "the whole", "no job in it"),
         ("name,cpu_milli\nx,1\n".into(), 1, "the head", "sacct --allusers"),
         (String::new(), 1, "the head", "is of no trace"),
+    ]);
+}
+
+#[test]
+fn what_a_job_asked_beside_gpus_is_read_where_it_is_there() {
+    let trace = read(
+        "job_id,group,arrival_hr,runtime_hr,gpus,spot,class,deadline_hr,inputs,checkpoint_hr,estimate_hr\n\
+         0,a,0,1,1,never,urgent,2.5,imagenet; common.crawl,0.25,2\n\
+         1,a,0,1,1,,,,,,\n\
+         2,a,0,1,1,allow\n",
+    );
+    let asks = Asks {
+        class: Some("urgent".parse().unwrap()),
+        deadline: Some(DurationMs(9_000_000)),
+        inputs: vec!["imagenet".parse().unwrap(), "common.crawl".parse().unwrap()],
+        checkpoint: Some(DurationMs(900_000)),
+        spot: Spot::Never,
+    };
+    let read: Vec<Asks> = trace.jobs.iter().map(|job| job.asks.clone()).collect();
+    assert_eq!(read, [asks, Asks::default(), Asks::default()]);
+    assert_eq!(trace.jobs[0].estimate, DurationMs(7_200_000));
+    let wrong = |column: &str, value: &str| {
+        format!("job_id,group,arrival_hr,runtime_hr,gpus,{column}\n0,a,0,1,1,{value}\n")
+    };
+    let many = vec!["x"; 65].join(";");
+    refused(&[
+        (wrong("class", "Very Urgent"), 2, "class", "`Very Urgent` is not a class name"),
+        (wrong("deadline_hr", "soon"), 2, "deadline_hr", "`soon` is not a number"),
+        (wrong("deadline_hr", "0"), 2, "deadline_hr", "`0` is no time at all"),
+        (wrong("checkpoint_hr", "0"), 2, "checkpoint_hr", "`0` is no time at all"),
+        (wrong("checkpoint_hr", "-1"), 2, "checkpoint_hr", "`-1` is negative"),
+        (wrong("inputs", "a;;b"), 2, "inputs", "`` is not a dataset name"),
+        (wrong("inputs", "Big Data"), 2, "inputs", "`Big Data` is not a dataset name"),
+        (wrong("inputs", &many), 2, "inputs", "are more than 64 datasets"),
+        (wrong("spot", "maybe"), 2, "spot", "`maybe`"),
+        (wrong("estimate_hr", "long"), 2, "estimate_hr", "`long` is not a number"),
     ]);
 }
 

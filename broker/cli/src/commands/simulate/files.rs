@@ -63,7 +63,7 @@ pub(super) fn one_for_each(path: &Path, names: &[&str]) -> Vec<PathBuf> {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let extension = path.extension().map(|extension| format!(".{}", extension.to_string_lossy()));
     let extension = extension.unwrap_or_default();
-    let safe = |name: &str| name.replace(['/', '\\'], "-");
+    let safe = |name: &str| name.replace(" @ ", "-").replace(['/', '\\'], "-");
     names.iter().map(|name| path.with_file_name(format!("{stem}-{}{extension}", safe(name)))).collect()
 }
 

@@ -13,7 +13,7 @@ use spillway_sim::{Description, TraceJob, federation};
 
 use super::files::read;
 use super::kept::digest;
-use super::{Generate, SimulateArgs};
+use super::{FederationGpus, Generate, SimulateArgs};
 use crate::failure::Failure;
 
 /// Jobs that are made up where nobody says how many.
@@ -29,25 +29,37 @@ const MAX_LOAD: f64 = 100.0;
 #[derive(Debug)]
 pub(super) struct Plan {
     pub jobs: Vec<TraceJob>,
-    pub description: Description,
-    pub setting: Setting,
+    /// At least one.
+    pub places: Vec<Place>,
+    /// Every policy in every place.
     pub entries: Vec<Entry>,
     pub seed: u64,
+    pub warmup: usize,
     pub match_wait: Option<f64>,
     pub title: String,
     pub left_out: Option<String>,
     /// What the person should know before it begins.
     pub said: Vec<String>,
-    /// Of everything but the policies.
+    /// Of everything but the places and the policies.
     pub digest: String,
 }
 
-/// One policy.
+/// A federation.
 #[derive(Debug)]
+pub(super) struct Place {
+    pub name: String,
+    pub description: Description,
+    pub setting: Setting,
+}
+
+/// One policy in one place.
+#[derive(Debug, Clone)]
 pub(super) struct Entry {
     pub name: String,
     pub contender: Contender,
-    /// Of the policy and its settings.
+    /// The index of the place.
+    pub place: usize,
+    /// Of the place, the policy and its settings.
     pub digest: String,
 }
 
@@ -59,10 +71,21 @@ struct Source {
 }
 
 impl Plan {
+    /// GPUs of the first place's nodes.
+    pub(super) fn gpus(&self) -> u32 {
+        self.places.first().map_or(0, |place| place.setting.gpus)
+    }
+
+    /// The places by name.
+    pub(super) fn federations(&self) -> Vec<FederationGpus> {
+        let named = |place: &Place| FederationGpus { name: place.name.clone(), gpus: place.setting.gpus };
+        self.places.iter().map(named).collect()
+    }
+
     /// Resolves the arguments.
     pub(super) fn resolve(args: &SimulateArgs) -> Result<Self, Failure> {
-        let mut description = description(args)?;
-        let gpus = federation::gpus(&description);
+        let mut described = descriptions(args)?;
+        let gpus = described.first().map_or(0, |(_, description)| federation::gpus(description));
         let Source { mut jobs, what, left_out } = source(args, gpus)?;
         if let Some(sigma) = args.noise {
             within("--noise", sigma, 0.0, MAX_SIGMA)?;
@@ -72,20 +95,24 @@ impl Plan {
             let problem = format!("it leaves nothing: there are {} jobs", jobs.len());
             return Err(Failure::usage("--warmup", &args.warmup.to_string(), problem));
         }
-        if let Some(job) = federation::too_wide(&description, &jobs) {
-            let problem = format!(
-                "job {} asks for {} GPUs, and nothing has so many: add nodes or a cloud",
-                job.id, job.gpus
-            );
-            return Err(Failure::usage("--federation", &gpus.to_string(), problem));
-        }
         if let Some(wait) = args.match_wait {
             within("--match-wait", wait, 0.0, 87_840.0)?;
         }
-        let new = federation::admit_groups(&mut description, &jobs);
-        let (entries, setting) = (entries(args)?, Setting::of(&description, args.warmup));
+        let mut new = 0;
+        for (_, description) in &mut described {
+            fits(description, &jobs)?;
+            new = new.max(federation::admit_groups(description, &jobs));
+        }
+        let places: Vec<Place> = described
+            .into_iter()
+            .map(|(name, description)| {
+                let setting = Setting::of(&description, args.warmup);
+                Place { name, description, setting }
+            })
+            .collect();
+        let entries = everywhere(&entries(args)?, &places);
         let mut said: Vec<String> = left_out.iter().map(|words| format!("note: {words}")).collect();
-        if new > 0 && args.federation.is_some() {
+        if new > 0 && !args.federation.is_empty() {
             said.push(format!(
                 "note: groups of the trace that the federation file does not have: {new}, added with weight 1"
             ));
@@ -95,16 +122,16 @@ impl Plan {
         {
             said.push("note: --match-wait sets the price of waiting of policy files; named schedulers run as they are".to_owned());
         }
-        let described = format!("{jobs:?} {description:?}");
+        let described = format!("{jobs:?}");
         let seed = args.seed.to_string();
         let digest = digest(&[env!("CARGO_PKG_VERSION"), &described, &seed, &args.warmup.to_string()]);
-        let title = format!("{what} on {gpus} GPUs");
+        let title = if places.len() > 1 { what } else { format!("{what} on {gpus} GPUs") };
         Ok(Self {
             jobs,
-            description,
-            setting,
+            places,
             entries,
             seed: args.seed,
+            warmup: args.warmup,
             match_wait: args.match_wait,
             title,
             left_out,
@@ -114,6 +141,30 @@ impl Plan {
     }
 }
 
+/// Every policy in every place. With several places an entry's name has both.
+fn everywhere(entries: &[Entry], places: &[Place]) -> Vec<Entry> {
+    let several = places.len() > 1;
+    let at = |(number, place): (usize, &Place)| {
+        let here = format!("{:?}", place.description);
+        let (own, several) = (place.name.clone(), several);
+        entries.iter().map(move |entry| Entry {
+            name: if several { format!("{} @ {own}", entry.name) } else { entry.name.clone() },
+            place: number,
+            digest: digest(&[&here, &entry.digest]),
+            contender: entry.contender.clone(),
+        })
+    };
+    places.iter().enumerate().flat_map(at).collect()
+}
+
+/// Refuses jobs that are wider than all there is.
+fn fits(description: &Description, jobs: &[TraceJob]) -> Result<(), Failure> {
+    let Some(job) = federation::too_wide(description, jobs) else { return Ok(()) };
+    let (id, gpus) = (&job.id, job.gpus);
+    let problem = format!("job {id} asks for {gpus} GPUs, and nothing has so many: add nodes or a cloud");
+    Err(Failure::usage("--federation", &federation::gpus(description).to_string(), problem))
+}
+
 fn within(flag: &str, value: f64, from: f64, to: f64) -> Result<(), Failure> {
     if value.is_finite() && (from..=to).contains(&value) {
         return Ok(());
@@ -121,30 +172,42 @@ fn within(flag: &str, value: f64, from: f64, to: f64) -> Result<(), Failure> {
     Err(Failure::usage(flag, &value.to_string(), format!("it must be a number from {from} to {to}")))
 }
 
-fn description(args: &SimulateArgs) -> Result<Description, Failure> {
-    match (&args.federation, args.nodes) {
-        (Some(path), _) => {
-            let text = read("federation file", path)?;
-            let beside = |name: &str| {
-                let path = path.with_file_name(name);
-                std::fs::read_to_string(&path)
-                    .map_err(|error| format!("cannot read {}: {}", path.display(), error.kind()))
-            };
-            federation::from_toml_and(&text, &beside).map_err(|error| wrong("--federation", path, &error))
-        }
-        (None, Some(nodes)) => {
-            let gpus = args.gpus_per_node.unwrap_or(GPUS_PER_NODE);
-            federation::uniform(nodes, gpus).map_err(|error| {
-                let value = if error.path == "nodes" { nodes } else { gpus };
-                Failure::usage(&format!("--{}", error.path), &value.to_string(), error.problem)
-            })
-        }
-        (None, None) => Err(Failure::usage(
-            "--federation",
-            "nothing",
-            "say where it runs: give --federation FILE or --nodes N",
-        )),
+/// The federations with their names.
+fn descriptions(args: &SimulateArgs) -> Result<Vec<(String, Description)>, Failure> {
+    if let Some(nodes) = args.nodes {
+        let gpus = args.gpus_per_node.unwrap_or(GPUS_PER_NODE);
+        let uniform = federation::uniform(nodes, gpus).map_err(|error| {
+            let value = if error.path == "nodes" { nodes } else { gpus };
+            Failure::usage(&format!("--{}", error.path), &value.to_string(), error.problem)
+        })?;
+        return Ok(vec![("uniform".to_owned(), uniform)]);
     }
+    if args.federation.is_empty() {
+        let problem = "say where it runs: give --federation FILE or --nodes N";
+        return Err(Failure::usage("--federation", "nothing", problem));
+    }
+    let mut described: Vec<(String, Description)> = vec![];
+    for path in &args.federation {
+        let whole = path.display().to_string();
+        let stem = path.file_stem().map_or_else(|| whole.clone(), |stem| stem.to_string_lossy().into_owned());
+        let taken = |name: &String| described.iter().any(|(other, _)| other == name);
+        let name = if taken(&stem) { whole.clone() } else { stem };
+        if taken(&name) {
+            return Err(Failure::usage("--federation", &whole, "it is given twice"));
+        }
+        described.push((name, described_in(path)?));
+    }
+    Ok(described)
+}
+
+fn described_in(path: &Path) -> Result<Description, Failure> {
+    let text = read("federation file", path)?;
+    let beside = |name: &str| {
+        let path = path.with_file_name(name);
+        std::fs::read_to_string(&path)
+            .map_err(|error| format!("cannot read {}: {}", path.display(), error.kind()))
+    };
+    federation::from_toml_and(&text, &beside).map_err(|error| wrong("--federation", path, &error))
 }
 
 fn wrong(flag: &str, path: &Path, error: &dyn std::fmt::Display) -> Failure {
@@ -228,7 +291,7 @@ fn entries(args: &SimulateArgs) -> Result<Vec<Entry>, Failure> {
     };
     if args.policy.is_empty() {
         let contender = Contender::Planner(Box::default());
-        return Ok(vec![Entry { name: "default".to_owned(), digest: key(&contender)?, contender }]);
+        return Ok(vec![Entry { name: "default".to_owned(), place: 0, digest: key(&contender)?, contender }]);
     }
     let mut entries: Vec<Entry> = vec![];
     for word in &args.policy {
@@ -238,7 +301,7 @@ fn entries(args: &SimulateArgs) -> Result<Vec<Entry>, Failure> {
         if entries.iter().any(|entry| entry.name == name) {
             return Err(Failure::usage("--policy", word, "it is given twice"));
         }
-        entries.push(Entry { name, digest: key(&contender)?, contender });
+        entries.push(Entry { name, place: 0, digest: key(&contender)?, contender });
     }
     Ok(entries)
 }

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::ops::ControlFlow;
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
 use serde::Serialize;
 use spillway_sim::contender::{Contender, with_price_of_waiting};
 use spillway_sim::match_wait::{Match, Measured, Reached, match_wait, runs_for};
@@ -69,6 +69,12 @@ enum Halt {
     Failed(Failure),
 }
 
+impl From<anyhow::Error> for Halt {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
 impl From<Failure> for Halt {
     fn from(failure: Failure) -> Self {
         Self::Failed(failure)
@@ -102,7 +108,7 @@ impl Runner<'_> {
         let name = entry.name.clone();
         let (Some(target), Contender::Planner(policy)) = (self.plan.match_wait, &entry.contender) else {
             let key = digest(&[&self.plan.digest, &entry.digest]);
-            let outcome = self.whole(&key, &entry.contender, &name)?;
+            let outcome = self.whole(&key, (entry.place, &entry.contender), &name)?;
             return Ok(Finished::new(name, None, outcome));
         };
         let at = |price| Contender::Planner(Box::new(with_price_of_waiting(policy, price)));
@@ -117,7 +123,7 @@ impl Runner<'_> {
                     best = Some(better(target, best, (price, measured)));
                     return Ok(measured);
                 }
-                let outcome = self.replay(&at(price), &format!("{name}, price {tries}"))?;
+                let outcome = self.replay((entry.place, &at(price)), &format!("{name}, price {tries}"))?;
                 let measured = measured(&outcome);
                 let next = better(target, best, (price, measured));
                 if next.0 == price {
@@ -128,28 +134,30 @@ impl Runner<'_> {
                 self.kept.keep(&key_now, measured, whole)?;
                 Ok::<_, Halt>(measured)
             })?;
-        let outcome = self.whole(&key(found.price), &at(found.price), &name)?;
+        let outcome = self.whole(&key(found.price), (entry.place, &at(found.price)), &name)?;
         let reached = matches!(reached, Reached::Yes);
         let matched = Matched { wait_hour_price_micros: found.price, reached, runs: tried.len() };
         Ok(Finished::new(name, Some(matched), outcome))
     }
 
     /// A run with placements and curves, from what is kept or anew.
-    fn whole(&mut self, key: &str, contender: &Contender, name: &str) -> Result<Outcome, Halt> {
+    fn whole(&mut self, key: &str, who: (usize, &Contender), name: &str) -> Result<Outcome, Halt> {
         if let Some(outcome) = self.kept.outcome(key) {
             return Ok(outcome.clone());
         }
-        let outcome = self.replay(contender, name)?;
+        let outcome = self.replay(who, name)?;
         self.kept.keep(key, measured(&outcome), Some(outcome.clone()))?;
         Ok(outcome)
     }
 
-    fn replay(&self, contender: &Contender, what: &str) -> Result<Outcome, Halt> {
+    /// Replays all jobs in the place of this index.
+    fn replay(&self, (place, contender): (usize, &Contender), what: &str) -> Result<Outcome, Halt> {
         if self.stop.is_asked() {
             return Err(Halt::Asked);
         }
         self.bar.next(what);
-        let mut description = self.plan.description.clone();
+        let place = self.plan.places.get(place).context("a place that was resolved")?;
+        let mut description = place.description.clone();
         if let Contender::Planner(policy) = contender {
             description.policy = policy.as_ref().clone();
         }
@@ -159,7 +167,7 @@ impl Runner<'_> {
         };
         let scheduler = contender.scheduler().map_err(|error| Failure::from(anyhow!(error)))?;
         match replay(description, &self.plan.jobs, scheduler, self.plan.seed, &mut watch) {
-            Ok(replay) => Ok(Outcome::of(&self.plan.jobs, &replay, &self.plan.setting)),
+            Ok(replay) => Ok(Outcome::of(&self.plan.jobs, &replay, &place.setting)),
             Err(ReplayError::Stopped { .. }) => Err(Halt::Asked),
             Err(error) => Err(Halt::Failed(unfinished(what, error).into())),
         }

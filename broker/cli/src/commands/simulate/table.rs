@@ -70,7 +70,14 @@ fn basis(report: &Report) -> String {
     } else {
         format!("{jobs} jobs, {counted} of them counted; money and utilisation are of all")
     };
-    format!("{all}; {} GPUs on-prem; seed {}", report.gpus, report.seed)
+    let gpus = match &report.federations[..] {
+        [] => format!("{} GPUs", report.gpus),
+        several => {
+            let each = several.iter().map(|one| format!("{} GPUs in {}", one.gpus, one.name));
+            each.collect::<Vec<_>>().join(", ")
+        }
+    };
+    format!("{all}; {gpus} on-prem; seed {}", report.seed)
 }
 
 fn note(report: &Report, run: &Finished) -> String {
@@ -109,12 +116,13 @@ fn trouble(run: &Finished) -> String {
         let egress = dollars(metrics.egress_micros);
         text.push_str(&format!("{name}: {egress} more for data that was moved, which no sum has\n"));
     }
-    if metrics.interruptions > 0 || metrics.retries > 0 {
-        let (taken, retries) = (counted(metrics.interruptions, "machine"), counted(metrics.retries, "start"));
-        let lost = metrics.lost_gpu_hours;
-        text.push_str(&format!(
-            "{name}: {taken} taken back by providers, {retries} again, {lost:.2} GPU-h lost\n"
-        ));
+    if metrics.interruptions > 0 {
+        let machines = counted(metrics.interruptions, "machine");
+        text.push_str(&format!("{name}: {machines} taken back by providers\n"));
+    }
+    if metrics.retries > 0 || metrics.lost_gpu_hours > 0.0 {
+        let (retries, lost) = (counted(metrics.retries, "more start"), metrics.lost_gpu_hours);
+        text.push_str(&format!("{name}: {retries} of jobs that were stopped, {lost:.2} GPU-h lost\n"));
     }
     if let Some(first) = metrics.failed.first() {
         let jobs = counted(metrics.failed.len() as u64, "job");

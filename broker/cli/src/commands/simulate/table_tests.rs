@@ -28,7 +28,9 @@ fn shown(width: Option<u16>) -> String {
         finished("on-prem-only", 0.0, 3.2, matched(false)),
     ];
     let (jobs, gpus, seed, warmup, left_out) = (500, 32, 7, 50, None);
-    let all = Report { jobs, left_out, gpus, seed, warmup, match_wait_hours: Some(0.0512), policies };
+    let federations = vec![];
+    let all =
+        Report { jobs, left_out, gpus, federations, seed, warmup, match_wait_hours: Some(0.0512), policies };
     report(&Look { wide: false, width, now: UnixMs(0) }, &all)
 }
 
@@ -36,6 +38,30 @@ fn shown(width: Option<u16>) -> String {
 fn the_comparison() {
     insta::assert_snapshot!("simulate", shown(None));
     insta::assert_snapshot!("simulate_narrow", shown(Some(80)));
+}
+
+#[test]
+fn what_went_otherwise_is_said_only_where_something_did() {
+    let mut run = finished("cost-first", 10.0, 0.5, None);
+    assert_eq!(trouble(&run), "");
+    let metrics = &mut run.metrics;
+    (metrics.on_demand_micros, metrics.spot_micros, metrics.egress_micros) =
+        (1_000_000_000, 234_567_890, 4_500_000);
+    (metrics.interruptions, metrics.retries, metrics.lost_gpu_hours) = (1, 2, 5.5);
+    metrics.failed = vec!["7".to_owned(), "8".to_owned()];
+    let (job, reason) = ("9".to_owned(), "deadline: 1h cannot be met".to_owned());
+    metrics.refused = vec![spillway_sim::report::Refused { job, reason }];
+    (metrics.broken_bounds, metrics.longest_past_bound_hours) = (3, 1.5);
+    assert_eq!(
+        trouble(&run),
+        "cost-first: of the cloud's cost, 1,000.00 on demand and 234.57 spot\n\
+         cost-first: 4.50 more for data that was moved, which no sum has\n\
+         cost-first: 1 machine taken back by providers\n\
+         cost-first: 2 more starts of jobs that were stopped, 5.50 GPU-h lost\n\
+         cost-first: 2 jobs given up after the last try, the first of them 7\n\
+         cost-first: 1 job refused, the first of them 9: deadline: 1h cannot be met\n\
+         cost-first: 3 jobs waited past the bound, by 1.50h at most: please report this\n"
+    );
 }
 
 #[test]

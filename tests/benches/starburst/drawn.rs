@@ -85,8 +85,8 @@ fn mean(draws: &[Vec<TraceJob>], contender: &Contender) -> Result<Mean> {
     })
 }
 
-/// The lowest price that was found at which the wait is at most `target`: the wait falls about as one over the price, so each
-/// step goes where the target should be, and into the bracket where that does not help.
+/// The lowest price that was found at which the wait is at most `target`. The wait falls about as one over the price,
+/// so each step goes where the target should be, and into the bracket where that does not help.
 fn matched(target: f64, run: &mut dyn FnMut(u64) -> Result<Mean>) -> Result<(u64, Mean)> {
     let (mut low, mut high) = PRICES;
     let mut best = None;

@@ -19,8 +19,8 @@ const NODES: u32 = 4;
 const DRAWS: u64 = 60;
 const QUICK_DRAWS: u64 = 12;
 /// A price is good enough where the wait is at most this part below the target.
-const CLOSE: f64 = 0.01;
-const MOST_STEPS: usize = 12;
+const CLOSE: f64 = 0.015;
+const MOST_STEPS: usize = 9;
 /// Bounds of the price of waiting, in micros per hour.
 const PRICES: (u64, u64) = (1_000_000, 4_000_000_000);
 
@@ -85,8 +85,8 @@ fn mean(draws: &[Vec<TraceJob>], contender: &Contender) -> Result<Mean> {
     })
 }
 
-/// The lowest price that was found at which the wait is at most `target`: the wait falls about as one over the price, so each
-/// step goes where the target should be by the two nearest, and halves the bracket where that does not help.
+/// The lowest price that was found at which the wait is at most `target`. The wait falls about as one over the price,
+/// so each step goes where the target should be, and into the bracket where that does not help.
 fn matched(target: f64, run: &mut dyn FnMut(u64) -> Result<Mean>) -> Result<(u64, Mean)> {
     let (mut low, mut high) = PRICES;
     let mut best = None;
@@ -105,7 +105,13 @@ fn matched(target: f64, run: &mut dyn FnMut(u64) -> Result<Mean>) -> Result<(u64
         }
         // Aimed a little below the target, so that the next one is likely to keep it.
         let aimed = whole(real(price) * found.wait / (target * (1.0 - CLOSE / 2.0)));
-        price = if step % 3 < 2 && low < aimed && aimed < high { aimed } else { (low * high).isqrt() };
+        let middle = (low * high).isqrt();
+        price = match keeps {
+            _ if step % 3 < 2 && low < aimed && aimed < high => aimed,
+            // Not far at once: a bound may never have been tried.
+            true => middle.max(price * 10 / 12),
+            false => middle.min(price * 12 / 10),
+        };
     }
     match best {
         Some(best) => Ok(best),

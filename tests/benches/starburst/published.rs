@@ -15,6 +15,8 @@ use super::{Row, STARBURST, SYNTHETIC, baseline, crew, figures};
 
 /// A baseline may be off what was published by this part of it; the rest is how times were rounded.
 const TOLERANCE: f64 = 0.001;
+/// Runs for matching one wait where it is to be quick.
+const QUICK_RUNS: usize = 20;
 /// Half of the last digit to which waits were written down.
 const WAIT_DIGIT: f64 = 0.000_05;
 
@@ -96,7 +98,8 @@ pub(super) fn rows(folder: &Path, quick: bool) -> Result<Vec<Row>> {
         (0..cases.len()).flat_map(|case| Matched::ALL.map(|who| (case, who))).collect();
     let found = crew::each(&matched, |(at, who)| {
         let ((case, jobs), known) = (&cases[*at], &known[*at]);
-        case.matched(jobs, who, starburst(known)?.wait_hours)
+        let runs = if quick { QUICK_RUNS } else { runs_for(jobs.len()) };
+        case.matched(jobs, who, (starburst(known)?.wait_hours, runs))
     })?;
     let mut rows = known;
     for ((case, _), row) in matched.iter().zip(found) {
@@ -140,9 +143,9 @@ impl Case {
         self.known.iter().map(row).collect()
     }
 
-    fn matched(&self, jobs: &[TraceJob], who: &Matched, target: f64) -> Result<Row> {
+    fn matched(&self, jobs: &[TraceJob], who: &Matched, (target, runs): (f64, usize)) -> Result<Row> {
         let mut longest = std::collections::BTreeMap::new();
-        let found = match_wait(target, runs_for(jobs.len()), &mut |price| {
+        let found = match_wait(target, runs, &mut |price| {
             let found = figures(jobs, &who.at(price, self.parameters)?, self.nodes, self.warmup)?;
             longest.insert(price, found.all_max_wait_hours);
             Ok::<_, anyhow::Error>(Measured { wait_hours: found.avg_wait_hours, cost: found.cloud_gpu_hours })

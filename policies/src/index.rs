@@ -22,10 +22,10 @@ const INDEXED_FROM_OF_MANY: usize = 8;
 const MANY: usize = 1_000;
 /// How many values one value of the next level stands for.
 const FAN_OUT: usize = 16;
-/// Runs at least as long are one class, in milliseconds: up to three days, a factor of four between them.
-const LENGTHS: [i64; 8] = [0, 60_000, 240_000, 960_000, 3_840_000, 15_360_000, 61_440_000, 245_760_000];
+/// Runs at least as long are one class, in milliseconds: up to 21 hours, a factor of four between them.
+const LENGTHS: [i64; 6] = [0, 300_000, 1_200_000, 4_800_000, 19_200_000, 76_800_000];
 /// Classes of requests: see [`sizes_met`].
-const SIZES: usize = 8;
+const SIZES: usize = 7;
 const COLUMNS: usize = SIZES * LENGTHS.len();
 
 /// One bound for each column: instants in milliseconds since the Unix epoch.
@@ -92,7 +92,6 @@ pub(crate) fn column_of(need: &Need, span_ms: i64) -> Option<usize> {
         Want::Whole(count) => (count.ilog2() as usize).min(3),
         Want::Blocks(blocks) if blocks >= 50 => 5,
         Want::Blocks(_) => 4,
-        Want::Nothing if need.cpus_milli >= 8_000 => 7,
         Want::Nothing if need.cpus_milli >= 1_000 => 6,
         Want::Nothing => return None,
     };
@@ -101,20 +100,12 @@ pub(crate) fn column_of(need: &Need, span_ms: i64) -> Option<usize> {
 }
 
 /// One bit for each class of requests that may fit: 1, 2, 4 and 8 whole accelerators; any part of one, half of one;
-/// 1 CPU, 8 CPUs.
+/// 1 CPU.
 fn sizes_met(level: &Level) -> u8 {
     let whole = level.whole_free_of_all();
     let part = level.most_blocks_free(u8::MAX);
-    let met = [
-        whole >= 1,
-        whole >= 2,
-        whole >= 4,
-        whole >= 8,
-        part >= 1,
-        part >= 50,
-        level.cpus_milli >= 1_000,
-        level.cpus_milli >= 8_000,
-    ];
+    let met =
+        [whole >= 1, whole >= 2, whole >= 4, whole >= 8, part >= 1, part >= 50, level.cpus_milli >= 1_000];
     met.iter().enumerate().fold(0, |bits, (at, met)| bits | u8::from(*met) << at)
 }
 

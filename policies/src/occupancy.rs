@@ -1,14 +1,15 @@
 //! How much of each kind of node is taken over the time to come, by what runs and by what is planned: where much is
 //! taken, who takes more stands in the way of jobs that are still to come.
 
-/// A course of more steps than this is kept at every so manieth step only, exact there and straight between them.
+/// A course of more steps than this is kept on a grid of as many instants: exact there, straight between them.
 const MOST_STEPS: usize = 1024;
-/// How many steps are kept of a longer course.
-const KEPT_STEPS: usize = 256;
+
 /// The share of a kind's accelerators (of its CPUs, where it has none) that is taken, as a function of time.
 #[derive(Debug, Default)]
 pub(crate) struct Occupancy {
     steps: Vec<Step>,
+    /// How far apart the steps are, where that is the same for all.
+    width: Option<i64>,
     /// The greatest share at any time.
     pub(crate) most: f64,
 }
@@ -61,7 +62,30 @@ impl Occupancy {
         }
         steps.push(Step { from: at, before, share: taken as f64 / total.max(1) as f64 });
         let most = steps.iter().map(|step| step.share).fold(0.0, f64::max);
-        Self { steps: thinned(steps), most }
+        let mut occupancy = Self { steps, width: None, most };
+        if occupancy.steps.len() > MOST_STEPS {
+            occupancy.put_on_a_grid();
+        }
+        occupancy
+    }
+
+    /// Keeps the course at instants that are equally far apart, the last of them when nothing changes any more.
+    #[expect(clippy::cast_precision_loss, reason = "a share is compared, never counted")]
+    fn put_on_a_grid(&mut self) {
+        let (Some(first), Some(last)) = (self.steps.first().copied(), self.steps.last().copied()) else {
+            return;
+        };
+        let count = i64::try_from(MOST_STEPS).unwrap_or(i64::MAX);
+        let width = (last.from - first.from) / count + 1;
+        let mut grid: Vec<Step> = Vec::with_capacity(MOST_STEPS + 1);
+        for at in 0..=count {
+            let from = first.from.saturating_add(width.saturating_mul(at));
+            grid.push(Step { from, before: self.until(from), share: last.share });
+        }
+        for at in 1..grid.len() {
+            grid[at - 1].share = (grid[at].before - grid[at - 1].before) / width as f64;
+        }
+        (self.steps, self.width) = (grid, Some(width));
     }
 
     /// How many milliseconds of `from` until `to` are taken, each counted by its share.
@@ -71,25 +95,15 @@ impl Occupancy {
 
     #[expect(clippy::cast_precision_loss, reason = "a share is compared, never counted")]
     fn until(&self, time: i64) -> f64 {
-        let at = self.steps.partition_point(|step| step.from <= time).saturating_sub(1);
+        let at = match (self.width, self.steps.first()) {
+            (Some(width), Some(first)) => {
+                let at = usize::try_from(time.saturating_sub(first.from) / width).unwrap_or(0);
+                at.min(self.steps.len() - 1)
+            }
+            _ => self.steps.partition_point(|step| step.from <= time).saturating_sub(1),
+        };
         self.steps.get(at).map_or(0.0, |step| step.before + step.share * (time - step.from).max(0) as f64)
     }
-}
-
-/// Every so manieth step of a long course; its shares are the means until the next one that is kept.
-#[expect(clippy::cast_precision_loss, reason = "a share is compared, never counted")]
-fn thinned(steps: Vec<Step>) -> Vec<Step> {
-    if steps.len() <= MOST_STEPS {
-        return steps;
-    }
-    let last = steps.len() - 1;
-    let mut kept: Vec<Step> = steps.iter().copied().step_by(last.div_ceil(KEPT_STEPS)).collect();
-    kept.extend(steps.get(last).filter(|end| kept.last().is_some_and(|step| step.from < end.from)));
-    for at in 1..kept.len() {
-        let (before, after) = (kept[at - 1], kept[at]);
-        kept[at - 1].share = (after.before - before.before) / ((after.from - before.from).max(1) as f64);
-    }
-    kept
 }
 
 #[cfg(test)]
@@ -108,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_course_is_kept_in_few_steps() {
+    fn a_long_course_is_kept_on_a_grid() {
         let changes: Vec<(i64, i64)> = (0..5_000).map(|at| (at * 1_000, 1 - at % 3)).collect();
         let exact = |from: i64, to: i64| {
             let mut sum = 0.0;
@@ -120,7 +134,7 @@ mod tests {
             sum
         };
         let occupancy = Occupancy::of(0, 10, changes.clone());
-        assert!(occupancy.steps.len() < 300, "{}", occupancy.steps.len());
+        assert_eq!(occupancy.steps.len(), 1025);
         for (from, to) in [(0, 4_000_000), (100_500, 300_700), (2_000_000, 2_000_900), (4_000_000, 5_000_000)]
         {
             let (exact, taken) = (exact(from, to), occupancy.taken(from, to));

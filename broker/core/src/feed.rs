@@ -8,13 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use spillway_policies::{CloudOffer, GroupView, Planner};
 use spillway_types::{
-    AttemptId, CloudName, GroupName, InstanceId, InstanceType, JobId, NodeId, SiteName, UnixMs,
+    AttemptId, CloudName, GroupName, InstanceId, InstanceType, JobId, Market, NodeId, SiteName, UnixMs,
 };
 
 use crate::{Key, State, snapshot};
 
 /// What an instance takes away from what its cloud offers.
-type Offered = (CloudName, SiteName, InstanceType);
+type Offered = (CloudName, SiteName, InstanceType, Market);
 
 /// What was told so far, as far as it is needed to tell only what is new.
 #[derive(Debug, Default)]
@@ -121,7 +121,12 @@ impl Feed {
             return nodes;
         };
         if !self.instances.contains_key(&id) {
-            let offered = (instance.cloud.clone(), instance.site.clone(), instance.instance_type.clone());
+            let offered = (
+                instance.cloud.clone(),
+                instance.site.clone(),
+                instance.instance_type.clone(),
+                instance.market,
+            );
             *self.alive.entry(offered.clone()).or_default() += 1;
             self.instances.insert(id, offered);
         }
@@ -145,7 +150,8 @@ impl Feed {
     fn left_of(&self, offers: &[CloudOffer]) -> Vec<CloudOffer> {
         let mut left = offers.to_vec();
         for offer in &mut left {
-            let offered = (offer.cloud.clone(), offer.site.clone(), offer.instance_type.clone());
+            let offered =
+                (offer.cloud.clone(), offer.site.clone(), offer.instance_type.clone(), offer.terms.market);
             let alive = self.alive.get(&offered).copied().unwrap_or(0);
             offer.available = offer.available.saturating_sub(alive);
         }

@@ -85,6 +85,7 @@ fn left_of(state: &State, offers: &[CloudOffer]) -> Vec<CloudOffer> {
         let same = |offer: &&mut CloudOffer| {
             offer.site == instance.site
                 && offer.instance_type == instance.instance_type
+                && offer.terms.market == instance.market
                 && offer.cloud == instance.cloud
         };
         if let Some(offer) = left.iter_mut().find(same) {
@@ -224,8 +225,8 @@ pub(crate) fn booting(state: &State, offers: &[CloudOffer], instance: &Instance)
     let attempt = state.attempts.get(&instance.attempt)?;
     let part = attempt.parts.iter().find(|part| part.instance == Some(instance.id))?;
     let offer = offers.iter().find(|offer| {
-        (&offer.cloud, &offer.site, &offer.instance_type)
-            == (&instance.cloud, &instance.site, &instance.instance_type)
+        (&offer.cloud, &offer.site, &offer.instance_type, offer.terms.market)
+            == (&instance.cloud, &instance.site, &instance.instance_type, instance.market)
     })?;
     let opens = instance.created.plus(offer.boot);
     let mut free = FreeResources::all_of(&instance.capacity);

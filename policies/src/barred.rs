@@ -19,6 +19,7 @@ pub(crate) fn place_words(planner: &Planner, item: &Item, place: &Place<'_>, bar
         now: planner.now,
         fleet: &planner.fleet,
         shapes: &planner.shapes,
+        mix: &planner.mix,
         offers: &planner.offers,
         occupancies: &planner.occupancies,
     };

@@ -149,6 +149,7 @@ impl Planner {
             now: self.now,
             fleet: &self.fleet,
             shapes: &self.shapes,
+            mix: &self.mix,
             offers: &self.offers,
             occupancies: &self.occupancies,
         }

@@ -114,6 +114,8 @@ pub(crate) struct Fleet {
     machines: Vec<Option<Machine>>,
     numbers: BTreeMap<NodeId, usize>,
     vacant: Vec<usize>,
+    /// A number below 64 for each model, in the order in which they became known; the last one stands for all beyond.
+    models: BTreeMap<GpuModel, u8>,
     reviews: BTreeSet<(i64, usize)>,
 }
 
@@ -159,6 +161,20 @@ impl Fleet {
         kinds.flat_map(|kind| &kind.nodes).filter_map(|node| self.machine(*node))
     }
 
+    /// The number of a model that some node has.
+    pub(crate) fn model(&self, model: &GpuModel) -> Option<u8> {
+        self.models.get(model).copied()
+    }
+
+    fn number_models(&mut self, view: &NodeView) {
+        for accelerator in &view.capacity.accelerators {
+            if !self.models.contains_key(&accelerator.model) {
+                let next = u8::try_from(self.models.len()).unwrap_or(u8::MAX).min(63);
+                self.models.insert(accelerator.model.clone(), next);
+            }
+        }
+    }
+
     /// The interconnect domain that a node's accelerators are in, where that is known.
     pub(crate) fn domain(&self, number: usize) -> Option<&str> {
         self.machine(number)?.view.capacity.accelerators.first()?.domain.as_deref()
@@ -167,6 +183,9 @@ impl Fleet {
     /// Takes in a node, new or changed, and gives its number.
     pub(crate) fn set(&mut self, view: NodeView, now: UnixMs) -> usize {
         let key = KindKey::of(&view);
+        if !self.kind_of.contains_key(&key) {
+            self.number_models(&view);
+        }
         let kind = *self.kind_of.entry(key).or_insert_with(|| {
             let layout = Layout::of(&view.capacity);
             let all = layout.all(&view.capacity);

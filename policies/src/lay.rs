@@ -8,10 +8,11 @@ use spillway_types::{Interconnect, Market, Reason};
 
 use crate::board::Board;
 use crate::fleet::Fleet;
+use crate::fragmentation::{NodeRoom, TaskMix, fragmentation, rise};
 use crate::index::column_of;
 use crate::item::{Item, Launch, Weighs, real, whole};
 use crate::judge::Bar;
-use crate::layout::Want;
+use crate::layout::{ClassMask, Level, Want};
 use crate::occupancy::Occupancy;
 use crate::offer::Offer;
 use crate::shape::{KindFit, PLAIN_SPEED, Shape, Tier, span_at};
@@ -61,6 +62,7 @@ pub(crate) struct Ground<'a> {
     pub(crate) now: i64,
     pub(crate) fleet: &'a Fleet,
     pub(crate) shapes: &'a [Shape],
+    pub(crate) mix: &'a TaskMix,
     pub(crate) offers: &'a [Offer],
     /// Parallel to the fleet's kinds, as far as it goes.
     pub(crate) occupancies: &'a [Occupancy],
@@ -345,6 +347,7 @@ impl Ground<'_> {
     /// What is lost for others where a task takes a node at `start`; smaller is better.
     pub(crate) fn loss(&self, board: &Board, item: &Item, node: usize, fit: &KindFit, start: i64) -> f64 {
         const OPENED: f64 = 1e6;
+        const FINE: f64 = 1e-9;
         let need = &self.shapes[item.shape].need;
         let profile = &board.profiles[node];
         match need.want {
@@ -352,13 +355,29 @@ impl Ground<'_> {
                 let span = fit.span(item);
                 profile.hole_loss(start, span, count, fit.mask)
             }
-            Want::Blocks(_) => {
+            Want::Blocks(blocks) => {
                 let level = profile.at(start);
                 let opened = if need.opens_a_whole(level, fit.mask) { OPENED } else { 0.0 };
-                opened + real(i64::try_from(level.blocks_free()).unwrap_or(i64::MAX))
+                let tight = opened + real(i64::try_from(level.blocks_free()).unwrap_or(i64::MAX));
+                self.fragments(item, node, (level, fit.mask), blocks) + tight * FINE
             }
             Want::Nothing => f64::from(profile.at(start).cpus_milli),
         }
+    }
+
+    /// By how much the share that typical requests cannot use rises where a fraction goes onto a node, in hundredths of
+    /// an accelerator. It goes onto the fullest accelerator that has room.
+    fn fragments(&self, item: &Item, node: usize, (level, mask): (&Level, ClassMask), blocks: u32) -> f64 {
+        let shape = &self.shapes[item.shape];
+        let Some(ask) = shape.ask.filter(|_| self.mix.total_weight() > 0) else { return 0.0 };
+        let each = level.blocks_each(mask);
+        let first = self.fleet.machine(node).and_then(|machine| machine.view.capacity.accelerators.first());
+        let model = first.and_then(|accelerator| self.fleet.model(&accelerator.model)).unwrap_or(0);
+        let Level { cpus_milli, memory_mib, .. } = *level;
+        let room = NodeRoom { cpus_milli, memory_mib, blocks: &each, model };
+        let Some(at) = each.iter().position(|free| *free >= blocks) else { return 0.0 };
+        let rises = rise(room, self.mix, &ask, Some(at), fragmentation(room, self.mix));
+        real(rises) / real(i64::try_from(self.mix.total_weight()).unwrap_or(i64::MAX))
     }
 
     /// The one word for why nothing can be planned: the bar that is nearest to falling.

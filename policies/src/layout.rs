@@ -199,6 +199,14 @@ impl Level {
         self.shared_in(mask).map(|shared| u32::from(shared.blocks)).max().unwrap_or(0)
     }
 
+    /// Free hundredths of each accelerator of the classes in `mask`, the fullest shared ones first.
+    pub(crate) fn blocks_each(&self, mask: ClassMask) -> Vec<u32> {
+        let mut each: Vec<u32> = self.shared_in(mask).map(|shared| u32::from(shared.blocks)).collect();
+        each.sort_unstable();
+        each.extend((0..self.whole_free(mask)).map(|_| BLOCKS_PER_GPU));
+        each
+    }
+
     /// Free hundredths of all classes together.
     pub(crate) fn blocks_free(&self) -> u64 {
         let whole = u64::from(self.whole_free_of_all()) * u64::from(BLOCKS_PER_GPU);

@@ -556,3 +556,18 @@ fn what_an_instance_that_boots_has_left_is_waited_for_rather_than_launched_again
     late.nodes[0].opens = Some(crate::testing::at(-60));
     check("it is late", &late.job(small()), &["waits 3s (Resources)"]);
 }
+
+#[test]
+fn a_fraction_goes_where_least_is_lost_for_what_others_ask() {
+    // What is left of the second node's CPUs is too little for a job of eight GPUs: its GPUs are lost for those anyway.
+    let mut starved = node(2, "H100:8").busy(0, 7200);
+    let cpus = spillway_types::Allocation { cpus_milli: 100_000, ..spillway_types::Allocation::default() };
+    starved.free.take(&cpus).unwrap();
+    starved.running.last_mut().unwrap().allocation = cpus;
+    let all = snapshot()
+        .node(node(1, "H100:8"))
+        .node(starved)
+        .job(job(1, "0.5").since(-20))
+        .job(job(2, "8").cpus(64).since(-10));
+    check("the first node stays whole", &all, &["starts on n2", "starts on n1"]);
+}

@@ -6,6 +6,7 @@ use spillway_types::{DataMap, DatasetName, FreeResources, GroupName, JobId, Node
 
 use crate::board::{Board, Mark};
 use crate::fleet::Fleet;
+use crate::fragmentation::TaskMix;
 use crate::gate::Gatekeeper;
 use crate::item::{Item, age, standing};
 use crate::lay::{Ground, Here, Laid, Spot};
@@ -14,11 +15,13 @@ use crate::offer::Offer;
 use crate::order::{Front, LineKey, Lines, Share};
 use crate::policy::ComeHome;
 use crate::promise::News;
-use crate::shape::{Shape, ShapeKey};
+use crate::shape::{Shape, ShapeKey, ask_of};
 use crate::{CloudOffer, Decision, Displacement, GroupView, NodeView, Policy, QueuedJob, Snapshot};
 
 /// After so many tasks it is asked whether there is time for more.
 const ASKS_EVERY: usize = 64;
+/// So many tasks of one array count for what is typical: more would drown what others ask.
+const MOST_SIGHTINGS: u64 = 32;
 
 /// What the planner knows, and the plan that it made last.
 ///
@@ -36,6 +39,8 @@ pub struct Planner {
     pub(crate) groups: BTreeMap<GroupName, GroupView>,
     group_numbers: BTreeMap<GroupName, usize>,
     shares: Vec<Share>,
+    /// What is typically asked of accelerators, for where fractions lose least.
+    pub(crate) mix: TaskMix,
     pub(crate) shapes: Vec<Shape>,
     shape_of: BTreeMap<ShapeKey, usize>,
     pub(crate) items: Vec<Option<Item>>,
@@ -97,6 +102,7 @@ impl Planner {
             groups: BTreeMap::new(),
             group_numbers: BTreeMap::new(),
             shares: Vec::new(),
+            mix: TaskMix::default(),
             shapes: Vec::new(),
             shape_of: BTreeMap::new(),
             items: Vec::new(),
@@ -255,6 +261,11 @@ impl Planner {
         if let Some((promise, delay)) = kept {
             (item.promise, item.delay) = (promise, delay);
         }
+        if kept.is_none()
+            && let Some(ask) = &self.shapes[item.shape].ask
+        {
+            (0..item.job.tasks.len().min(MOST_SIGHTINGS)).for_each(|_| self.mix.see(ask));
+        }
         let (key, id) = (self.line_of(&item), item.job.job);
         let slot = self.vacant.pop().unwrap_or_else(|| {
             self.items.push(None);
@@ -331,7 +342,9 @@ impl Planner {
         let spot = self.policy.terms(job.class.as_ref()).spot;
         let (shapes, gate) = (&mut self.shapes, self.gate.as_ref());
         *self.shape_of.entry(ShapeKey::of(job, spot).at(gate, job)).or_insert_with(|| {
-            shapes.push(Shape::of(job, spot).at(gate));
+            let mut shape = Shape::of(job, spot).at(gate);
+            shape.ask = ask_of(job, &self.fleet);
+            shapes.push(shape);
             shapes.len() - 1
         })
     }
@@ -562,6 +575,7 @@ impl Planner {
             now: self.now,
             fleet: &self.fleet,
             shapes: &self.shapes,
+            mix: &self.mix,
             offers: &self.offers,
             occupancies: &self.occupancies,
         };
@@ -586,6 +600,7 @@ impl Planner {
             now: self.now,
             fleet: &self.fleet,
             shapes: &self.shapes,
+            mix: &self.mix,
             offers: &self.offers,
             occupancies: &self.occupancies,
         };

@@ -8,6 +8,7 @@ use spillway_types::{
 };
 
 use crate::fleet::{Fleet, Kind};
+use crate::fragmentation::{ANY_MODEL, Ask};
 use crate::gate::{Gatekeeper, Refused, Seen};
 use crate::item::Item;
 use crate::judge::{Bar, Terms};
@@ -110,6 +111,8 @@ pub(crate) struct Shape {
     sample: QueuedJob,
     spot: SpotRule,
     pub(crate) need: Need,
+    /// The same for the fragmentation of nodes; none where no share of accelerators is asked.
+    pub(crate) ask: Option<Ask>,
     /// How many nodes start together.
     pub(crate) nodes: usize,
     /// Parallel to the fleet's kinds.
@@ -124,6 +127,18 @@ pub(crate) struct Shape {
     /// What the gate said against kinds and offers, by their number.
     denied_kinds: BTreeMap<usize, Refused>,
     denied_offers: BTreeMap<usize, Refused>,
+}
+
+/// What a job asks of the accelerators of one node, as the fragmentation of nodes is counted: MIG slices lose none.
+pub(crate) fn ask_of(job: &QueuedJob, fleet: &Fleet) -> Option<Ask> {
+    let gpus = job.resources.gpus.as_ref()?;
+    let models = match &gpus.selector {
+        GpuSelector::Any | GpuSelector::MemoryAtLeast { .. } => ANY_MODEL,
+        GpuSelector::Model(model) => fleet.model(model).map_or(ANY_MODEL, |number| 1 << number),
+        GpuSelector::Mig { .. } => return None,
+    };
+    let (cpus_milli, memory_mib) = (job.resources.cpus_milli, job.resources.memory_mib);
+    Some(Ask { cpus_milli, memory_mib, gpus: Some(gpus.quantity), models })
 }
 
 /// Who pays for a node while nothing runs there.
@@ -150,6 +165,7 @@ impl Shape {
             sample: job.clone(),
             spot,
             need: Need::of(&job.resources),
+            ask: None,
             nodes: usize::try_from(job.nodes.max(1)).unwrap_or(usize::MAX),
             kinds: Vec::new(),
             open: Vec::new(),

@@ -22,8 +22,20 @@ const INDEXED_FROM_OF_MANY: usize = 8;
 const MANY: usize = 1_000;
 /// How many values one value of the next level stands for.
 const FAN_OUT: usize = 16;
-/// Runs at least as long are one class, in milliseconds: up to 21 hours, a factor of four between them.
-const LENGTHS: [i64; 6] = [0, 300_000, 1_200_000, 4_800_000, 19_200_000, 76_800_000];
+/// Runs at least as long are one class, in milliseconds: five minutes to 43 hours, a factor of two between them.
+const LENGTHS: [i64; 11] = [
+    0,
+    300_000,
+    600_000,
+    1_200_000,
+    2_400_000,
+    4_800_000,
+    9_600_000,
+    19_200_000,
+    38_400_000,
+    76_800_000,
+    153_600_000,
+];
 /// Classes of requests: see [`sizes_met`].
 const SIZES: usize = 7;
 const COLUMNS: usize = SIZES * LENGTHS.len();

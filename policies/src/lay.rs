@@ -4,6 +4,8 @@
 //! The candidates are compared by one generalised cost: the money that the run costs more, the price of the wait,
 //! and the price of holding GPUs that others may want soon. What fits now and costs no more than the cloud runs now.
 
+use std::cmp::Ordering;
+
 use spillway_types::{Interconnect, Market, Reason};
 
 use crate::board::Board;
@@ -90,8 +92,13 @@ pub(crate) const MOST_COMPARED: usize = 128;
 
 impl Best {
     pub(crate) fn beats(&self, other: &Self) -> bool {
+        self.against(other).is_lt()
+    }
+
+    /// Less is better.
+    fn against(&self, other: &Self) -> Ordering {
         let by_cost = self.cost.total_cmp(&other.cost).then_with(|| self.rank.cmp(&other.rank));
-        by_cost.then_with(|| self.loss.total_cmp(&other.loss)).is_lt()
+        by_cost.then_with(|| self.loss.total_cmp(&other.loss))
     }
 }
 
@@ -226,38 +233,29 @@ impl Ground<'_> {
             return self.best_gang(board, item, latest);
         }
         let purse = board.purses[item.group];
-        let mut best: Option<Best> = None;
+        let mut best: Option<(Best, usize)> = None;
         let mut hold: Option<(i64, i64)> = None;
-        for at in shape.open.iter().copied() {
-            let fit = &shape.kinds[at];
-            let (_, held) = hold
-                .filter(|(rate, _)| *rate == fit.rate)
-                .unwrap_or_else(|| (fit.rate, item.part_hold(fit.rate)));
-            hold = Some((fit.rate, held));
-            let span = fit.span(item);
-            let worth = match &best {
-                Some(best) => self.latest_for(item, best.cost, fit),
-                None => Some(latest),
-            };
-            let Some(worth) = worth.map(|worth| worth.min(latest)).filter(|_| held <= purse) else {
-                continue;
-            };
-            let column = column_of(&shape.need, span);
-            let most = best.as_ref().map_or(f64::INFINITY, |best| best.cost);
-            let soonest = column.and_then(|column| board.index.soonest(at, column));
-            if soonest
-                .is_some_and(|soonest| soonest > worth || self.costs_more(item, (at, fit), soonest, most))
-            {
+        // The kind that was best last may be so again, and then spares a look at most others.
+        let first = shape.favourite.get().filter(|at| shape.kinds[*at].bar.is_none());
+        let others = shape.open.iter().copied().filter(|at| Some(*at) != first);
+        for at in first.into_iter().chain(others) {
+            let rate = shape.kinds[at].rate;
+            let known = hold.filter(|(known, _)| *known == rate);
+            let (_, held) = known.unwrap_or_else(|| (rate, item.part_hold(rate)));
+            hold = Some((rate, held));
+            if held > purse {
                 continue;
             }
-            let found = self.best_of_kind(board, item, (at, span, column), (worth, most));
+            let most = best.as_ref().map_or(f64::INFINITY, |(best, _)| best.cost);
+            let found = self.best_of_kind(board, item, at, (latest, most));
             if let Some(found) = found
-                && best.as_ref().is_none_or(|best| found.beats(best))
+                && best.as_ref().is_none_or(|(best, kind)| found.against(best).then(at.cmp(kind)).is_lt())
             {
-                best = Some(Best { hold_micros: held, ..found });
+                best = Some((Best { hold_micros: held, ..found }, at));
             }
         }
-        best
+        shape.favourite.set(best.as_ref().map(|(_, at)| *at).or(first));
+        best.map(|(best, _)| best)
     }
 
     /// No start after this costs at most `cost`; none where no start does.
@@ -288,11 +286,19 @@ impl Ground<'_> {
         &self,
         board: &Board,
         item: &Item,
-        (at, span, column): (usize, i64, Option<usize>),
+        at: usize,
         (latest, most): (i64, f64),
     ) -> Option<Best> {
         let shape = &self.shapes[item.shape];
         let (need, fit) = (&shape.need, &shape.kinds[at]);
+        let span = fit.span(item);
+        let latest = if most.is_finite() { self.latest_for(item, most, fit)?.min(latest) } else { latest };
+        let column = column_of(need, span);
+        if let Some(soonest) = column.and_then(|column| board.index.soonest(at, column))
+            && (soonest > latest || self.costs_more(item, (at, fit), soonest, most))
+        {
+            return None;
+        }
         let mut found: Option<(i64, f64, usize)> = None;
         let (mut until, mut compared) = (latest, 0);
         let mut look = |node: usize| {

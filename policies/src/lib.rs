@@ -16,6 +16,7 @@ mod policy;
 mod satisfy;
 
 mod planner;
+mod told;
 
 mod gate;
 

@@ -2,26 +2,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use spillway_types::{DataMap, DatasetName, FreeResources, GroupName, JobId, NodeId, UnixMs};
+use spillway_types::{DataMap, DatasetName, FreeResources, GroupName, JobId, UnixMs};
 
 use crate::board::{Board, Mark};
 use crate::fleet::Fleet;
 use crate::fragmentation::TaskMix;
 use crate::gate::Gatekeeper;
-use crate::item::{Item, age, standing};
+use crate::item::{Item, age};
 use crate::lay::{Ground, Here, Laid, Spot};
 use crate::occupancy::{Counted, Occupancy};
 use crate::offer::Offer;
-use crate::order::{Front, LineKey, Lines, Share};
-use crate::policy::ComeHome;
+use crate::order::{Front, Lines, Share};
 use crate::promise::News;
-use crate::shape::{Shape, ShapeKey, ask_of};
-use crate::{CloudOffer, Decision, Displacement, GroupView, NodeView, Policy, QueuedJob, Snapshot};
+use crate::shape::{Shape, ShapeKey};
+use crate::{Decision, Displacement, GroupView, Policy, QueuedJob, Snapshot};
 
 /// After so many tasks it is asked whether there is time for more.
 const ASKS_EVERY: usize = 64;
 /// So many tasks of one array count for what is typical: more would drown what others ask.
-const MOST_SIGHTINGS: u64 = 32;
+pub(crate) const MOST_SIGHTINGS: u64 = 32;
 
 /// What the planner knows, and the plan that it made last.
 ///
@@ -32,20 +31,20 @@ pub struct Planner {
     pub(crate) now: i64,
     pub(crate) fleet: Fleet,
     pub(crate) offers: Vec<Offer>,
-    data: DataMap,
+    pub(crate) data: DataMap,
     /// How many waiting jobs read each dataset.
-    readers: BTreeMap<DatasetName, u32>,
-    gate: Option<Gatekeeper>,
+    pub(crate) readers: BTreeMap<DatasetName, u32>,
+    pub(crate) gate: Option<Gatekeeper>,
     pub(crate) groups: BTreeMap<GroupName, GroupView>,
-    group_numbers: BTreeMap<GroupName, usize>,
-    shares: Vec<Share>,
+    pub(crate) group_numbers: BTreeMap<GroupName, usize>,
+    pub(crate) shares: Vec<Share>,
     /// What is typically asked of accelerators, for where fractions lose least.
     pub(crate) mix: TaskMix,
     pub(crate) shapes: Vec<Shape>,
-    shape_of: BTreeMap<ShapeKey, usize>,
+    pub(crate) shape_of: BTreeMap<ShapeKey, usize>,
     pub(crate) items: Vec<Option<Item>>,
-    slots: BTreeMap<JobId, usize>,
-    vacant: Vec<usize>,
+    pub(crate) slots: BTreeMap<JobId, usize>,
+    pub(crate) vacant: Vec<usize>,
     pub(crate) lines: Lines,
     pub(crate) board: Board,
     /// Nodes whose profiles on the board are not what they are.
@@ -55,15 +54,15 @@ pub struct Planner {
     /// Jobs that leave for clouds, out of their lines.
     pub(crate) away: Vec<usize>,
     /// Whether something has ended sooner or later than was thought since the last plan.
-    off_estimate: bool,
+    pub(crate) off_estimate: bool,
     /// Whether a node has left or closed since the last plan.
-    lost_room: bool,
+    pub(crate) lost_room: bool,
     pub(crate) layout: Layout,
-    displacements: Vec<Displacement>,
+    pub(crate) displacements: Vec<Displacement>,
     /// How much is taken when, by what ran and was planned before the present layout was made.
     pub(crate) occupancies: Vec<Occupancy>,
     /// Slots that the layout still names, of jobs that wait no more.
-    retired: Vec<usize>,
+    pub(crate) retired: Vec<usize>,
     /// What is left of nodes where the present layout starts something now.
     pub(crate) given: BTreeMap<usize, FreeResources>,
     /// Changed nodes on which nothing more is laid until the next plan.
@@ -143,243 +142,6 @@ impl Planner {
             planner.set_job(job.clone());
         }
         planner
-    }
-
-    /// Replaces the policy.
-    pub fn set_policy(&mut self, policy: Policy) {
-        if policy == self.policy {
-            return;
-        }
-        self.policy = policy;
-        self.shapes.clear();
-        self.shape_of.clear();
-        self.rebuild_jobs();
-    }
-
-    /// Replaces who says where jobs may run; without one every job may run anywhere.
-    pub fn set_gate(&mut self, gate: Option<Gatekeeper>) {
-        if gate == self.gate {
-            return;
-        }
-        self.gate = gate;
-        self.shapes.clear();
-        self.shape_of.clear();
-        self.rebuild_jobs();
-    }
-
-    /// Leaves nothing out of the next plan, however long the queue is.
-    pub(crate) const fn look_at_all(&mut self) {
-        self.policy.max_jobs = usize::MAX;
-        self.policy.max_starts = usize::MAX;
-    }
-
-    /// Takes in a node that is new or has changed.
-    pub fn set_node(&mut self, node: NodeView, now: UnixMs) {
-        if self.fleet.is_as_known(&node, now) {
-            return;
-        }
-        self.off_estimate |= self.fleet.ended_off_estimate(&node, now);
-        self.lost_room |= self.fleet.loses_room(&node);
-        let number = self.fleet.set(node, now);
-        self.changed_nodes.insert(number);
-    }
-
-    /// A node has left.
-    pub fn remove_node(&mut self, node: NodeId) {
-        let left = self.fleet.remove(node);
-        self.lost_room |= left.is_some();
-        self.changed_nodes.extend(left);
-    }
-
-    /// Replaces what clouds would launch.
-    pub fn set_offers(&mut self, offers: Vec<CloudOffer>) {
-        let same = self.offers.len() == offers.len()
-            && self.offers.iter().zip(&offers).all(|(known, new)| {
-                CloudOffer { available: 0, ..known.view.clone() }
-                    == CloudOffer { available: 0, ..new.clone() }
-            });
-        if same {
-            for (known, new) in self.offers.iter_mut().zip(offers) {
-                known.view.available = new.available;
-            }
-            return;
-        }
-        self.outdated = true;
-        self.offers = offers.into_iter().map(Offer::of).collect();
-        for shape in &mut self.shapes {
-            shape.offers.clear();
-            shape.extend(&self.fleet, &self.offers, (&self.policy, &self.data));
-        }
-        self.price_all();
-    }
-
-    /// Replaces what is known of where data lies.
-    pub fn set_data(&mut self, data: &DataMap) {
-        if *data == self.data {
-            return;
-        }
-        self.data = data.clone();
-        self.shapes.clear();
-        self.shape_of.clear();
-        self.rebuild_jobs();
-    }
-
-    /// Replaces what is known of the groups.
-    pub fn set_groups(&mut self, groups: BTreeMap<GroupName, GroupView>) {
-        let priority = |groups: &BTreeMap<_, GroupView>| -> Vec<(GroupName, i32)> {
-            let of = |(name, view): (&GroupName, &GroupView)| (name.clone(), view.priority);
-            groups.iter().map(of).filter(|(_, priority)| *priority != 0).collect()
-        };
-        let moved = priority(&groups) != priority(&self.groups);
-        self.groups = groups;
-        for (name, number) in &self.group_numbers {
-            let view = standing(&self.groups, name);
-            self.shares[*number] = Share { blocks: view.blocks_in_use, weight: view.weight };
-        }
-        if moved {
-            self.rebuild_jobs();
-        }
-    }
-
-    /// Takes in a job with tasks that wait, new or changed. A new one stands at the end of its line.
-    pub fn set_job(&mut self, job: QueuedJob) {
-        let mut kept = None;
-        if let Some(slot) = self.slots.get(&job.job).copied() {
-            let same = self.items[slot]
-                .as_ref()
-                .is_some_and(|item| QueuedJob { tasks: item.job.tasks.clone(), ..job.clone() } == job);
-            if same {
-                let item = self.items[slot].as_mut().expect("a slot that is known holds its job");
-                item.job = job;
-                return;
-            }
-            kept = self.items[slot].as_ref().map(|item| (item.promise, item.delay));
-            self.remove_job(job.job);
-        }
-        job.inputs.iter().for_each(|input| *self.readers.entry(input.clone()).or_default() += 1);
-        let mut item = self.compile(job);
-        if let Some((promise, delay)) = kept {
-            (item.promise, item.delay) = (promise, delay);
-        }
-        if kept.is_none()
-            && let Some(ask) = &self.shapes[item.shape].ask
-        {
-            (0..item.job.tasks.len().min(MOST_SIGHTINGS)).for_each(|_| self.mix.see(ask));
-        }
-        let (key, id) = (self.line_of(&item), item.job.job);
-        let slot = self.vacant.pop().unwrap_or_else(|| {
-            self.items.push(None);
-            self.items.len() - 1
-        });
-        self.items[slot] = Some(item);
-        self.slots.insert(id, slot);
-        self.lines.push(key, slot, &self.items);
-        self.fresh.push(slot);
-    }
-
-    /// No task of the job waits any more.
-    pub fn remove_job(&mut self, job: JobId) {
-        let Some(slot) = self.slots.remove(&job) else { return };
-        if let Some(item) = self.items[slot].take() {
-            self.lines.remove(self.line_of(&item), slot);
-            for input in &item.job.inputs {
-                if let Some(readers) = self.readers.get_mut(input) {
-                    *readers = readers.saturating_sub(1);
-                }
-            }
-        }
-        self.fresh.retain(|other| *other != slot);
-        self.away.retain(|other| *other != slot);
-        self.retired.push(slot);
-    }
-
-    /// Whether something runs on an instance that might come home: then a plan is worth making although nothing waits.
-    #[must_use]
-    pub fn has_travellers(&self) -> bool {
-        let movable = |part: &crate::RunningPart| {
-            let owner = part.owner.as_ref();
-            owner.is_some_and(|owner| matches!(owner.asks.restarts, crate::Restarts::FromCheckpoint { .. }))
-        };
-        self.policy.come_home == ComeHome::WhenWorth
-            && self.fleet.rented().any(|machine| machine.view.running.iter().any(movable))
-    }
-
-    /// How many jobs wait.
-    #[must_use]
-    pub fn waiting(&self) -> usize {
-        self.slots.len()
-    }
-
-    /// How many tasks the plan has reached.
-    #[must_use]
-    pub const fn laid(&self) -> usize {
-        self.layout.laid.len()
-    }
-
-    pub(crate) fn line_of(&self, item: &Item) -> LineKey {
-        let priority =
-            item.terms.priority.unwrap_or_else(|| standing(&self.groups, &item.job.group).priority);
-        LineKey::of(item, priority, self.policy.sharing)
-    }
-
-    pub(crate) fn compile(&mut self, job: QueuedJob) -> Item {
-        let group = self.group_number(&job.group);
-        let shape = self.shape_number(&job);
-        let mut item = Item::of(job, shape, group, &self.policy);
-        self.shapes[shape].extend(&self.fleet, &self.offers, (&self.policy, &self.data));
-        item.readers = self.readers_of(&item.job);
-        item.price(&self.shapes[shape], &self.offers);
-        item
-    }
-
-    /// How many waiting jobs share what bringing this one's data costs: as many as read the least read of its inputs.
-    fn readers_of(&self, job: &QueuedJob) -> u32 {
-        let readers = job.inputs.iter().map(|input| self.readers.get(input).copied().unwrap_or(0));
-        readers.min().unwrap_or(1).max(1)
-    }
-
-    fn shape_number(&mut self, job: &QueuedJob) -> usize {
-        let spot = self.policy.terms(job.class.as_ref()).spot;
-        let (shapes, gate) = (&mut self.shapes, self.gate.as_ref());
-        *self.shape_of.entry(ShapeKey::of(job, spot).at(gate, job)).or_insert_with(|| {
-            let mut shape = Shape::of(job, spot).at(gate);
-            shape.ask = ask_of(job, &self.fleet);
-            shapes.push(shape);
-            shapes.len() - 1
-        })
-    }
-
-    fn group_number(&mut self, name: &GroupName) -> usize {
-        if let Some(known) = self.group_numbers.get(name) {
-            return *known;
-        }
-        let view = standing(&self.groups, name);
-        self.shares.push(Share { blocks: view.blocks_in_use, weight: view.weight });
-        self.board.purses.push(view.budget_left.unwrap_or(i64::MAX));
-        self.group_numbers.insert(name.clone(), self.shares.len() - 1);
-        self.shares.len() - 1
-    }
-
-    /// Compiles every job again, in the order in which they stand.
-    fn rebuild_jobs(&mut self) {
-        let jobs: Vec<QueuedJob> = {
-            let slots = self.lines.slots().chain(self.away.iter().copied());
-            slots.filter_map(|slot| Some(self.items[slot].as_ref()?.job.clone())).collect()
-        };
-        self.lines = Lines::default();
-        (self.items, self.vacant, self.fresh, self.away) = Default::default();
-        self.readers.clear();
-        (self.layout, self.retired, self.outdated) = (Layout::default(), Vec::new(), true);
-        self.slots.clear();
-        for job in jobs {
-            self.set_job(job);
-        }
-    }
-
-    fn price_all(&mut self) {
-        for item in self.items.iter_mut().flatten() {
-            item.price(&self.shapes[item.shape], &self.offers);
-        }
     }
 
     /// Lays the whole queue anew, looks for a better order, and says what starts now. `go_on` is asked all the time:

@@ -1,6 +1,7 @@
 //! Jobs that ask for the same are one shape: which kinds of nodes and which offers would do is found once for all
 //! of them.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use spillway_types::{
@@ -119,6 +120,8 @@ pub(crate) struct Shape {
     pub(crate) kinds: Vec<KindFit>,
     /// Those with nothing in the way.
     pub(crate) open: Vec<usize>,
+    /// The kind that was best for the last task of this shape: a place to begin, never a reason to end there.
+    pub(crate) favourite: Cell<Option<usize>>,
     /// The kinds that would do and take work, by who pays for them idle and by site: what a gang is spread over.
     pub(crate) units: BTreeMap<(Tier, SiteName), Vec<usize>>,
     /// Parallel to the offers.
@@ -169,6 +172,7 @@ impl Shape {
             nodes: usize::try_from(job.nodes.max(1)).unwrap_or(usize::MAX),
             kinds: Vec::new(),
             open: Vec::new(),
+            favourite: Cell::new(None),
             units: BTreeMap::new(),
             offers: Vec::new(),
             gate: None,

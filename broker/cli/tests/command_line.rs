@@ -217,7 +217,11 @@ fn shipped_policies_are_listed_and_shown() {
     assert!(text(&json.stdout).contains("\"burst\": \"never\""), "{}", text(&json.stdout));
     let unknown = spillway(&nobody(), &["policy", "show", "cheap"]);
     assert_eq!(unknown.status.code(), Some(2));
-    assert!(text(&unknown.stderr).contains("there are default, cost-first"), "{}", text(&unknown.stderr));
+    assert!(
+        text(&unknown.stderr).contains("there are default, efficient, cost-first"),
+        "{}",
+        text(&unknown.stderr)
+    );
 }
 
 /// A folder with one policy file and one file of cases.

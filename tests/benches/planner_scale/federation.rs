@@ -38,6 +38,7 @@ pub(crate) const NOW: UnixMs = UnixMs(1_800_000_000_000);
 /// The federation, and whatever draws its jobs.
 pub(crate) struct Federation {
     nodes: BTreeMap<NodeId, NodeView>,
+    offers: Vec<CloudOffer>,
     ids: SequentialIds,
     lot: Lot,
 }
@@ -45,7 +46,8 @@ pub(crate) struct Federation {
 impl Federation {
     /// So many busy nodes.
     pub(crate) fn new(nodes: usize) -> Self {
-        let mut federation = Self { nodes: BTreeMap::new(), ids: SequentialIds::new(7), lot: Lot::new(7) };
+        let (ids, lot) = (SequentialIds::new(7), Lot::new(7));
+        let mut federation = Self { nodes: BTreeMap::new(), offers: offers(), ids, lot };
         for at in 0..nodes {
             let node = federation.node(at);
             federation.nodes.insert(node.node, node);
@@ -64,7 +66,7 @@ impl Federation {
         };
         let named = |group: usize| format!("g{group}").parse().expect("it is a name");
         planner.set_groups((0..GROUPS).map(|group| (named(group), view(group))).collect());
-        planner.set_offers(offers());
+        planner.set_offers(self.offers.clone());
         for node in self.nodes.values() {
             planner.set_node(node.clone(), NOW);
         }
@@ -156,12 +158,20 @@ impl Federation {
         }
     }
 
-    /// Carries out what was decided: the nodes have it, and the jobs wait no more.
+    /// Carries out what was decided: the nodes have it or clouds launch it, and the jobs wait no more.
     pub(crate) fn carry_out(&mut self, planner: &mut Planner, decisions: &[Decision], now: UnixMs) {
         let mut touched = BTreeSet::new();
         for decision in decisions {
             planner.remove_job(decision.job);
-            let Target::Nodes { parts } = &decision.target else { continue };
+            let parts = match &decision.target {
+                Target::Nodes { parts } => parts,
+                Target::Launch { site, instance_type, .. } => {
+                    let taken = |o: &&mut CloudOffer| o.site == *site && o.instance_type == *instance_type;
+                    let offer = self.offers.iter_mut().find(taken).expect("it was offered");
+                    offer.available = offer.available.saturating_sub(1);
+                    continue;
+                }
+            };
             for part in parts {
                 let Some(node) = self.nodes.get_mut(&part.node) else { continue };
                 node.free.take(&part.allocation).expect("the planner gives out what is free");
@@ -175,6 +185,7 @@ impl Federation {
                 touched.insert(part.node);
             }
         }
+        planner.set_offers(self.offers.clone());
         for node in touched {
             planner.set_node(self.nodes[&node].clone(), now);
         }

@@ -106,9 +106,11 @@ fn matched(target: f64, run: &mut dyn FnMut(u64) -> Result<Mean>) -> Result<(u64
         // Aimed a little below the target, so that the next one is likely to keep it.
         let aimed = whole(real(price) * found.wait / (target * (1.0 - CLOSE / 2.0)));
         let middle = (low * high).isqrt();
+        let tried = low > PRICES.0 && high < PRICES.1;
         price = match keeps {
             _ if step % 3 < 2 && low < aimed && aimed < high => aimed,
-            // Not far at once: a bound may never have been tried.
+            _ if tried => middle,
+            // Not far at once: a bound was never tried.
             true => middle.max(price * 10 / 12),
             false => middle.min(price * 12 / 10),
         };

@@ -187,14 +187,14 @@ fn descriptions(args: &SimulateArgs) -> Result<Vec<(String, Description)>, Failu
         return Err(Failure::usage("--federation", "nothing", problem));
     }
     let mut described: Vec<(String, Description)> = vec![];
-    for path in &args.federation {
+    for (at, path) in args.federation.iter().enumerate() {
         let whole = path.display().to_string();
-        let stem = path.file_stem().map_or_else(|| whole.clone(), |stem| stem.to_string_lossy().into_owned());
-        let taken = |name: &String| described.iter().any(|(other, _)| other == name);
-        let name = if taken(&stem) { whole.clone() } else { stem };
-        if taken(&name) {
+        if args.federation.iter().take(at).any(|before| before == path) {
             return Err(Failure::usage("--federation", &whole, "it is given twice"));
         }
+        let stem = path.file_stem().map_or_else(|| whole.clone(), |stem| stem.to_string_lossy().into_owned());
+        let taken = |name: &String| described.iter().any(|(other, _)| other == name);
+        let name = if taken(&stem) { whole } else { stem };
         described.push((name, described_in(path)?));
     }
     Ok(described)

@@ -41,7 +41,21 @@ const SIZES: usize = 7;
 const COLUMNS: usize = SIZES * LENGTHS.len();
 
 /// One bound for each column: instants in milliseconds since the Unix epoch.
-pub(crate) type Bounds = [i64; COLUMNS];
+type Bounds = [i64; COLUMNS];
+
+/// A bound as it stands in a tree: whole seconds from the index's beginning, rounded down, so that it stays a bound.
+/// Half as wide as an instant: a search is as fast as trees are small.
+type Seconds = i32;
+
+/// As a bound; [`Seconds::MAX`] for never.
+fn seconds(instant: i64, began: i64) -> Seconds {
+    if instant == i64::MAX {
+        return Seconds::MAX;
+    }
+    let whole = instant.saturating_sub(began).div_euclid(1000);
+    Seconds::try_from(whole.clamp(i64::from(Seconds::MIN), i64::from(Seconds::MAX) - 1))
+        .unwrap_or(Seconds::MIN)
+}
 
 /// The bounds of the nodes of one kind, for every column a tree of least values: one for each position, then one for
 /// each `FAN_OUT` of the level before, until there is one.
@@ -53,7 +67,7 @@ struct Trees {
     levels: Vec<usize>,
     /// Values of one column, all levels together.
     stride: usize,
-    values: Vec<i64>,
+    values: Vec<Seconds>,
 }
 
 /// The nodes of one kind.
@@ -66,16 +80,18 @@ struct KindIndex {
     twins: BTreeMap<Level, BTreeSet<usize>>,
     /// Positions of nodes that have left.
     vacant: Vec<usize>,
+    /// What the bounds are counted from.
+    began: i64,
 }
 
 /// What is known of one column of a kind without a look at its tree.
 #[derive(Debug, Clone, Copy)]
 struct Root {
     /// The least bound, and whose it is.
-    least: i64,
+    least: Seconds,
     position: usize,
     /// The least bound of the others.
-    second: i64,
+    second: Seconds,
 }
 
 /// Every kind's trees.
@@ -169,23 +185,23 @@ impl Trees {
             count = count.div_ceil(FAN_OUT);
             stride += count;
         }
-        Self { room, levels, stride, values: vec![i64::MAX; stride * COLUMNS] }
+        Self { room, levels, stride, values: vec![Seconds::MAX; stride * COLUMNS] }
     }
 
     /// The values of one level of a column that a value of the next level stands for.
-    fn block(&self, column: usize, level: usize, at: usize) -> &[i64] {
+    fn block(&self, column: usize, level: usize, at: usize) -> &[Seconds] {
         let begin = self.levels[level] + at * FAN_OUT;
         let end = self.levels.get(level + 1).copied().unwrap_or(self.stride).min(begin + FAN_OUT);
         let column = column * self.stride;
         &self.values[column + begin..column + end]
     }
 
-    fn of(&self, column: usize, position: usize) -> i64 {
+    fn of(&self, column: usize, position: usize) -> Seconds {
         self.values[column * self.stride + position]
     }
 
     /// Whether that changes anything.
-    fn set(&mut self, column: usize, position: usize, value: i64) -> bool {
+    fn set(&mut self, column: usize, position: usize, value: Seconds) -> bool {
         let (mut at, mut value) = (position, value);
         for level in 0..self.levels.len() {
             let place = &mut self.values[column * self.stride + self.levels[level] + at];
@@ -201,11 +217,11 @@ impl Trees {
 
     /// The least value, where it is, and the least of the others.
     fn root(&self, column: usize) -> Root {
-        let (mut at, mut second) = (0, i64::MAX);
-        let mut least_of_all = i64::MAX;
+        let (mut at, mut second) = (0, Seconds::MAX);
+        let mut least_of_all = Seconds::MAX;
         for level in (0..self.levels.len() - 1).rev() {
             let values = self.block(column, level, at);
-            let (mut position, mut least) = (0, i64::MAX);
+            let (mut position, mut least) = (0, Seconds::MAX);
             for (child, value) in values.iter().enumerate() {
                 if *value < least {
                     second = second.min(least);
@@ -225,11 +241,11 @@ impl Trees {
         &self,
         column: usize,
         (level, at): (usize, usize),
-        until: &mut i64,
-        look: &mut dyn FnMut(usize, i64) -> i64,
+        until: &mut Seconds,
+        look: &mut dyn FnMut(usize, Seconds) -> Seconds,
     ) {
         for (child, value) in self.block(column, level, at).iter().enumerate() {
-            if *value > *until || *value == i64::MAX {
+            if *value > *until || *value == Seconds::MAX {
                 continue;
             }
             let child = at * FAN_OUT + child;
@@ -242,15 +258,15 @@ impl Trees {
     }
 }
 
-fn least(values: &[i64]) -> i64 {
-    values.iter().copied().min().unwrap_or(i64::MAX)
+fn least(values: &[Seconds]) -> Seconds {
+    values.iter().copied().min().unwrap_or(Seconds::MAX)
 }
 
 impl KindIndex {
     fn of(numbers: &[usize], profiles: &[Profile], now: i64) -> Self {
         let trees = Trees::new(numbers.len());
         let nodes = numbers.iter().map(|number| (*number, None)).collect();
-        let mut index = Self { nodes, trees, twins: BTreeMap::new(), vacant: vec![] };
+        let mut index = Self { nodes, trees, twins: BTreeMap::new(), vacant: vec![], began: now };
         for position in 0..numbers.len() {
             index.update(position, profiles, now, &mut |_| ());
         }
@@ -287,7 +303,7 @@ impl KindIndex {
 
     fn set(&mut self, position: usize, bounds: &Bounds, changed: &mut dyn FnMut(usize)) {
         for (column, bound) in bounds.iter().enumerate() {
-            if self.trees.set(column, position, *bound) {
+            if self.trees.set(column, position, seconds(*bound, self.began)) {
                 changed(column);
             }
         }
@@ -425,17 +441,19 @@ impl Index {
             }
         }
         let root = self.root(index, (kind, column));
-        if root.least > until || root.least == i64::MAX {
+        let mut until = seconds(until, index.began);
+        if root.least > until || root.least == Seconds::MAX {
             return;
         }
+        let mut look = |position: usize| seconds(look(index.nodes[position].0), index.began);
         // The node with the least bound first: what it gives spares most of the others.
-        until = look(index.nodes[root.position].0);
-        if root.second > until || root.second == i64::MAX {
+        until = until.min(look(root.position));
+        if root.second > until || root.second == Seconds::MAX {
             return;
         }
         let top = index.trees.levels.len() - 2;
         index.trees.visit(column, (top, 0), &mut until, &mut |position, until| {
-            if position == root.position { until } else { look(index.nodes[position].0) }
+            if position == root.position { until } else { look(position) }
         });
     }
 
@@ -449,6 +467,9 @@ impl Index {
     /// No node of a kind can start anything of a column before; none where that is not known.
     pub(crate) fn soonest(&self, kind: usize, column: usize) -> Option<i64> {
         let index = self.kinds.get(kind)?.as_ref().filter(|_| !self.has_twins[kind])?;
-        Some(self.root(index, (kind, column)).least)
+        Some(match self.root(index, (kind, column)).least {
+            Seconds::MAX => i64::MAX,
+            least => index.began.saturating_add(i64::from(least) * 1000),
+        })
     }
 }

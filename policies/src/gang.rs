@@ -18,6 +18,10 @@ impl Ground<'_> {
         let mut best: Option<Best> = None;
         for (kinds, domain) in self.neighbourhoods(item) {
             let mut rate_cap = i64::MAX;
+            // A later start costs more for its wait alone.
+            let worth =
+                best.as_ref().map(|best| self.latest_for(item, best.cost, (0, 0)).unwrap_or(self.now));
+            let latest = worth.map_or(latest, |worth| worth.min(latest));
             while let Some(found) = self.gang_in(board, item, (kinds, domain), (latest, rate_cap)) {
                 let rates = || found.nodes.iter().filter_map(|node| Some(self.fit_of(item, *node)?.rate));
                 let rate: i128 = rates().map(i128::from).sum();

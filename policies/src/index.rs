@@ -12,7 +12,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::fleet::Fleet;
-use crate::layout::{Level, Need, Want};
+use crate::layout::{ClassMask, Level, Need, Want};
 use crate::profile::Profile;
 
 /// A kind with fewer nodes has no trees.
@@ -94,6 +94,23 @@ struct Root {
     second: Seconds,
 }
 
+/// What one run asks of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ask {
+    pub(crate) need: Need,
+    pub(crate) mask: ClassMask,
+    pub(crate) span_ms: i64,
+}
+
+/// What a search has found: nothing like it, and nothing longer, starts before on that kind's nodes, until something is
+/// given back.
+#[derive(Debug, Clone, Copy)]
+struct Learned {
+    ask: Ask,
+    soonest: i64,
+    given_back: u64,
+}
+
 /// Every kind's trees.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
@@ -103,6 +120,10 @@ pub(crate) struct Index {
     has_twins: Vec<bool>,
     /// By column, then by kind; found when it is asked for.
     roots: Vec<Vec<Cell<Option<Root>>>>,
+    /// The same way; what was found last.
+    learned: Vec<Vec<Cell<Option<Learned>>>>,
+    /// How often profiles have changed in such a way that more may be free.
+    given_back: u64,
     /// By the node's number: its kind and its position there.
     places: Vec<Option<(usize, usize)>>,
     /// Nodes whose profiles have changed, each once.
@@ -342,7 +363,13 @@ impl Index {
         Self { indexed_from: Some(count), ..Self::default() }
     }
 
-    /// A node's profile has changed, or the node itself.
+    /// A node's profile has changed so that more may be free, or the node itself.
+    pub(crate) fn note_more(&mut self, number: usize) {
+        self.given_back += 1;
+        self.note(number);
+    }
+
+    /// Something was taken from a node.
     pub(crate) fn note(&mut self, number: usize) {
         if self.is_stale.len() <= number {
             self.is_stale.resize(number + 1, false);
@@ -356,7 +383,7 @@ impl Index {
     pub(crate) fn refresh(&mut self, fleet: &Fleet, profiles: &[Profile], now: i64) {
         self.make_room(fleet);
         if now < self.now {
-            (0..fleet.numbers()).for_each(|number| self.note(number));
+            (0..fleet.numbers()).for_each(|number| self.note_more(number));
         }
         self.now = now;
         let stale = std::mem::take(&mut self.stale);
@@ -405,6 +432,8 @@ impl Index {
             self.has_twins.resize(kinds, false);
             self.roots.resize_with(COLUMNS, Vec::new);
             self.roots.iter_mut().for_each(|roots| roots.resize_with(kinds, Cell::default));
+            self.learned.resize_with(COLUMNS, Vec::new);
+            self.learned.iter_mut().for_each(|learned| learned.resize_with(kinds, Cell::default));
         }
         if self.places.len() < fleet.numbers() {
             self.places.resize(fleet.numbers(), None);
@@ -464,12 +493,29 @@ impl Index {
         root
     }
 
-    /// No node of a kind can start anything of a column before; none where that is not known.
-    pub(crate) fn soonest(&self, kind: usize, column: usize) -> Option<i64> {
-        let index = self.kinds.get(kind)?.as_ref().filter(|_| !self.has_twins[kind])?;
-        Some(match self.root(index, (kind, column)).least {
+    /// No node of a kind can start this before; none where that is not known.
+    pub(crate) fn soonest(&self, kind: usize, column: usize, ask: &Ask) -> Option<i64> {
+        let index = self.kinds.get(kind)?.as_ref()?;
+        let learned = self.learned[column][kind].get().filter(|learned| {
+            let like = learned.ask.need == ask.need && learned.ask.mask == ask.mask;
+            like && learned.ask.span_ms <= ask.span_ms && learned.given_back == self.given_back
+        });
+        let learned = learned.map(|learned| learned.soonest);
+        if self.has_twins[kind] {
+            return learned;
+        }
+        let root = match self.root(index, (kind, column)).least {
             Seconds::MAX => i64::MAX,
             least => index.began.saturating_add(i64::from(least) * 1000),
-        })
+        };
+        Some(learned.map_or(root, |learned| learned.max(root)))
+    }
+
+    /// A search has found that no node of a kind can start this before.
+    pub(crate) fn learn(&self, kind: usize, column: usize, ask: Ask, soonest: i64) {
+        if self.has(kind) {
+            let learned = Learned { ask, soonest, given_back: self.given_back };
+            self.learned[column][kind].set(Some(learned));
+        }
     }
 }

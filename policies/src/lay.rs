@@ -10,7 +10,7 @@ use spillway_types::{Interconnect, Reason};
 
 use crate::board::Board;
 use crate::fleet::Fleet;
-use crate::index::column_of;
+use crate::index::{Ask, column_of};
 use crate::item::{Item, Launch, Weighs, real, whole};
 use crate::judge::Bar;
 use crate::layout::Want;
@@ -233,7 +233,7 @@ impl Ground<'_> {
     }
 
     /// No start after this costs at most `cost`; none where no start does.
-    fn latest_for(&self, item: &Item, cost: f64, (span, marginal): (i64, i64)) -> Option<i64> {
+    pub(crate) fn latest_for(&self, item: &Item, cost: f64, (span, marginal): (i64, i64)) -> Option<i64> {
         let left = cost - self.cost_here(item, self.now, span, marginal);
         let waits = if item.wait_price > 0.0 { whole(left / item.wait_price) } else { i64::MAX / 4 };
         // One more, because the division may have rounded down.
@@ -275,7 +275,8 @@ impl Ground<'_> {
         let terms = (span, fit.marginal);
         let latest = if most.is_finite() { self.latest_for(item, most, terms)?.min(latest) } else { latest };
         let column = column_of(need, span);
-        if let Some(soonest) = column.and_then(|column| board.index.soonest(at, column))
+        let ask = Ask { need: *need, mask: fit.mask, span_ms: span };
+        if let Some(soonest) = column.and_then(|column| board.index.soonest(at, column, &ask))
             && (soonest > latest || self.costs_more(item, (at, span, fit.marginal), soonest, most))
         {
             return None;
@@ -301,6 +302,10 @@ impl Ground<'_> {
             until
         };
         board.index.search((at, column, 1), &self.fleet.kinds[at].nodes, latest, &mut look);
+        if let Some(column) = column {
+            let soonest = found.map_or(latest.saturating_add(1), |(start, ..)| start);
+            board.index.learn(at, column, ask, soonest);
+        }
         let (start, loss, node) = found?;
         let plain = self.cost_here(item, start, span, fit.marginal);
         if plain > most {

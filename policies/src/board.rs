@@ -40,7 +40,7 @@ impl Board {
         if let Some(machine) = fleet.machine(number) {
             self.profiles[number].copy_from(&machine.base);
         }
-        self.index.note(number);
+        self.index.note_more(number);
     }
 
     /// Takes all that a node has.
@@ -104,7 +104,7 @@ impl Board {
         match change {
             Change::Profile(number, other) => {
                 std::mem::swap(&mut self.profiles[*number], other);
-                self.index.note(*number);
+                self.index.note_more(*number);
             }
             Change::Purse(group, other) => std::mem::swap(&mut self.purses[*group], other),
             Change::Offer(offer, other) => std::mem::swap(&mut self.offers_left[*offer], other),

@@ -6,7 +6,7 @@ use spillway_types::Interconnect;
 
 use crate::board::Board;
 use crate::index::column_of;
-use crate::item::Item;
+use crate::item::{Item, signed, whole};
 use crate::lay::{Best, Ground, MOST_COMPARED, Rank};
 
 impl Ground<'_> {
@@ -17,6 +17,8 @@ impl Ground<'_> {
         let mut best: Option<Best> = None;
         for (kinds, domain) in self.neighbourhoods(item) {
             let mut rate_cap = i64::MAX;
+            let worth = best.as_ref().map_or(i64::MAX, |best| self.latest_worth(item, best.cost));
+            let latest = worth.min(latest);
             while let Some(found) = self.gang_in(board, item, (kinds, domain), (latest, rate_cap)) {
                 let rates = || found.nodes.iter().filter_map(|node| Some(self.fit_of(item, *node)?.rate));
                 let rate: i128 = rates().map(i128::from).sum();
@@ -33,6 +35,15 @@ impl Ground<'_> {
             }
         }
         best
+    }
+
+    /// No start after this costs at most `cost`: its wait alone costs more, even if the run took no time.
+    fn latest_worth(&self, item: &Item, cost: f64) -> i64 {
+        if item.wait_price <= 0.0 {
+            return i64::MAX;
+        }
+        let waits = whole(cost / item.wait_price).saturating_add(signed(item.job.estimate));
+        self.now.saturating_add(waits).saturating_add(1)
     }
 
     /// What a gang may be spread over: the nodes of one site, or those of one interconnect domain where it asks for

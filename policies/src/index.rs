@@ -12,7 +12,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::fleet::Fleet;
-use crate::layout::{Level, Need, Want};
+use crate::layout::{ClassMask, Level, Need, Want};
 use crate::profile::Profile;
 
 /// A kind with fewer nodes has no trees.
@@ -41,7 +41,21 @@ const SIZES: usize = 7;
 const COLUMNS: usize = SIZES * LENGTHS.len();
 
 /// One bound for each column: instants in milliseconds since the Unix epoch.
-pub(crate) type Bounds = [i64; COLUMNS];
+type Bounds = [i64; COLUMNS];
+
+/// A bound as it stands in a tree: whole seconds from the index's beginning, rounded down, so that it stays a bound.
+/// Half as wide as an instant: a search is as fast as trees are small.
+type Seconds = i32;
+
+/// As a bound; [`Seconds::MAX`] for never.
+fn seconds(instant: i64, began: i64) -> Seconds {
+    if instant == i64::MAX {
+        return Seconds::MAX;
+    }
+    let whole = instant.saturating_sub(began).div_euclid(1000);
+    Seconds::try_from(whole.clamp(i64::from(Seconds::MIN), i64::from(Seconds::MAX) - 1))
+        .unwrap_or(Seconds::MIN)
+}
 
 /// The bounds of the nodes of one kind, for every column a tree of least values: one for each position, then one for
 /// each `FAN_OUT` of the level before, until there is one.
@@ -53,7 +67,7 @@ struct Trees {
     levels: Vec<usize>,
     /// Values of one column, all levels together.
     stride: usize,
-    values: Vec<i64>,
+    values: Vec<Seconds>,
 }
 
 /// The nodes of one kind.
@@ -66,16 +80,35 @@ struct KindIndex {
     twins: BTreeMap<Level, BTreeSet<usize>>,
     /// Positions of nodes that have left.
     vacant: Vec<usize>,
+    /// What the bounds are counted from.
+    began: i64,
 }
 
 /// What is known of one column of a kind without a look at its tree.
 #[derive(Debug, Clone, Copy)]
 struct Root {
     /// The least bound, and whose it is.
-    least: i64,
+    least: Seconds,
     position: usize,
     /// The least bound of the others.
-    second: i64,
+    second: Seconds,
+}
+
+/// What one run asks of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ask {
+    pub(crate) need: Need,
+    pub(crate) mask: ClassMask,
+    pub(crate) span_ms: i64,
+}
+
+/// What a search has found: nothing like it, and nothing longer, starts before on that kind's nodes, until something is
+/// given back.
+#[derive(Debug, Clone, Copy)]
+struct Learned {
+    ask: Ask,
+    soonest: i64,
+    given_back: u64,
 }
 
 /// Every kind's trees.
@@ -87,6 +120,10 @@ pub(crate) struct Index {
     has_twins: Vec<bool>,
     /// By column, then by kind; found when it is asked for.
     roots: Vec<Vec<Cell<Option<Root>>>>,
+    /// The same way; what was found last.
+    learned: Vec<Vec<Cell<Option<Learned>>>>,
+    /// How often profiles have changed in such a way that more may be free.
+    given_back: u64,
     /// By the node's number: its kind and its position there.
     places: Vec<Option<(usize, usize)>>,
     /// Nodes whose profiles have changed, each once.
@@ -169,23 +206,23 @@ impl Trees {
             count = count.div_ceil(FAN_OUT);
             stride += count;
         }
-        Self { room, levels, stride, values: vec![i64::MAX; stride * COLUMNS] }
+        Self { room, levels, stride, values: vec![Seconds::MAX; stride * COLUMNS] }
     }
 
     /// The values of one level of a column that a value of the next level stands for.
-    fn block(&self, column: usize, level: usize, at: usize) -> &[i64] {
+    fn block(&self, column: usize, level: usize, at: usize) -> &[Seconds] {
         let begin = self.levels[level] + at * FAN_OUT;
         let end = self.levels.get(level + 1).copied().unwrap_or(self.stride).min(begin + FAN_OUT);
         let column = column * self.stride;
         &self.values[column + begin..column + end]
     }
 
-    fn of(&self, column: usize, position: usize) -> i64 {
+    fn of(&self, column: usize, position: usize) -> Seconds {
         self.values[column * self.stride + position]
     }
 
     /// Whether that changes anything.
-    fn set(&mut self, column: usize, position: usize, value: i64) -> bool {
+    fn set(&mut self, column: usize, position: usize, value: Seconds) -> bool {
         let (mut at, mut value) = (position, value);
         for level in 0..self.levels.len() {
             let place = &mut self.values[column * self.stride + self.levels[level] + at];
@@ -201,11 +238,11 @@ impl Trees {
 
     /// The least value, where it is, and the least of the others.
     fn root(&self, column: usize) -> Root {
-        let (mut at, mut second) = (0, i64::MAX);
-        let mut least_of_all = i64::MAX;
+        let (mut at, mut second) = (0, Seconds::MAX);
+        let mut least_of_all = Seconds::MAX;
         for level in (0..self.levels.len() - 1).rev() {
             let values = self.block(column, level, at);
-            let (mut position, mut least) = (0, i64::MAX);
+            let (mut position, mut least) = (0, Seconds::MAX);
             for (child, value) in values.iter().enumerate() {
                 if *value < least {
                     second = second.min(least);
@@ -225,11 +262,11 @@ impl Trees {
         &self,
         column: usize,
         (level, at): (usize, usize),
-        until: &mut i64,
-        look: &mut dyn FnMut(usize, i64) -> i64,
+        until: &mut Seconds,
+        look: &mut dyn FnMut(usize, Seconds) -> Seconds,
     ) {
         for (child, value) in self.block(column, level, at).iter().enumerate() {
-            if *value > *until || *value == i64::MAX {
+            if *value > *until || *value == Seconds::MAX {
                 continue;
             }
             let child = at * FAN_OUT + child;
@@ -242,15 +279,15 @@ impl Trees {
     }
 }
 
-fn least(values: &[i64]) -> i64 {
-    values.iter().copied().min().unwrap_or(i64::MAX)
+fn least(values: &[Seconds]) -> Seconds {
+    values.iter().copied().min().unwrap_or(Seconds::MAX)
 }
 
 impl KindIndex {
     fn of(numbers: &[usize], profiles: &[Profile], now: i64) -> Self {
         let trees = Trees::new(numbers.len());
         let nodes = numbers.iter().map(|number| (*number, None)).collect();
-        let mut index = Self { nodes, trees, twins: BTreeMap::new(), vacant: vec![] };
+        let mut index = Self { nodes, trees, twins: BTreeMap::new(), vacant: vec![], began: now };
         for position in 0..numbers.len() {
             index.update(position, profiles, now, &mut |_| ());
         }
@@ -287,7 +324,7 @@ impl KindIndex {
 
     fn set(&mut self, position: usize, bounds: &Bounds, changed: &mut dyn FnMut(usize)) {
         for (column, bound) in bounds.iter().enumerate() {
-            if self.trees.set(column, position, *bound) {
+            if self.trees.set(column, position, seconds(*bound, self.began)) {
                 changed(column);
             }
         }
@@ -326,7 +363,13 @@ impl Index {
         Self { indexed_from: Some(count), ..Self::default() }
     }
 
-    /// A node's profile has changed, or the node itself.
+    /// A node's profile has changed so that more may be free, or the node itself.
+    pub(crate) fn note_more(&mut self, number: usize) {
+        self.given_back += 1;
+        self.note(number);
+    }
+
+    /// Something was taken from a node.
     pub(crate) fn note(&mut self, number: usize) {
         if self.is_stale.len() <= number {
             self.is_stale.resize(number + 1, false);
@@ -340,7 +383,7 @@ impl Index {
     pub(crate) fn refresh(&mut self, fleet: &Fleet, profiles: &[Profile], now: i64) {
         self.make_room(fleet);
         if now < self.now {
-            (0..fleet.numbers()).for_each(|number| self.note(number));
+            (0..fleet.numbers()).for_each(|number| self.note_more(number));
         }
         self.now = now;
         let stale = std::mem::take(&mut self.stale);
@@ -389,6 +432,8 @@ impl Index {
             self.has_twins.resize(kinds, false);
             self.roots.resize_with(COLUMNS, Vec::new);
             self.roots.iter_mut().for_each(|roots| roots.resize_with(kinds, Cell::default));
+            self.learned.resize_with(COLUMNS, Vec::new);
+            self.learned.iter_mut().for_each(|learned| learned.resize_with(kinds, Cell::default));
         }
         if self.places.len() < fleet.numbers() {
             self.places.resize(fleet.numbers(), None);
@@ -425,17 +470,19 @@ impl Index {
             }
         }
         let root = self.root(index, (kind, column));
-        if root.least > until || root.least == i64::MAX {
+        let mut until = seconds(until, index.began);
+        if root.least > until || root.least == Seconds::MAX {
             return;
         }
+        let mut look = |position: usize| seconds(look(index.nodes[position].0), index.began);
         // The node with the least bound first: what it gives spares most of the others.
-        until = look(index.nodes[root.position].0);
-        if root.second > until || root.second == i64::MAX {
+        until = until.min(look(root.position));
+        if root.second > until || root.second == Seconds::MAX {
             return;
         }
         let top = index.trees.levels.len() - 2;
         index.trees.visit(column, (top, 0), &mut until, &mut |position, until| {
-            if position == root.position { until } else { look(index.nodes[position].0) }
+            if position == root.position { until } else { look(position) }
         });
     }
 
@@ -446,9 +493,29 @@ impl Index {
         root
     }
 
-    /// No node of a kind can start anything of a column before; none where that is not known.
-    pub(crate) fn soonest(&self, kind: usize, column: usize) -> Option<i64> {
-        let index = self.kinds.get(kind)?.as_ref().filter(|_| !self.has_twins[kind])?;
-        Some(self.root(index, (kind, column)).least)
+    /// No node of a kind can start this before; none where that is not known.
+    pub(crate) fn soonest(&self, kind: usize, column: usize, ask: &Ask) -> Option<i64> {
+        let index = self.kinds.get(kind)?.as_ref()?;
+        let learned = self.learned[column][kind].get().filter(|learned| {
+            let like = learned.ask.need == ask.need && learned.ask.mask == ask.mask;
+            like && learned.ask.span_ms <= ask.span_ms && learned.given_back == self.given_back
+        });
+        let learned = learned.map(|learned| learned.soonest);
+        if self.has_twins[kind] {
+            return learned;
+        }
+        let root = match self.root(index, (kind, column)).least {
+            Seconds::MAX => i64::MAX,
+            least => index.began.saturating_add(i64::from(least) * 1000),
+        };
+        Some(learned.map_or(root, |learned| learned.max(root)))
+    }
+
+    /// A search has found that no node of a kind can start this before.
+    pub(crate) fn learn(&self, kind: usize, column: usize, ask: Ask, soonest: i64) {
+        if self.has(kind) {
+            let learned = Learned { ask, soonest, given_back: self.given_back };
+            self.learned[column][kind].set(Some(learned));
+        }
     }
 }

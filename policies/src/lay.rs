@@ -11,7 +11,7 @@ use spillway_types::{Interconnect, Market, Reason};
 use crate::board::Board;
 use crate::fleet::Fleet;
 use crate::fragmentation::{NodeRoom, TaskMix, fragmentation, rise};
-use crate::index::column_of;
+use crate::index::{Ask, column_of};
 use crate::item::{Item, Launch, Weighs, real, whole};
 use crate::judge::Bar;
 use crate::layout::{ClassMask, Level, Want};
@@ -294,7 +294,8 @@ impl Ground<'_> {
         let span = fit.span(item);
         let latest = if most.is_finite() { self.latest_for(item, most, fit)?.min(latest) } else { latest };
         let column = column_of(need, span);
-        if let Some(soonest) = column.and_then(|column| board.index.soonest(at, column))
+        let ask = Ask { need: *need, mask: fit.mask, span_ms: span };
+        if let Some(soonest) = column.and_then(|column| board.index.soonest(at, column, &ask))
             && (soonest > latest || self.costs_more(item, (at, fit), soonest, most))
         {
             return None;
@@ -320,6 +321,10 @@ impl Ground<'_> {
             until
         };
         board.index.search((at, column, 1), &self.fleet.kinds[at].nodes, latest, &mut look);
+        if let Some(column) = column {
+            let soonest = found.map_or(latest.saturating_add(1), |(start, ..)| start);
+            board.index.learn(at, column, ask, soonest);
+        }
         let (start, loss, node) = found?;
         let plain = self.cost_here(item, start, fit, fit.marginal);
         if plain > most {

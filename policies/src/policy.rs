@@ -100,7 +100,7 @@ pub struct Policy {
     /// Most tasks that one plan starts.
     pub max_starts: usize,
     /// The longest that making one plan may take: what was not reached by then waits with reason `Priority` and keeps
-    /// its place. Whoever asks for a plan has the clock. Read from milliseconds or a text like `2s`.
+    /// its place. Whoever asks for a plan has the clock. Read from milliseconds or a text like `5s`.
     #[serde(deserialize_with = "duration")]
     pub plan_time: DurationMs,
 }
@@ -160,7 +160,7 @@ impl Default for Policy {
             search: 60,
             max_jobs: 2000,
             max_starts: 512,
-            plan_time: DurationMs::from_secs(2),
+            plan_time: DurationMs::from_secs(5),
         }
     }
 }

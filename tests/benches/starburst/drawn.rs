@@ -20,9 +20,9 @@ const DRAWS: u64 = 60;
 const QUICK_DRAWS: u64 = 12;
 /// A price is good enough where the wait is at most this part below the target.
 const CLOSE: f64 = 0.015;
-const MOST_STEPS: usize = 9;
+const MOST_STEPS: usize = 12;
 /// Bounds of the price of waiting, in micros per hour.
-const PRICES: (u64, u64) = (1_000_000, 4_000_000_000);
+const PRICES: (u64, u64) = (100_000, 4_000_000_000);
 
 /// What all draws gave on average.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]

@@ -61,7 +61,7 @@ impl Federation {
             priority: 0,
             weight: 1 + u32::try_from(group % 4).unwrap_or(0),
             blocks_in_use: 0,
-            budget_left: (group % 10 == 0).then_some(1_000_000_000_000),
+            budget_left: group.is_multiple_of(10).then_some(1_000_000_000_000),
         };
         let named = |group: usize| format!("g{group}").parse().expect("it is a name");
         planner.set_groups((0..GROUPS).map(|group| (named(group), view(group))).collect());

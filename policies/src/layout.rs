@@ -43,7 +43,8 @@ struct Shared {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(crate) struct Level {
     pub(crate) cpus_milli: u32,
-    pub(crate) memory_mib: u64,
+    /// At most 4 PiB: profiles are long, and the planner is as fast as they are small.
+    pub(crate) memory_mib: u32,
     /// Accelerators or slices of each class that are wholly free.
     whole: [u16; MAX_CLASSES],
     shared: [Shared; MAX_SHARED],
@@ -98,7 +99,7 @@ impl Layout {
 
     /// What is free on a node of this layout.
     pub(crate) fn level(&self, capacity: &NodeCapacity, free: &FreeResources) -> Level {
-        let (cpus_milli, memory_mib) = (free.cpus_milli(), free.memory_mib());
+        let (cpus_milli, memory_mib) = (free.cpus_milli(), narrow(free.memory_mib()));
         let mut level = Level { cpus_milli, memory_mib, ..Level::default() };
         for (at, class) in self.classes.iter().enumerate() {
             match class {
@@ -124,7 +125,7 @@ impl Layout {
 
     /// What is free on an empty node of this capacity.
     pub(crate) fn all(&self, capacity: &NodeCapacity) -> Level {
-        let (cpus_milli, memory_mib) = (capacity.cpus_milli, capacity.memory_mib);
+        let (cpus_milli, memory_mib) = (capacity.cpus_milli, narrow(capacity.memory_mib));
         let mut level = Level { cpus_milli, memory_mib, ..Level::default() };
         for (whole, class) in level.whole.iter_mut().zip(&self.classes) {
             *whole = match class {
@@ -134,6 +135,10 @@ impl Layout {
         }
         level
     }
+}
+
+fn narrow(memory_mib: u64) -> u32 {
+    u32::try_from(memory_mib).unwrap_or(u32::MAX)
 }
 
 fn add_whole(classes: &mut Vec<Class>, accelerator: &Accelerator) {
@@ -221,7 +226,7 @@ impl Level {
     /// fullest shared one.
     pub(crate) fn take(&mut self, need: &Need, mask: ClassMask) {
         self.cpus_milli = self.cpus_milli.saturating_sub(need.cpus_milli);
-        self.memory_mib = self.memory_mib.saturating_sub(need.memory_mib);
+        self.memory_mib = self.memory_mib.saturating_sub(narrow(need.memory_mib));
         match need.want {
             Want::Nothing => {}
             Want::Whole(mut count) => {
@@ -262,7 +267,7 @@ impl Need {
     /// Whether it fits into this level, using classes of `mask` only.
     pub(crate) fn fits(&self, level: &Level, mask: ClassMask) -> bool {
         self.cpus_milli <= level.cpus_milli
-            && self.memory_mib <= level.memory_mib
+            && self.memory_mib <= u64::from(level.memory_mib)
             && match self.want {
                 Want::Nothing => true,
                 Want::Whole(count) => level.whole_free(mask) >= count,

@@ -8,8 +8,8 @@ const MOST_STEPS: usize = 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Occupancy {
     steps: Vec<Step>,
-    /// How far apart the steps are, where that is the same for all.
-    width: Option<i64>,
+    /// When the first step begins and how far apart the steps are, where that is the same for all.
+    grid: Option<(i64, i64)>,
     /// The greatest share at any time.
     pub(crate) most: f64,
 }
@@ -62,7 +62,7 @@ impl Occupancy {
         }
         steps.push(Step { from: at, before, share: taken as f64 / total.max(1) as f64 });
         let most = steps.iter().map(|step| step.share).fold(0.0, f64::max);
-        let mut occupancy = Self { steps, width: None, most };
+        let mut occupancy = Self { steps, grid: None, most };
         if occupancy.steps.len() > MOST_STEPS {
             occupancy.put_on_a_grid();
         }
@@ -85,7 +85,7 @@ impl Occupancy {
         for at in 1..grid.len() {
             grid[at - 1].share = (grid[at].before - grid[at - 1].before) / width as f64;
         }
-        (self.steps, self.width) = (grid, Some(width));
+        (self.steps, self.grid) = (grid, Some((first.from, width)));
     }
 
     /// How many milliseconds of `from` until `to` are taken, each counted by its share.
@@ -95,12 +95,12 @@ impl Occupancy {
 
     #[expect(clippy::cast_precision_loss, reason = "a share is compared, never counted")]
     fn until(&self, time: i64) -> f64 {
-        let at = match (self.width, self.steps.first()) {
-            (Some(width), Some(first)) => {
-                let at = usize::try_from(time.saturating_sub(first.from) / width).unwrap_or(0);
+        let at = match self.grid {
+            Some((began, width)) => {
+                let at = usize::try_from(time.saturating_sub(began) / width).unwrap_or(0);
                 at.min(self.steps.len() - 1)
             }
-            _ => self.steps.partition_point(|step| step.from <= time).saturating_sub(1),
+            None => self.steps.partition_point(|step| step.from <= time).saturating_sub(1),
         };
         self.steps.get(at).map_or(0.0, |step| step.before + step.share * (time - step.from).max(0) as f64)
     }

@@ -129,8 +129,8 @@ pub(crate) fn shortfall(
     if need.cpus_milli > level.cpus_milli {
         return Some(format!("{} CPUs wanted, {} {have}", cpus(need.cpus_milli), cpus(level.cpus_milli)));
     }
-    (need.memory_mib > level.memory_mib).then(|| {
-        let (wanted, free) = (memory(need.memory_mib), memory(level.memory_mib));
+    (need.memory_mib > u64::from(level.memory_mib)).then(|| {
+        let (wanted, free) = (memory(need.memory_mib), memory(u64::from(level.memory_mib)));
         format!("{wanted} of memory wanted, {free} {have}")
     })
 }
@@ -142,7 +142,7 @@ pub(crate) fn richness(need: &Need, level: &Level, mask: ClassMask) -> (u32, u32
         Want::Whole(_) => level.whole_free(mask),
         Want::Blocks(_) => level.most_blocks_free(mask),
     };
-    (gpus, level.cpus_milli, level.memory_mib)
+    (gpus, level.cpus_milli, u64::from(level.memory_mib))
 }
 
 #[cfg(test)]

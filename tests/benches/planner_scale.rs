@@ -163,7 +163,8 @@ mod tests {
 
     #[test]
     fn a_small_federation_is_measured() {
-        let figures = measure(&size!(100, 600, "100 nodes, 600 jobs"));
+        // More jobs than the planner looks for the best order of.
+        let figures = measure(&size!(100, 2_000, "100 nodes, 2,000 jobs"));
         assert_eq!(figures.len(), 6);
         assert!(figures.iter().all(|figure| figure.value.is_finite() && figure.value > 0.0), "{figures:?}");
         assert!(peak_memory_mib().unwrap() > 1.0);

@@ -384,7 +384,7 @@ impl Ground<'_> {
         let each = level.blocks_each(mask);
         let first = self.fleet.machine(node).and_then(|machine| machine.view.capacity.accelerators.first());
         let model = first.and_then(|accelerator| self.fleet.model(&accelerator.model)).unwrap_or(0);
-        let Level { cpus_milli, memory_mib, .. } = *level;
+        let (cpus_milli, memory_mib) = (level.cpus_milli, u64::from(level.memory_mib));
         let room = NodeRoom { cpus_milli, memory_mib, blocks: &each, model };
         let Some(at) = each.iter().position(|free| *free >= blocks) else { return 0.0 };
         let rises = rise(room, self.mix, &ask, Some(at), fragmentation(room, self.mix));

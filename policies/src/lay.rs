@@ -300,7 +300,9 @@ impl Ground<'_> {
         {
             return None;
         }
-        let mut found: Option<(i64, f64, usize)> = None;
+        let loss_on = |node: usize, start: i64| self.loss(board, item, node, fit, start);
+        // What a node's room is worth is asked only where several could start it at one instant.
+        let mut found: Option<(i64, Option<f64>, usize)> = None;
         let (mut until, mut compared) = (latest, 0);
         let mut look = |node: usize| {
             let profile = &board.profiles[node];
@@ -309,13 +311,16 @@ impl Ground<'_> {
             }
             let start = profile.earliest((self.now, until), span, need, fit.mask);
             let Some(start) = start.filter(|start| *start <= until) else { return until };
-            let loss = self.loss(board, item, node, fit, start);
-            let better = found.is_none_or(|(other, least, known)| {
-                start < other || loss.total_cmp(&least).then(node.cmp(&known)).is_lt()
-            });
-            compared = if found.is_some_and(|(other, ..)| other == start) { compared + 1 } else { 1 };
-            if better {
-                found = Some((start, loss, node));
+            match &mut found {
+                Some((other, known_loss, known)) if *other == start => {
+                    compared += 1;
+                    let least = *known_loss.get_or_insert_with(|| loss_on(*known, start));
+                    let loss = loss_on(node, start);
+                    if loss.total_cmp(&least).then(node.cmp(known)).is_lt() {
+                        (*known_loss, *known) = (Some(loss), node);
+                    }
+                }
+                _ => (found, compared) = (Some((start, None, node)), 1),
             }
             until = if compared < MOST_COMPARED { start } else { before(start, self.now) };
             until
@@ -332,8 +337,12 @@ impl Ground<'_> {
         }
         let holding = item.holding(self.taken_ms(item, at, start, span), fit.marginal);
         let cost = plain + holding;
+        if cost > most {
+            return None;
+        }
         let rank = (fit.wastes_gpus, fit.rate, fit.preferred);
-        (cost <= most).then(|| Best { start, cost, holding, rank, loss, nodes: vec![node], hold_micros: 0 })
+        let loss = loss.unwrap_or_else(|| loss_on(node, start));
+        Some(Best { start, cost, holding, rank, loss, nodes: vec![node], hold_micros: 0 })
     }
 
     /// How long of a run on nodes of a kind others take these too.

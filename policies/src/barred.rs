@@ -5,7 +5,6 @@ use spillway_types::{HourlyRate, Spot};
 use crate::explain::{Place, least_rate};
 use crate::item::Item;
 use crate::judge::Bar;
-use crate::lay::Ground;
 use crate::layout::{ClassMask, Level};
 use crate::planner::Planner;
 use crate::{QueuedJob, Restarts, words};
@@ -15,14 +14,7 @@ pub(crate) fn place_words(planner: &Planner, item: &Item, place: &Place<'_>, bar
     let shape = &planner.shapes[item.shape];
     let job = &item.job;
     let first = place.kinds.first().map(|kind| &planner.fleet.kinds[*kind].sample);
-    let ground = Ground {
-        now: planner.now,
-        fleet: &planner.fleet,
-        shapes: &planner.shapes,
-        mix: &planner.mix,
-        offers: &planner.offers,
-        occupancies: &planner.occupancies,
-    };
+    let ground = planner.ground();
     let count = || ground.count_in_site(shape, place.tier, place.site);
     match bar {
         Bar::Group => {

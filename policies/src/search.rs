@@ -109,14 +109,7 @@ impl Planner {
         self.note_occupancy(i64::MIN, self.now);
         self.unlay(0);
         self.board.refresh(&self.fleet, self.now);
-        let ground = Ground {
-            now: self.now,
-            fleet: &self.fleet,
-            shapes: &self.shapes,
-            mix: &self.mix,
-            offers: &self.offers,
-            occupancies: &self.occupancies,
-        };
+        let ground = self.ground();
         for slot in self.lines.slots() {
             if let Some(item) = self.items[slot].as_ref() {
                 least[slot] = ground.least_cost(&self.board, item);

@@ -168,6 +168,12 @@ impl Planner {
         self.decide(0)
     }
 
+    /// The policy by which it plans.
+    #[must_use]
+    pub const fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
     /// What the last plan stops.
     pub fn take_displacements(&mut self) -> Vec<Displacement> {
         std::mem::take(&mut self.displacements)

@@ -158,7 +158,7 @@ impl Default for Policy {
             classes: BTreeMap::new(),
             speed: BTreeMap::new(),
             search: 60,
-            max_jobs: 2000,
+            max_jobs: 100_000,
             max_starts: 512,
             plan_time: DurationMs::from_secs(5),
         }

@@ -48,7 +48,7 @@ pub(crate) struct Row {
     longest_wait_hours: f64,
     /// Its price of waiting, in the currency per hour, where it has one.
     price: Option<f64>,
-    /// What Starburst's own simulator gave: GPU-hours, and hours of wait where that was written down.
+    /// What was published: GPU-hours, and hours of wait where that was written down.
     published: Option<(f64, Option<f64>)>,
     /// The GPU-hours of Starburst in the same case.
     starburst: f64,
@@ -90,7 +90,7 @@ fn baseline(name: &str, parameters: BaselineParameters) -> Contender {
 
 fn measurements(row: &Row) -> Vec<Measurement> {
     let metric = |what: &str| format!("{}, {}: {what}", row.case, row.who).into();
-    let measured = "Starburst's own simulator";
+    let measured = "published";
     let peer = |value: Option<f64>| value.map(|value| Peer { name: measured.to_owned(), value });
     let cloud = match row.published {
         Some((cloud, _)) => peer(Some(cloud)),

@@ -1,17 +1,19 @@
 //! Tells a planner what has changed: from the rows that were touched, never by looking at everything.
 //!
-//! Invariant: after every call the planner knows what [`crate::snapshot::take`] would have shown it, save what is in no
-//! row: whoever feeds it hands over [`crate::Federation::gatekeeper`] (`Planner::set_gate`), again when groups, sites or
-//! pools have changed.
+//! Invariant: after every call the planner knows what [`crate::snapshot::take`] would have shown it, save two things.
+//! What is in no row is handed over by whoever feeds it: [`crate::Federation::gatekeeper`] (`Planner::set_gate`), again
+//! when groups, sites or pools have changed. And an estimate that follows from earlier runs is told again only when it
+//! has moved by more than a tenth: every run that ends moves those of all jobs like it a little.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use spillway_policies::{CloudOffer, GroupView, Planner};
+use spillway_policies::{CloudOffer, Decision, GroupView, Planner, Target};
 use spillway_types::{
-    AttemptId, CloudName, GroupName, InstanceId, InstanceType, JobId, Market, NodeId, SiteName, UnixMs,
+    AttemptId, CloudName, DurationMs, GroupName, InstanceId, InstanceType, JobId, Market, NodeId, SiteName,
+    UnixMs,
 };
 
-use crate::{Key, State, snapshot};
+use crate::{Key, State, history, snapshot};
 
 /// What an instance takes away from what its cloud offers.
 type Offered = (CloudName, SiteName, InstanceType, Market);
@@ -26,6 +28,52 @@ pub struct Feed {
     alive: BTreeMap<Offered, u32>,
     /// The nodes of instances: they change with them.
     node_of: BTreeMap<InstanceId, NodeId>,
+    alike: Alike,
+}
+
+/// Jobs that wait whose estimates follow from runs like theirs.
+#[derive(Debug, Default)]
+struct Alike {
+    kind_of: BTreeMap<JobId, String>,
+    /// Those of each kind, and the estimate that was told for them.
+    kinds: BTreeMap<String, (BTreeSet<JobId>, DurationMs)>,
+}
+
+impl Alike {
+    /// Counts the job while it waits.
+    fn look_at(&mut self, state: &State, id: JobId) {
+        let waits = state.jobs.get(&id).filter(|job| snapshot::waits(job) && job.spec.expected.is_none());
+        if let (Some(job), false) = (waits, self.kind_of.contains_key(&id)) {
+            let kind = history::kind(&job.spec);
+            let estimate = state.history.estimate(&job.spec).duration;
+            let (jobs, told) = self.kinds.entry(kind.clone()).or_default();
+            jobs.insert(id);
+            *told = estimate;
+            self.kind_of.insert(id, kind);
+        } else if waits.is_none()
+            && let Some(kind) = self.kind_of.remove(&id)
+            && let Some((jobs, _)) = self.kinds.get_mut(&kind)
+        {
+            jobs.remove(&id);
+            if jobs.is_empty() {
+                self.kinds.remove(&kind);
+            }
+        }
+    }
+
+    /// The jobs of the kind, where their estimate is another one by now.
+    fn moved(&mut self, state: &State, kind: &str) -> BTreeSet<JobId> {
+        let Some((jobs, told)) = self.kinds.get_mut(kind) else { return BTreeSet::new() };
+        let job = jobs.first().and_then(|id| state.jobs.get(id));
+        let Some(estimate) = job.map(|job| state.history.estimate(&job.spec).duration) else {
+            return BTreeSet::new();
+        };
+        if estimate.0.abs_diff(told.0) <= told.0 / 10 {
+            return BTreeSet::new();
+        }
+        *told = estimate;
+        jobs.clone()
+    }
 }
 
 impl Feed {
@@ -37,6 +85,16 @@ impl Feed {
         let attempts = state.attempts.keys().copied().map(Key::Attempt);
         let instances = state.instances.keys().copied().map(Key::Instance);
         nodes.chain(jobs).chain(attempts).chain(instances).collect()
+    }
+
+    /// The rows that a decision is about: what has to be looked at again where it could not be carried out.
+    #[must_use]
+    pub fn named(decision: &Decision) -> Vec<Key> {
+        let nodes = match &decision.target {
+            Target::Nodes { parts } => parts.iter().map(|part| Key::Node(part.node)).collect(),
+            Target::Launch { .. } => vec![],
+        };
+        std::iter::once(Key::Job(decision.job)).chain(nodes).collect()
     }
 
     /// Tells `planner` what has become of the rows in `touched`, and what clouds would launch now.
@@ -60,12 +118,8 @@ impl Feed {
                 Key::Attempt(id) => nodes.extend(self.look_at_attempt(state, *id)),
                 Key::Instance(id) => nodes.extend(self.look_at_instance(state, *id)),
                 Key::Site(_) | Key::Pool(_) | Key::Group(_) => nodes.extend(state.nodes.keys()),
-                Key::Meta
-                | Key::User(_)
-                | Key::Token(_)
-                | Key::JoinToken(_)
-                | Key::Submission(_)
-                | Key::History(_) => {}
+                Key::Meta | Key::User(_) | Key::Token(_) | Key::JoinToken(_) | Key::Submission(_) => {}
+                Key::History(kind) => jobs.extend(self.alike.moved(state, kind)),
             }
         }
         planner.set_groups(self.groups(state));
@@ -86,6 +140,7 @@ impl Feed {
             }
         }
         for id in jobs {
+            self.alike.look_at(state, id);
             match state.jobs.get(&id).filter(|job| snapshot::waits(job)) {
                 Some(job) => planner.set_job(snapshot::queued_job(state, job)),
                 None => planner.remove_job(id),

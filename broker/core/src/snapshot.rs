@@ -17,6 +17,10 @@ use crate::entity::{Attempt, Instance, Job, Node};
 use crate::handle::MAX_DISPLACEMENTS;
 use crate::{Federation, State};
 
+/// Most jobs of a group in a snapshot: it is a copy that is made while nothing else happens. The planner that hears of
+/// every change knows them all.
+const MOST_JOBS: usize = 2_000;
+
 /// The front of the queue, every node that has said hello or is an instance that boots, what clouds would launch, and
 /// where data lies, as they are at `now`.
 #[must_use]
@@ -46,7 +50,7 @@ fn of(state: &State, offers: &[CloudOffer], policy: &Policy, now: UnixMs) -> Sna
     let booting = state.instances.values().filter_map(|instance| booting(state, offers, instance));
     Snapshot {
         now,
-        queue: queue(state, policy.max_jobs),
+        queue: queue(state, policy.max_jobs.min(MOST_JOBS)),
         nodes: nodes.chain(booting).collect(),
         offers: left_of(state, offers),
         groups: groups(state),

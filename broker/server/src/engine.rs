@@ -7,10 +7,10 @@
 mod mode;
 mod worker;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use spillway_core::{Command, Federation, Refusal, Reply};
+use spillway_core::{Command, Federation, Key, Refusal, Reply};
 use spillway_policies::{CloudOffer, Explanation, Gate, Policy};
 use spillway_store::{Store, StoreError};
 use spillway_types::{DataMap, JobId, NodeId, UnixMs};
@@ -47,6 +47,15 @@ pub struct View<'a> {
     pub now: UnixMs,
 }
 
+/// What has changed since this was last asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unseen {
+    /// Anything may have: the state was loaded anew, or more has changed than is kept.
+    Everything,
+    /// These rows; those that are not in the state any more are over.
+    Rows(BTreeSet<Key>),
+}
+
 /// Why the engine did not do what was asked.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum EngineError {
@@ -71,16 +80,27 @@ impl EngineError {
 }
 
 type ReadFn = Box<dyn FnOnce(&View<'_>) + Send>;
+type FollowFn = Box<dyn FnOnce(&View<'_>, Unseen) + Send>;
 type Answer = oneshot::Sender<Result<Reply, EngineError>>;
 type NodeWakers = Arc<Mutex<BTreeMap<NodeId, Arc<Notify>>>>;
 
 enum Request {
     Command(Box<Command>, Answer),
     Read(ReadFn),
+    Follow(FollowFn),
     Offers(Vec<CloudOffer>),
     Data(Box<DataMap>),
     Gate(Option<Arc<dyn Gate>>),
-    Explanations(BTreeMap<JobId, Explanation>),
+    Explanations(Explanations),
+}
+
+/// What the planner saw.
+#[derive(Debug)]
+pub enum Explanations {
+    /// For every job that waits.
+    OfAll(BTreeMap<JobId, Explanation>),
+    /// For jobs that have come since; what was said of the others stays.
+    OfNew(BTreeMap<JobId, Explanation>),
 }
 
 impl Engine {
@@ -141,6 +161,21 @@ impl Engine {
         reply.await.map_err(|_| EngineError::Stopped)
     }
 
+    /// Reads the state as it is written, with what has changed since this was last asked: for the planner, the one that
+    /// keeps up with all of it.
+    ///
+    /// # Errors
+    /// [`EngineError::Stopped`].
+    pub async fn follow<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&View<'_>, Unseen) -> T + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let (answer, reply) = oneshot::channel();
+        let read: FollowFn = Box::new(move |view, unseen| drop(answer.send(read(view, unseen))));
+        self.requests.send(Request::Follow(read)).await.map_err(|_| EngineError::Stopped)?;
+        reply.await.map_err(|_| EngineError::Stopped)
+    }
+
     /// Tells what clouds would launch now.
     pub async fn set_offers(&self, offers: Vec<CloudOffer>) {
         self.requests.send(Request::Offers(offers)).await.ok();
@@ -157,7 +192,7 @@ impl Engine {
     }
 
     /// Tells what the planner saw.
-    pub async fn set_explanations(&self, explanations: BTreeMap<JobId, Explanation>) {
+    pub async fn set_explanations(&self, explanations: Explanations) {
         self.requests.send(Request::Explanations(explanations)).await.ok();
     }
 

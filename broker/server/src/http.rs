@@ -197,4 +197,4 @@ fn may_see(state: &State, who: &Who, group: &GroupName) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

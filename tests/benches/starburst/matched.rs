@@ -32,7 +32,7 @@ impl Matched {
         match self {
             Self::Planner(Sharing::Efficient) => "planner, one line",
             Self::Planner(Sharing::Fair) => "planner, groups take turns",
-            Self::OnArrival => "plan on arrival",
+            Self::OnArrival => "plan on arrival, same wait",
         }
     }
 

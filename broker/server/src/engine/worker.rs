@@ -9,7 +9,7 @@ use spillway_store::{Batch, JournalRow, Store};
 use spillway_types::{JobId, NodeId};
 use tokio::sync::{mpsc, watch};
 
-use super::{Answer, EngineError, Mode, NodeWakers, ReadFn, Request, View};
+use super::{Answer, EngineError, Explanations, FollowFn, Mode, NodeWakers, ReadFn, Request, Unseen, View};
 use crate::clock::{Clock, RealIds};
 use crate::crash;
 
@@ -17,6 +17,9 @@ use crate::crash;
 const MAX_BATCH: usize = 512;
 /// How long to wait before the state is loaded again after the store failed twice.
 const RELOAD_PAUSE: std::time::Duration = std::time::Duration::from_millis(500);
+/// Most rows that are kept for whoever follows, some 40 MB: past it everything counts as changed. A federation of
+/// 62,500 nodes with 100,000 jobs that wait has half of that.
+const MAX_UNSEEN: usize = 400_000;
 
 pub(super) struct Worker {
     federation: Federation,
@@ -25,6 +28,7 @@ pub(super) struct Worker {
     ids: RealIds,
     policy: Policy,
     explanations: BTreeMap<JobId, Explanation>,
+    unseen: Unseen,
     revised: watch::Sender<u64>,
     nodes: NodeWakers,
     mode: Arc<watch::Sender<Mode>>,
@@ -32,6 +36,12 @@ pub(super) struct Worker {
 
 /// Answers that wait for the commit.
 type Answers = Vec<(Answer, Result<Reply, EngineError>)>;
+
+/// Reads that wait for the commit.
+enum Reader {
+    Once(ReadFn),
+    Follower(FollowFn),
+}
 
 impl Worker {
     pub(super) fn new(
@@ -44,7 +54,18 @@ impl Worker {
     ) -> Self {
         let (nodes, mode) = shared;
         let ids = RealIds::new(clock);
-        Self { federation, store, clock, ids, policy, explanations: BTreeMap::new(), revised, nodes, mode }
+        Self {
+            federation,
+            store,
+            clock,
+            ids,
+            policy,
+            explanations: BTreeMap::new(),
+            unseen: Unseen::Everything,
+            revised,
+            nodes,
+            mode,
+        }
     }
 
     pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Request>) {
@@ -62,7 +83,13 @@ impl Worker {
                 answer.send(result).ok();
             }
             for read in reads {
-                read(&self.view());
+                match read {
+                    Reader::Once(read) => read(&self.view()),
+                    Reader::Follower(read) => {
+                        let unseen = std::mem::replace(&mut self.unseen, Unseen::Rows(BTreeSet::new()));
+                        read(&self.view(), unseen);
+                    }
+                }
             }
         }
     }
@@ -72,18 +99,22 @@ impl Worker {
         request: Request,
         answers: &mut Answers,
         journal: &mut Vec<JournalRow>,
-        reads: &mut Vec<ReadFn>,
+        reads: &mut Vec<Reader>,
     ) {
         match request {
             Request::Command(command, answer) => {
                 let result = self.handle(*command, journal);
                 answers.push((answer, result));
             }
-            Request::Read(read) => reads.push(read),
+            Request::Read(read) => reads.push(Reader::Once(read)),
+            Request::Follow(read) => reads.push(Reader::Follower(read)),
             Request::Offers(offers) => self.federation.set_offers(offers),
             Request::Data(data) => self.federation.set_data(*data),
             Request::Gate(gate) => self.federation.set_gate(gate),
-            Request::Explanations(explanations) => self.explanations = explanations,
+            Request::Explanations(Explanations::OfAll(explanations)) => self.explanations = explanations,
+            Request::Explanations(Explanations::OfNew(explanations)) => {
+                self.explanations.extend(explanations)
+            }
         }
     }
 
@@ -103,6 +134,7 @@ impl Worker {
         self.federation.check();
         let changes = self.federation.take_changes();
         let (nodes, jobs) = (self.touched_nodes(&changes), ended_jobs(&changes));
+        self.note(&changes.touched);
         let points: Vec<&str> = journal.iter().flat_map(|row| crash::points(&row.events)).collect();
         let batch = Batch { state: self.federation.state(), changes, journal };
         match self.store.commit(batch).await {
@@ -128,7 +160,10 @@ impl Worker {
     async fn reload(&mut self) {
         loop {
             match self.store.load().await {
-                Ok(state) => return self.federation.reset(state),
+                Ok(state) => {
+                    self.unseen = Unseen::Everything;
+                    return self.federation.reset(state);
+                }
                 Err(error) => tracing::error!(%error, "the state cannot be loaded; trying again"),
             }
             tokio::time::sleep(RELOAD_PAUSE).await;
@@ -141,6 +176,15 @@ impl Worker {
             explanations: &self.explanations,
             policy: &self.policy,
             now: self.clock.now(),
+        }
+    }
+
+    /// Keeps what has changed for whoever follows.
+    fn note(&mut self, touched: &BTreeSet<Key>) {
+        let Unseen::Rows(rows) = &mut self.unseen else { return };
+        rows.extend(touched.iter().cloned());
+        if rows.len() > MAX_UNSEEN {
+            self.unseen = Unseen::Everything;
         }
     }
 

@@ -7,4 +7,4 @@ mod fleet;
 mod jobs;
 mod live;
 mod logs;
-mod world;
+pub(crate) mod world;

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::ops::ControlFlow;
 
 use spillway_core::command::{InstanceNews, TickLimits};
-use spillway_core::{Command, Key, Refusal, Reply};
-use spillway_policies::{Decision, Displacement, Target};
+use spillway_core::{Command, Feed, Key, Refusal, Reply};
+use spillway_policies::Displacement;
 use spillway_types::{DurationMs, InstanceId, InstanceState, JobId, NodeId, PartEnd, UnixMs};
 
 use super::outside::Weather;
@@ -350,7 +350,7 @@ impl<'a> Driver<'a> {
         if decisions.is_empty() {
             return self.follow();
         }
-        let named: Vec<Vec<Key>> = decisions.iter().map(named).collect();
+        let named: Vec<Vec<Key>> = decisions.iter().map(Feed::named).collect();
         let (_, stale) = self.world.carry_out(decisions).map_err(ReplayError::Defect)?;
         if stale > 0 {
             self.touched.extend(named.into_iter().flatten());
@@ -365,13 +365,4 @@ fn gpus_per_node(description: &Description) -> u32 {
     let offers = || description.offers.iter().map(|offer| offer.capacity.accelerators.len()).max();
     let largest = nodes.or_else(offers).unwrap_or(0);
     u32::try_from(largest).unwrap_or(u32::MAX).max(1)
-}
-
-/// The rows that a decision is about.
-fn named(decision: &Decision) -> Vec<Key> {
-    let nodes = match &decision.target {
-        Target::Nodes { parts } => parts.iter().map(|part| Key::Node(part.node)).collect(),
-        Target::Launch { .. } => vec![],
-    };
-    std::iter::once(Key::Job(decision.job)).chain(nodes).collect()
 }

@@ -23,18 +23,19 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::super::{App, serve};
+use crate::engine::Explanations;
 use crate::outputs::Outputs;
 use crate::secrets::{self, InstanceKey};
 use crate::sessions::{Rhythm, Sessions};
 use crate::{Engine, View};
 
-pub(super) struct World {
-    pub(super) app: Arc<App>,
-    pub(super) engine: Engine,
-    pub(super) address: std::net::SocketAddr,
-    pub(super) node: NodeId,
-    pub(super) stop: CancellationToken,
-    pub(super) serving: JoinHandle<std::io::Result<()>>,
+pub(crate) struct World {
+    pub(crate) app: Arc<App>,
+    pub(crate) engine: Engine,
+    pub(crate) address: std::net::SocketAddr,
+    pub(crate) node: NodeId,
+    pub(crate) stop: CancellationToken,
+    pub(crate) serving: JoinHandle<std::io::Result<()>>,
     epoch: u64,
     reported: u64,
     _folder: tempfile::TempDir,
@@ -43,11 +44,15 @@ pub(super) struct World {
 impl World {
     /// Groups `lab` with `vision` below it, and `rivals`, which has half a dollar; the admin `root`, `ada` of
     /// `lab`, `eve` of `rivals`. A user's token is `token-` and the name.
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
+        Self::with_policy(Policy::default()).await
+    }
+
+    pub(crate) async fn with_policy(policy: Policy) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store =
             Store::open(&format!("sqlite:{}", folder.path().join("spillway.db").display())).await.unwrap();
-        let engine = Engine::start(store, Policy::default(), "test".to_owned()).await.unwrap();
+        let engine = Engine::start(store, policy, "test".to_owned()).await.unwrap();
         engine.stop_awaiting();
         for command in declarations() {
             engine.command(command).await.unwrap();
@@ -80,16 +85,16 @@ impl World {
         Self { app, engine, address, node, stop, serving, epoch, reported: 0, _folder: folder }
     }
 
-    pub(super) fn client(&self, user: &str) -> Client {
+    pub(crate) fn client(&self, user: &str) -> Client {
         self.with_token(Some(&format!("token-{user}")))
     }
 
-    pub(super) fn with_token(&self, token: Option<&str>) -> Client {
+    pub(crate) fn with_token(&self, token: Option<&str>) -> Client {
         Client::new(&format!("http://{}", self.address), token.map(Secret::new)).unwrap()
     }
 
     /// Sends a request as text; gives the status and the body.
-    pub(super) async fn raw(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> (u16, String) {
+    pub(crate) async fn raw(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> (u16, String) {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         let head = format!(
             "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n",
@@ -104,18 +109,18 @@ impl World {
     }
 
     /// Lets the planner look once, and does what it says.
-    pub(super) async fn place(&self) {
+    pub(crate) async fn place(&self) {
         let plan = |view: &View<'_>| {
             spillway_policies::plan(&snapshot::take(view.federation, view.policy, view.now))
         };
         let plan = self.engine.read(plan).await.unwrap();
-        self.engine.set_explanations(plan.explanations).await;
+        self.engine.set_explanations(Explanations::OfAll(plan.explanations)).await;
         let command = Command::Place { decisions: plan.decisions, endpoint: Endpoint::default() };
         self.engine.command(command).await.unwrap();
     }
 
     /// The node reports about the first part of an attempt.
-    pub(super) async fn report(&mut self, attempt: AttemptId, news: PartNews) {
+    pub(crate) async fn report(&mut self, attempt: AttemptId, news: PartNews) {
         let first = self.reported + 1;
         let reports = vec![PartReport { attempt, rank: 0, news }];
         let command = Command::Report { node: self.node, epoch: self.epoch, first, reports };
@@ -124,13 +129,13 @@ impl World {
     }
 
     /// The attempt runs to its end.
-    pub(super) async fn run_to_end(&mut self, attempt: AttemptId, code: i32) {
+    pub(crate) async fn run_to_end(&mut self, attempt: AttemptId, code: i32) {
         self.report(attempt, PartNews::Started).await;
         self.report(attempt, PartNews::Ended { end: PartEnd::Exited { code }, ran_ms: 1000 }).await;
     }
 
     /// The attempts that are not settled.
-    pub(super) async fn attempts(&self) -> Vec<AttemptId> {
+    pub(crate) async fn attempts(&self) -> Vec<AttemptId> {
         self.engine.read(|view| view.federation.state().attempts.keys().copied().collect()).await.unwrap()
     }
 }
@@ -188,7 +193,7 @@ fn declarations() -> Vec<Command> {
 }
 
 /// What a machine with these accelerators has.
-pub(super) fn inventory(hostname: &str, model: &str, gpus: u32) -> Inventory {
+pub(crate) fn inventory(hostname: &str, model: &str, gpus: u32) -> Inventory {
     let gpu = |index| Accelerator {
         index,
         uuid: format!("GPU-{index}"),
@@ -218,16 +223,16 @@ async fn connect(engine: &Engine) -> (NodeId, u64) {
     (node, epoch)
 }
 
-pub(super) fn job(text: &str) -> JobFile {
+pub(crate) fn job(text: &str) -> JobFile {
     JobFile::parse_yaml(text).unwrap()
 }
 
-pub(super) async fn submit(client: &Client, text: &str, key: &str) -> JobSummary {
+pub(crate) async fn submit(client: &Client, text: &str, key: &str) -> JobSummary {
     client.submit(&job(text), key).await.unwrap()
 }
 
 /// What the broker said against it.
-pub(super) fn refused<T: std::fmt::Debug>(answer: Result<T, ClientError>) -> ApiError {
+pub(crate) fn refused<T: std::fmt::Debug>(answer: Result<T, ClientError>) -> ApiError {
     match answer {
         Err(ClientError::Api(error)) => error,
         other => panic!("not refused: {other:?}"),

@@ -7,8 +7,8 @@
 //! once, the right jobs first. [`plan`] does the same for one snapshot.
 //!
 //! It reads no clock and draws no random number; the same calls give the same plans. Floating-point numbers compare
-//! costs; no sum that is held or charged comes from one. It leaves out on purpose: pre-emption, spot prices, and
-//! limits that several groups share (`budget_left` is each group's own; the ledger has the last word on a hold).
+//! costs; no sum that is held or charged comes from one. It leaves out on purpose limits that several groups share
+//! (`budget_left` is each group's own; the ledger has the last word on a hold).
 
 pub mod model;
 mod named;

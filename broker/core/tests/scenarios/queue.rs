@@ -1,7 +1,9 @@
 //! People hold jobs, release them and put them on top; jobs give way to others; runs are remembered.
 
-use spillway_core::{Command, Event, MAX_DISPLACEMENTS, Refusal, snapshot};
-use spillway_policies::{Decision, PartPlacement, Policy, Target};
+use std::collections::BTreeSet;
+
+use spillway_core::{Command, Event, Feed, Key, MAX_DISPLACEMENTS, Refusal, snapshot};
+use spillway_policies::{Decision, PartPlacement, Planner, Policy, Target};
 use spillway_types::{
     Deadline, DurationMs, EstimateSource, Held, HourlyRate, Interconnect, JobId, JobSpec, PartEnd, Reason,
     RetryPolicy, Role, Standing, TaskState, UserName,
@@ -231,6 +233,38 @@ fn what_ended_well_before_it_gave_way_succeeded() {
     scene.says(node, attempt, 0, crate::words::ended_well(5));
     assert_eq!(scene.job(id).task(0), Some(TaskState::Succeeded));
     scene.is_over();
+}
+
+#[test]
+fn who_waits_hears_of_runs_like_his() {
+    let mut scene = Scene::new();
+    scene.node("H100:8");
+    let spec = JobSpec { expected: None, ..job("H100:8") };
+    let (like, behind) = (scene.submit(&spec), scene.submit(&job("H100:8")));
+    let (mut feed, mut planner) = (Feed::default(), Planner::new(Policy { search: 0, ..Policy::default() }));
+    let mut between = |scene: &Scene, rows: BTreeSet<Key>| {
+        feed.tell(&mut planner, (scene.state(), &[]), &rows, scene.world.now());
+        planner.plan(scene.world.now(), &mut || true);
+        let start = |job| planner.explanation(job).unwrap().planned_start;
+        // The first starts now.
+        start(behind).unwrap().since(start(like).unwrap_or(scene.world.now()))
+    };
+    let rows = Feed::everything(scene.state());
+    assert_eq!(between(&scene, rows), spec.time_limit, "nothing is known of such runs");
+    scene.must(hold(like, "ada"));
+    scene.must(hold(behind, "ada"));
+    for _ in 0..3 {
+        let id = scene.submit(&spec);
+        scene.runs(id, 600, PartEnd::Exited { code: 0 });
+        scene.world.place().unwrap();
+        scene.contact();
+        scene.pass(600);
+        assert_eq!(scene.stands(id), "succeeded");
+    }
+    scene.must(release(like, "ada"));
+    scene.must(release(behind, "ada"));
+    let rows = BTreeSet::from([Key::History(spillway_core::history::kind(&spec))]);
+    assert_eq!(between(&scene, rows), DurationMs(600_000), "they took ten minutes each");
 }
 
 #[test]

@@ -110,6 +110,10 @@ fn a_second_agent_with_the_same_identity_takes_over_and_the_first_one_says_why_i
     let job = federation.submit(Work::new("seen-once").at(ON_PREM));
     federation.wait_job(&job, JobState::Succeeded);
     let mut spec = federation.agents[first].spec.clone();
+    wait_for("the run's folder to be cleared away", SOON, || {
+        let left = std::fs::read_dir(spec.state.join("runs")).unwrap().count();
+        if left == 0 { Ok(()) } else { Err(format!("{left} folders are left")) }
+    });
     let copy = federation.path().join("agents/copied/state");
     std::fs::create_dir_all(copy.parent().unwrap()).unwrap();
     let copied = std::process::Command::new("cp").arg("-r").arg(&spec.state).arg(&copy).status().unwrap();

@@ -3,13 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use spillway_types::resources::BLOCKS_PER_GPU;
 use spillway_types::{
     Capabilities, GpuModel, GroupName, Market, NodeId, PoolName, SiteKind, SiteName, UnixMs,
 };
 
 use crate::layout::{Layout, Level, Need, Want};
 use crate::profile::{Profile, thought_end};
-use crate::{NodePrice, NodeView};
+use crate::{Amounts, NodePrice, NodeView};
 
 /// All that hard rules, prices and layouts look at.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -203,6 +204,18 @@ impl Fleet {
         self.machines[number] = Some(Machine { view, kind, base, ends: Vec::new() });
         self.note_ends(number, now);
         number
+    }
+
+    /// What all nodes have together.
+    pub(crate) fn amounts(&self) -> Amounts {
+        let of_kind = |kind: &Kind| {
+            let capacity = &kind.sample.capacity;
+            let blocks = capacity.accelerators.len() as u64 * u64::from(BLOCKS_PER_GPU);
+            let cpus_milli = u64::from(capacity.cpus_milli);
+            let each = Amounts { blocks, cpus_milli, memory_mib: capacity.memory_mib };
+            each.times(kind.nodes.len() as u64)
+        };
+        self.kinds.iter().map(of_kind).fold(Amounts::default(), Amounts::plus)
     }
 
     /// Whether the node is what it was, and nothing on it runs longer than was thought.

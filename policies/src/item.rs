@@ -7,7 +7,7 @@ use crate::offer::Offer;
 use crate::policy::Terms;
 use crate::risk::{self, Progress};
 use crate::shape::{OfferFit, PLAIN_SPEED, Shape, span_at};
-use crate::{Burst, Delay, Policy, QueuedJob};
+use crate::{Amounts, Burst, Delay, Policy, QueuedJob};
 
 const MS_PER_HOUR: f64 = 3_600_000.0;
 /// Price of taking what is fully taken otherwise, as a share of what it saves against the cloud: somebody else may have
@@ -211,7 +211,7 @@ pub(crate) fn standing(
     groups.get(name).cloned().unwrap_or(crate::GroupView {
         priority: 0,
         weight: 1,
-        blocks_in_use: 0,
+        in_use: Amounts::default(),
         budget_left: None,
     })
 }

@@ -186,6 +186,72 @@ pub struct CloudOffer {
     pub terms: OfferTerms,
 }
 
+/// How much of each kind of resource, over any number of nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Amounts {
+    /// Accelerator blocks (hundredths).
+    pub blocks: u64,
+    /// Thousandths of a CPU.
+    pub cpus_milli: u64,
+    /// Memory in MiB.
+    pub memory_mib: u64,
+}
+
+impl Amounts {
+    /// What an allocation takes.
+    #[must_use]
+    pub fn of(allocation: &Allocation) -> Self {
+        Self {
+            blocks: allocation.blocks(),
+            cpus_milli: u64::from(allocation.cpus_milli),
+            memory_mib: allocation.memory_mib,
+        }
+    }
+
+    /// So many times as much.
+    #[must_use]
+    pub const fn times(self, count: u64) -> Self {
+        Self {
+            blocks: self.blocks.saturating_mul(count),
+            cpus_milli: self.cpus_milli.saturating_mul(count),
+            memory_mib: self.memory_mib.saturating_mul(count),
+        }
+    }
+
+    /// With as much more.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            blocks: self.blocks.saturating_add(other.blocks),
+            cpus_milli: self.cpus_milli.saturating_add(other.cpus_milli),
+            memory_mib: self.memory_mib.saturating_add(other.memory_mib),
+        }
+    }
+
+    /// With as much less, nothing where there was less.
+    #[must_use]
+    pub const fn less(self, other: Self) -> Self {
+        Self {
+            blocks: self.blocks.saturating_sub(other.blocks),
+            cpus_milli: self.cpus_milli.saturating_sub(other.cpus_milli),
+            memory_mib: self.memory_mib.saturating_sub(other.memory_mib),
+        }
+    }
+
+    /// The dominant share: the largest part that it is of what there is of any kind of resource, in 2^-32 (Ghodsi and
+    /// others, Dominant Resource Fairness, NSDI 2011). Where there is nothing of a kind, one of it counts as all.
+    #[must_use]
+    pub fn dominant_share(self, of: Self) -> u64 {
+        let part = |mine: u64, all: u64| (u128::from(mine) << 32) / u128::from(all.max(1));
+        let shares = [
+            part(self.blocks, of.blocks),
+            part(self.cpus_milli, of.cpus_milli),
+            part(self.memory_mib, of.memory_mib),
+        ];
+        shares.into_iter().max().and_then(|most| u64::try_from(most).ok()).unwrap_or(u64::MAX)
+    }
+}
+
 /// A group as the planner sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupView {
@@ -193,8 +259,8 @@ pub struct GroupView {
     pub priority: i32,
     /// Share among groups of one priority.
     pub weight: u32,
-    /// Accelerator blocks (hundredths) in use now, for the share.
-    pub blocks_in_use: u64,
+    /// What it has in use now over all sites, for its share.
+    pub in_use: Amounts,
     /// What may still be held, over all ancestors, in micros; none means no limit.
     pub budget_left: Option<i64>,
 }

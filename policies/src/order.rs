@@ -1,5 +1,5 @@
-//! The order of the queue: what somebody put on top, then higher priority first; within a priority the lines of the groups take turns by blocks in
-//! use over weight, or all jobs stand in one line, as the policy says. Within a line the order is what the search
+//! The order of the queue: what somebody put on top, then higher priority first; within a priority the lines of the groups take turns by their
+//! dominant share over weight, or all jobs stand in one line, as the policy says. Within a line the order is what the search
 //! makes of it; a job that comes stands at the end.
 //!
 //! What stands before counts as in use from then on, so that turns alternate within a plan too. A turn is one task:
@@ -8,18 +8,17 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use crate::QueuedJob;
 use crate::item::Item;
 use crate::policy::Sharing;
-use spillway_types::Standing;
+use crate::{Amounts, QueuedJob};
+use spillway_types::{Resources, Standing};
 
-/// What a CPU-only task counts on each node, in hundredths of an accelerator: an eighth, rounded down.
-const CPU_TASK_BLOCKS: u64 = 12;
-
-/// Blocks that one task of the job counts for its group's share.
-pub(crate) fn share_blocks(job: &QueuedJob) -> u64 {
-    let each = job.resources.gpus.as_ref().map_or(CPU_TASK_BLOCKS, spillway_types::GpuRequest::blocks);
-    each.saturating_mul(u64::from(job.nodes.max(1)))
+/// What one task of the job counts for its group's share.
+fn amounts(job: &QueuedJob) -> Amounts {
+    let Resources { gpus, cpus_milli, memory_mib } = &job.resources;
+    let blocks = gpus.as_ref().map_or(0, spillway_types::GpuRequest::blocks);
+    let each = Amounts { blocks, cpus_milli: u64::from(*cpus_milli), memory_mib: *memory_mib };
+    each.times(u64::from(job.nodes.max(1)))
 }
 
 /// Which line a job stands in. Lines of one tier take turns; an earlier tier goes first.
@@ -51,8 +50,15 @@ impl LineKey {
 /// What a group has in use, and its weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Share {
-    pub(crate) blocks: u64,
+    pub(crate) used: Amounts,
     pub(crate) weight: u32,
+}
+
+/// What groups have, and what there is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shares<'a> {
+    pub(crate) of: &'a [Share],
+    pub(crate) all: Amounts,
 }
 
 /// How much of the queue is looked at.
@@ -73,6 +79,8 @@ pub(crate) struct Lines {
 /// A line while turns are taken.
 struct Turns<'a> {
     share: Share,
+    /// The dominant share of what it has in use and what was laid of it.
+    dominant: u64,
     slots: &'a [usize],
     /// The job whose turn it is, and how many of its tasks have had theirs.
     at: usize,
@@ -152,7 +160,7 @@ impl Lines {
     }
 
     /// The slots in the order in which tasks are laid: one entry for each task that is looked at.
-    pub(crate) fn sequence(&self, items: &[Option<Item>], shares: &[Share], front: Front) -> Vec<usize> {
+    pub(crate) fn sequence(&self, items: &[Option<Item>], shares: Shares<'_>, front: Front) -> Vec<usize> {
         let mut sequence = Vec::new();
         let mut jobs = front.jobs;
         let mut rest: Vec<(&LineKey, &Vec<usize>)> =
@@ -160,13 +168,13 @@ impl Lines {
         while let Some((first, _)) = rest.first() {
             let tier = first.tier;
             let many = rest.iter().take_while(|(key, _)| key.tier == tier).count();
-            let turns = rest.drain(..many).map(|(key, slots)| Turns {
-                share: shares.get(key.group).copied().unwrap_or(Share { blocks: 0, weight: 1 }),
-                slots,
-                at: 0,
-                tasks: 0,
+            let turns = rest.drain(..many).map(|(key, slots)| {
+                let share = shares.of.get(key.group).copied();
+                let share = share.unwrap_or(Share { used: Amounts::default(), weight: 1 });
+                Turns { share, dominant: share.used.dominant_share(shares.all), slots, at: 0, tasks: 0 }
             });
-            take_turns(turns.collect(), items, (&mut jobs, front.tasks), &mut sequence);
+            let turns = turns.collect();
+            take_turns(turns, (items, shares.all), (&mut jobs, front.tasks), &mut sequence);
         }
         sequence
     }
@@ -174,7 +182,7 @@ impl Lines {
 
 fn take_turns(
     mut lines: Vec<Turns<'_>>,
-    items: &[Option<Item>],
+    (items, all): (&[Option<Item>], Amounts),
     (jobs, most_tasks): (&mut usize, usize),
     sequence: &mut Vec<usize>,
 ) {
@@ -183,7 +191,7 @@ fn take_turns(
     loop {
         let next = lines.iter().enumerate().min_by(|(_, a), (_, b)| {
             let scaled = |mine: &Turns<'_>, theirs: &Turns<'_>| {
-                u128::from(mine.share.blocks) * u128::from(theirs.share.weight.max(1))
+                u128::from(mine.dominant) * u128::from(theirs.share.weight.max(1))
             };
             let head = |line: &Turns<'_>| item(line.slots[line.at]).map(|item| crate::item::age(&item.job));
             scaled(a, b).cmp(&scaled(b, a)).then_with(|| head(a).cmp(&head(b)))
@@ -202,8 +210,10 @@ fn take_turns(
         let now = if alone { tasks - line.tasks.min(tasks) } else { 1.min(tasks) };
         sequence.extend((0..now).map(|_| slot));
         line.tasks += now;
-        let blocks = item(slot).map_or(0, |item| share_blocks(&item.job));
-        line.share.blocks = line.share.blocks.saturating_add(blocks.saturating_mul(now));
+        if let Some(item) = item(slot).filter(|_| !alone) {
+            line.share.used = line.share.used.plus(amounts(&item.job).times(now));
+            line.dominant = line.share.used.dominant_share(all);
+        }
         if line.tasks >= tasks {
             line.tasks = 0;
             line.at += 1;

@@ -7,7 +7,8 @@ use uuid::Uuid;
 
 use crate::testing::{NOW, job, node, offer, snapshot, usd};
 use crate::{
-    Policy, Snapshot, Target, Unsatisfiable, Verdict, cheapest_hold, could_ever_run, explain_one, plan,
+    Amounts, Policy, Snapshot, Target, Unsatisfiable, Verdict, cheapest_hold, could_ever_run, explain_one,
+    plan,
 };
 
 fn id(number: u128) -> JobId {
@@ -68,11 +69,7 @@ fn one_job_starts_waits_or_bursts() {
         ("time waited is gone", full(240).job(eight().since(-9000)), "waits 240s (Resources)"),
         ("until the bound", full(240).job(eight().since(-172_560)), "waits 240s (Resources)"),
         ("which is a promise", full(240).job(eight().since(-172_561)), "launches p5"),
-        (
-            "a CPU job counts an eighth of a GPU",
-            full(9000).job(job(1, "").cpus(200)),
-            "waits (Unsatisfiable)",
-        ),
+        ("what no node can hold", full(9000).job(job(1, "").cpus(200)), "waits (Unsatisfiable)"),
         (
             "no cloud, no choice",
             snapshot().node(node(1, "H100:8").busy(8, 90_000)).job(eight()),
@@ -299,13 +296,32 @@ fn groups_share_by_weight_task_by_task() {
     );
     let mut used = snapshot;
     if let Some(group) = used.groups.get_mut(&"three".parse().unwrap()) {
-        group.blocks_in_use = 900;
+        group.in_use.blocks = 900;
     }
     check(
         "what is in use already counts",
         &used,
         &["5 starts on n1, waits 3600s (Resources)", "3 starts on n1, waits 3600s (Resources)"],
     );
+}
+
+#[test]
+fn turns_are_taken_by_what_a_group_has_most_of() {
+    // 8 GPUs and 128 CPUs. Two tasks of 40 CPUs are 62 % of these, with four of a GPU and 10 CPUs (50 % of the GPUs,
+    // 31 % of the CPUs) the CPUs are gone: the next turn would have been one with a GPU.
+    let snapshot = snapshot()
+        .node(node(1, "H100:8"))
+        .group("cpus", 0, 1, None)
+        .group("gpus", 0, 1, None)
+        .job(job(1, "").cpus(40).of_group("cpus").tasks(3).since(-9))
+        .job(job(2, "H100:1").cpus(10).of_group("gpus").tasks(8));
+    let waits = "waits 3600s (Resources)";
+    check("both", &snapshot, &[&format!("2 starts on n1, {waits}"), &format!("4 starts on n1, {waits}")]);
+    let mut busy = snapshot;
+    if let Some(group) = busy.groups.get_mut(&"gpus".parse().unwrap()) {
+        group.in_use = Amounts { memory_mib: u64::MAX, ..Amounts::default() };
+    }
+    check("memory counts too", &busy, &["3 starts on n1", waits]);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::item::{Item, age};
 use crate::lay::{Ground, Here, Laid, Spot};
 use crate::occupancy::{Counted, Occupancy};
 use crate::offer::Offer;
-use crate::order::{Front, Lines, Share};
+use crate::order::{Front, Lines, Share, Shares};
 use crate::promise::News;
 use crate::shape::{Shape, ShapeKey};
 use crate::{Decision, Displacement, GroupView, Policy, QueuedJob, Snapshot};
@@ -296,7 +296,8 @@ impl Planner {
 
     pub(crate) fn sequence(&self) -> Vec<usize> {
         let front = Front { jobs: self.policy.max_jobs, tasks: self.policy.max_starts };
-        self.lines.sequence(&self.items, &self.shares, front)
+        let shares = Shares { of: &self.shares, all: self.fleet.amounts() };
+        self.lines.sequence(&self.items, shares, front)
     }
 
     /// Takes the layout off the board from a place on.

@@ -12,8 +12,8 @@ use spillway_types::{
 use uuid::Uuid;
 
 use crate::{
-    Class, CloudOffer, GroupView, NodePrice, NodeView, PartOwner, Policy, QueuedJob, Restarts, RunningPart,
-    Snapshot,
+    Amounts, Class, CloudOffer, GroupView, NodePrice, NodeView, PartOwner, Policy, QueuedJob, Restarts,
+    RunningPart, Snapshot,
 };
 
 /// 2023-11-14T12:00:00Z, noon, so that clock times in sentences are easy to read.
@@ -100,7 +100,7 @@ impl Snapshot {
     }
 
     pub(crate) fn group(mut self, name: &str, priority: i32, weight: u32, budget_left: Option<i64>) -> Self {
-        let view = GroupView { priority, weight, blocks_in_use: 0, budget_left };
+        let view = GroupView { priority, weight, in_use: Amounts::default(), budget_left };
         self.groups.insert(name.parse().unwrap(), view);
         self
     }

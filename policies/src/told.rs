@@ -106,7 +106,7 @@ impl Planner {
         self.groups = groups;
         for (name, number) in &self.group_numbers {
             let view = standing(&self.groups, name);
-            self.shares[*number] = Share { blocks: view.blocks_in_use, weight: view.weight };
+            self.shares[*number] = Share { used: view.in_use, weight: view.weight };
         }
         if moved {
             self.rebuild_jobs();
@@ -226,7 +226,7 @@ impl Planner {
             return *known;
         }
         let view = standing(&self.groups, name);
-        self.shares.push(Share { blocks: view.blocks_in_use, weight: view.weight });
+        self.shares.push(Share { used: view.in_use, weight: view.weight });
         self.board.purses.push(view.budget_left.unwrap_or(i64::MAX));
         self.group_numbers.insert(name.clone(), self.shares.len() - 1);
         self.shares.len() - 1

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use spillway_policies::{CloudOffer, Decision, GroupView, Planner, Target};
+use spillway_policies::{Amounts, CloudOffer, Decision, GroupView, Planner, Target};
 use spillway_types::{
     AttemptId, CloudName, DurationMs, GroupName, InstanceId, InstanceType, JobId, Market, NodeId, SiteName,
     UnixMs,
@@ -22,8 +22,8 @@ type Offered = (CloudName, SiteName, InstanceType, Market);
 #[derive(Debug, Default)]
 pub struct Feed {
     /// What each attempt at work has, for its group's share.
-    attempts: BTreeMap<AttemptId, (GroupName, u64)>,
-    blocks: BTreeMap<GroupName, u64>,
+    attempts: BTreeMap<AttemptId, (GroupName, Amounts)>,
+    in_use: BTreeMap<GroupName, Amounts>,
     instances: BTreeMap<InstanceId, Offered>,
     alive: BTreeMap<Offered, u32>,
     /// The nodes of instances: they change with them.
@@ -150,16 +150,17 @@ impl Feed {
 
     /// Counts what the attempt has for its group; gives the nodes where it has parts.
     fn look_at_attempt(&mut self, state: &State, id: AttemptId) -> Vec<NodeId> {
-        if let Some((group, blocks)) = self.attempts.remove(&id)
-            && let Some(sum) = self.blocks.get_mut(&group)
+        if let Some((group, amounts)) = self.attempts.remove(&id)
+            && let Some(sum) = self.in_use.get_mut(&group)
         {
-            *sum = sum.saturating_sub(blocks);
+            *sum = sum.less(amounts);
         }
         let Some(attempt) = state.attempts.get(&id) else { return vec![] };
         if attempt.ended.is_none() {
-            let blocks = attempt.parts.iter().map(|part| part.allocation.blocks()).sum::<u64>();
-            self.attempts.insert(id, (attempt.group.clone(), blocks));
-            *self.blocks.entry(attempt.group.clone()).or_default() += blocks;
+            let amounts = snapshot::amounts(attempt);
+            self.attempts.insert(id, (attempt.group.clone(), amounts));
+            let sum = self.in_use.entry(attempt.group.clone()).or_default();
+            *sum = sum.plus(amounts);
         }
         attempt.parts.iter().filter_map(|part| part.node).collect()
     }
@@ -196,7 +197,7 @@ impl Feed {
         let view = |group: &crate::entity::Group| GroupView {
             priority: group.priority,
             weight: group.weight,
-            blocks_in_use: self.blocks.get(&group.name).copied().unwrap_or(0),
+            in_use: self.in_use.get(&group.name).copied().unwrap_or_default(),
             budget_left: state.book.left(&group.name),
         };
         state.groups.values().map(|group| (group.name.clone(), view(group))).collect()

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use spillway_policies::{
-    CloudOffer, Facts, Gate, Gatekeeper, GroupView, NodePrice, NodeView, PartOwner, Policy, QueuedJob,
-    Restarts, RunningPart, Snapshot,
+    Amounts, CloudOffer, Facts, Gate, Gatekeeper, GroupView, NodePrice, NodeView, PartOwner, Policy,
+    QueuedJob, Restarts, RunningPart, Snapshot,
 };
 use spillway_types::{
     Capabilities, DataMap, DurationMs, FreeResources, GroupName, Held, HourlyRate, IndexRanges, InstanceId,
@@ -304,20 +304,25 @@ fn with_subtrees(state: &State, groups: &BTreeSet<GroupName>) -> BTreeSet<GroupN
     state.groups.keys().filter(below).cloned().collect()
 }
 
+/// What an attempt has in use.
+pub(crate) fn amounts(attempt: &Attempt) -> Amounts {
+    let parts = attempt.parts.iter().map(|part| Amounts::of(&part.allocation));
+    parts.fold(Amounts::default(), Amounts::plus)
+}
+
 fn groups(state: &State) -> BTreeMap<GroupName, GroupView> {
     let mut views: BTreeMap<GroupName, GroupView> = state
         .groups
         .values()
         .map(|group| {
             let budget_left = state.book.left(&group.name);
-            let view =
-                GroupView { priority: group.priority, weight: group.weight, blocks_in_use: 0, budget_left };
-            (group.name.clone(), view)
+            let (priority, weight, in_use) = (group.priority, group.weight, Amounts::default());
+            (group.name.clone(), GroupView { priority, weight, in_use, budget_left })
         })
         .collect();
     for attempt in state.attempts.values().filter(|attempt| attempt.ended.is_none()) {
         if let Some(view) = views.get_mut(&attempt.group) {
-            view.blocks_in_use += attempt.parts.iter().map(|part| part.allocation.blocks()).sum::<u64>();
+            view.in_use = view.in_use.plus(amounts(attempt));
         }
     }
     views

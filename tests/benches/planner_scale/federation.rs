@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use spillway_policies::{
-    CloudOffer, Decision, GroupView, NodePrice, NodeView, Planner, Policy, QueuedJob, Restarts, RunningPart,
-    Target,
+    Amounts, CloudOffer, Decision, GroupView, NodePrice, NodeView, Planner, Policy, QueuedJob, Restarts,
+    RunningPart, Target,
 };
 use spillway_types::{
     Accelerator, AcceleratorShare, Allocation, Capabilities, DurationMs, FreeResources, GpuQuantity,
@@ -61,7 +61,7 @@ impl Federation {
         let view = |group: usize| GroupView {
             priority: 0,
             weight: 1 + u32::try_from(group % 4).unwrap_or(0),
-            blocks_in_use: 0,
+            in_use: Amounts::default(),
             budget_left: group.is_multiple_of(10).then_some(1_000_000_000_000),
         };
         let named = |group: usize| format!("g{group}").parse().expect("it is a name");

@@ -24,6 +24,14 @@ limit = 4
 const TUNING: &str = r#"
 [policy]
 min_wait = "1s"
+preemption = "by-class"
+[policy.classes.urgent]
+wait_hour_price = "36000"
+priority = 10
+preempts = true
+[policy.classes.patient]
+burst = "never"
+preemptible = true
 [tuning]
 warm = "1s"
 boot = "30s"

@@ -50,6 +50,9 @@ pub struct Work {
     pub(crate) nodes: u32,
     array: Option<String>,
     lease: String,
+    class: Option<String>,
+    expected: String,
+    checkpoints: Option<String>,
 }
 
 impl Work {
@@ -67,6 +70,9 @@ impl Work {
             nodes: 1,
             array: None,
             lease: "2s".to_owned(),
+            class: None,
+            expected: "2s".to_owned(),
+            checkpoints: None,
         }
     }
 
@@ -106,6 +112,24 @@ impl Work {
         Self { lease: lease.to_owned(), ..self }
     }
 
+    /// It is of this class of the policy that every federation has: `urgent` or `patient`.
+    #[must_use]
+    pub fn class(self, class: &str) -> Self {
+        Self { class: Some(class.to_owned()), ..self }
+    }
+
+    /// How long it says that it runs.
+    #[must_use]
+    pub fn expected(self, expected: &str) -> Self {
+        Self { expected: expected.to_owned(), ..self }
+    }
+
+    /// It says that it writes a checkpoint so often.
+    #[must_use]
+    pub fn checkpoints(self, every: &str) -> Self {
+        Self { checkpoints: Some(every.to_owned()), ..self }
+    }
+
     /// It must never start twice.
     #[must_use]
     pub fn only_once(self) -> Self {
@@ -135,14 +159,19 @@ impl Work {
             run: Some(Run::Program(words.map(str::to_owned).into())),
             resources: Some(ResourcesFile { gpus: text("H100:1"), ..ResourcesFile::default() }),
             placement: Some(WhereFile { allow: self.site.iter().cloned().collect(), ..WhereFile::default() }),
-            checkpoint: Some(CheckpointFile { signal: None, grace: text("1s"), every: None }),
+            checkpoint: Some(CheckpointFile {
+                signal: None,
+                grace: text("1s"),
+                every: self.checkpoints.as_deref().map(Into::into),
+            }),
             retry: Some(RetryFile { on_loss: Some(self.restartable), ..RetryFile::default() }),
             env: [(EVIDENCE.to_owned(), evidence.display().to_string())].into(),
             lease: text(&self.lease),
             nodes: Some(self.nodes),
             array: self.array.as_deref().map(Into::into),
             time_limit: text("2m"),
-            expected: text("2s"),
+            expected: text(&self.expected),
+            class: self.class.clone(),
             ..JobFile::default()
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! [`crash`] kills the broker at every step of a job's way, [`agents`] and [`wires`] do the same to agents and to
 //! what lies between, [`copies`] starts brokers from old copies, [`databases`] takes the database away, and
-//! [`bad_input`] says wrong things.
+//! [`bad_input`] says wrong things, [`moves`] has jobs give way and come home.
 
 mod agents;
 mod bad_input;
@@ -10,4 +10,5 @@ mod copies;
 mod crash;
 mod databases;
 mod happy;
+mod moves;
 mod wires;

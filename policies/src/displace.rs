@@ -4,7 +4,8 @@
 //! A job that gives way is chosen by what is lost: what it computed since its newest checkpoint, at what it is charged.
 //! It gives way only where that is less than what the urgent job's wait, or its cloud, costs. A job moves only where
 //! what it saves is clearly more than what it computes again. What is freed is given out by the next plan, which sees
-//! the stopping part end within its grace. Left out on purpose: urgent gangs, which would stop several nodes at once.
+//! the stopping part end within its grace. An urgent gang takes the nodes where least is lost on each; left out on
+//! purpose: other sets of nodes, where what two of them run together would be lost once.
 
 use std::collections::BTreeSet;
 
@@ -23,13 +24,36 @@ const MOST: usize = 32;
 /// A move has to save this part of what the rest of the run costs, or more: estimates are wrong by as much.
 const LEAST_GAIN: f64 = 0.1;
 
-/// A way to make room on one node.
+/// A way to make room on one node, or on all of a gang's.
 struct Room {
-    lost_micros: f64,
-    node: usize,
-    attempts: Vec<AttemptId>,
+    nodes: Vec<usize>,
+    /// What is stopped, and what each loses in micros.
+    stops: Vec<(AttemptId, f64)>,
     /// When they have stopped at the latest.
     free_at: i64,
+}
+
+impl Room {
+    fn lost_micros(&self) -> f64 {
+        self.stops.iter().map(|(_, lost)| lost).sum()
+    }
+
+    /// The cheapest first; of these the first.
+    fn order(&self, other: &Self) -> std::cmp::Ordering {
+        self.lost_micros().total_cmp(&other.lost_micros()).then_with(|| self.nodes.cmp(&other.nodes))
+    }
+
+    /// With another's nodes; what runs on both stops once.
+    fn with(mut self, other: Self) -> Self {
+        self.nodes.extend(other.nodes);
+        for stop in other.stops {
+            if !self.stops.iter().any(|(attempt, _)| *attempt == stop.0) {
+                self.stops.push(stop);
+            }
+        }
+        self.free_at = self.free_at.max(other.free_at);
+        self
+    }
 }
 
 impl Planner {
@@ -48,13 +72,18 @@ impl Planner {
                 "gives way to {} of {}, which comes before it; what is lost is worth {}",
                 item.job.job,
                 item.job.group,
-                words::amount(crate::item::whole(room.lost_micros))
+                words::amount(crate::item::whole(room.lost_micros()))
             );
-            let hold_micros = self.ground().fit_of(item, room.node).map_or(0, |fit| item.part_hold(fit.rate));
-            used.insert(room.node);
-            let stop = |attempt| Displacement { attempt, because: because.clone() };
-            stopped.extend(room.attempts.iter().copied().map(stop));
-            let here = Here { start: room.free_at, nodes: vec![room.node], hold_micros };
+            let hold =
+                |node: &usize| self.ground().fit_of(item, *node).map_or(0, |fit| item.part_hold(fit.rate));
+            let hold_micros = room.nodes.iter().map(hold).fold(0, i64::saturating_add);
+            used.extend(&room.nodes);
+            let stop = |(attempt, _): &(AttemptId, f64)| Displacement {
+                attempt: *attempt,
+                because: because.clone(),
+            };
+            stopped.extend(room.stops.iter().map(stop));
+            let here = Here { start: room.free_at, nodes: room.nodes, hold_micros };
             self.layout.laid[at] = Laid { spot: Spot::Here(here), cost: self.layout.laid[at].cost };
         }
         if self.policy.come_home == ComeHome::WhenWorth {
@@ -75,26 +104,48 @@ impl Planner {
     fn room_for(&self, at: usize, used: &BTreeSet<usize>, stopped: &[Displacement]) -> Option<Room> {
         let laid = &self.layout.laid[at];
         let item = self.item(self.layout.sequence[at])?;
-        let shape = &self.shapes[item.shape];
         let waits = match &laid.spot {
             Spot::Here(here) => here.start > self.now,
             Spot::Launch(_) => true,
             Spot::Blocked(reason) => *reason == spillway_types::Reason::Resources,
         };
-        if !waits || !item.terms.preempts || shape.nodes > 1 {
+        if !waits || !item.terms.preempts {
             return None;
         }
-        let kinds = shape.kinds.iter().enumerate().filter(|(_, fit)| fit.bar.is_none());
-        let nodes = kinds.flat_map(|(kind, _)| &self.fleet.kinds[kind].nodes);
-        let rooms = nodes.filter(|node| !used.contains(node));
-        let rooms = rooms.filter_map(|node| self.room_on(item, *node, stopped));
-        let best = rooms.min_by(|a, b| a.lost_micros.total_cmp(&b.lost_micros).then(a.node.cmp(&b.node)))?;
-        let fit = self.ground().fit_of(item, best.node)?;
-        let cost = self.ground().cost_here(item, best.free_at, &fit, fit.marginal) + best.lost_micros;
+        let ground = self.ground();
+        let places = ground.neighbourhoods(item).into_iter();
+        let best = places.filter_map(|place| self.room_in(item, place, used, stopped)).min_by(Room::order)?;
+        let fits = || best.nodes.iter().filter_map(|node| ground.fit_of(item, *node));
+        let slowest = fits().max_by_key(|fit| fit.span(item))?;
+        let marginal = fits().map(|fit| fit.marginal).fold(0, i64::saturating_add);
+        let cost = ground.cost_here(item, best.free_at, &slowest, marginal) + best.lost_micros();
         (cost < laid.cost).then_some(best)
     }
 
-    /// What of a node's parts would have to stop for an urgent task, the cheapest first.
+    /// The cheapest room for all parts of an urgent task among these nodes.
+    fn room_in(
+        &self,
+        item: &Item,
+        (kinds, domain): (&[usize], Option<&str>),
+        used: &BTreeSet<usize>,
+        stopped: &[Displacement],
+    ) -> Option<Room> {
+        let wanted = self.shapes[item.shape].nodes;
+        let nodes = kinds.iter().flat_map(|kind| &self.fleet.kinds[*kind].nodes);
+        let open =
+            |node: &&usize| !used.contains(node) && (domain.is_none() || self.fleet.domain(**node) == domain);
+        let mut rooms: Vec<Room> =
+            nodes.filter(open).filter_map(|node| self.room_on(item, *node, stopped)).collect();
+        if rooms.len() < wanted {
+            return None;
+        }
+        rooms.sort_by(Room::order);
+        rooms.truncate(wanted);
+        rooms.into_iter().reduce(Room::with).filter(|room| !room.stops.is_empty())
+    }
+
+    /// What of a node's parts would have to stop for a part of an urgent task, the cheapest first; nothing where it is
+    /// free.
     fn room_on(&self, item: &Item, node: usize, stopped: &[Displacement]) -> Option<Room> {
         let machine = self.fleet.machine(node)?;
         let kind = &self.fleet.kinds[machine.kind];
@@ -106,17 +157,22 @@ impl Planner {
             |part: &RunningPart| part.owner.as_ref().map_or(0.0, |owner| self.lost_micros(part, owner));
         parts.sort_by(|a, b| lost(a).total_cmp(&lost(b)).then(b.began.cmp(&a.began)));
         let mut free = machine.view.free.clone();
-        let mut room = Room { lost_micros: 0.0, node, attempts: vec![], free_at: self.now };
+        let mut room = Room { nodes: vec![node], stops: vec![], free_at: self.now };
+        let fits = |free: &spillway_types::FreeResources| {
+            need.fits(&kind.layout.level(&machine.view.capacity, free), mask)
+        };
+        if fits(&free) {
+            return Some(room);
+        }
         for part in parts {
             let Some(owner) = &part.owner else { continue };
             if stopped.iter().any(|other| other.attempt == owner.attempt) {
                 continue;
             }
             free.give_back(&machine.view.capacity, &part.allocation);
-            room.lost_micros += lost(part);
-            room.attempts.push(owner.attempt);
+            room.stops.push((owner.attempt, lost(part)));
             room.free_at = room.free_at.max(self.now.saturating_add(signed(owner.asks.grace)));
-            if need.fits(&kind.layout.level(&machine.view.capacity, &free), mask) {
+            if fits(&free) {
                 return Some(room);
             }
         }

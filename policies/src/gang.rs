@@ -48,7 +48,7 @@ impl Ground<'_> {
 
     /// What a gang may be spread over: the nodes of one site, or those of one interconnect domain where it asks for
     /// that.
-    fn neighbourhoods(&self, item: &Item) -> Vec<(&[usize], Option<&str>)> {
+    pub(crate) fn neighbourhoods(&self, item: &Item) -> Vec<(&[usize], Option<&str>)> {
         let mut all = Vec::new();
         for kinds in self.shapes[item.shape].units.values() {
             match item.job.placement.interconnect {

@@ -324,6 +324,18 @@ fn order_and_giving_way() {
         "Both nodes run batch jobs for ten hours more: one lost a minute since its checkpoint, the other an hour.",
         &gives,
     );
+    let batch_node = |id, since, seconds| {
+        let owner = job(id + 6, "H100:8").of_class("batch").checkpoints(since);
+        node(id, "H100:8").busy(8, 36_000).owned_by(owner, seconds, 8)
+    };
+    let mut gang = gives.clone();
+    gang.nodes = vec![batch_node(1, 600, 3660), batch_node(2, 7200, 3600), node(3, "H100:8")];
+    gang.queue = vec![job(1, "H100:8").on_nodes(2).of_class("urgent")];
+    check(
+        "batch_gives_way_to_a_gang",
+        "A gang of two nodes: one is free, one runs a batch job that lost a minute, one another that lost an hour.",
+        &gang,
+    );
     let mut never = gives;
     never.policy.preemption = Preemption::Never;
     check("nothing_gives_way", "The same, but the policy lets run what runs.", &never);

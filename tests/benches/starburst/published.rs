@@ -218,10 +218,8 @@ pub(super) fn jobs(folder: &Path, trace: &str) -> Result<Vec<TraceJob>> {
 impl Case {
     fn baselines(&self, jobs: &[TraceJob]) -> Result<Vec<Row>> {
         let row = |known: &Known| {
-            let ticks = match self.ticks {
-                Ticks::Millionths if known.who == "no-wait" => Ticks::Floats,
-                ticks => ticks,
-            };
+            let floats = self.ticks == Ticks::Millionths && known.who == "no-wait";
+            let ticks = if floats { Ticks::Floats } else { self.ticks };
             let (jobs, mut parameters, hours) = ticks.of(jobs, self.parameters);
             parameters.compute_wait.billionths = known.own_c.unwrap_or(parameters.compute_wait.billionths);
             let found = figures(&jobs, &baseline(known.who, parameters), self.nodes, self.warmup)?;

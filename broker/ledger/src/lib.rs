@@ -13,12 +13,15 @@
 //! store's unique index.
 
 mod account;
+pub mod calendar;
 mod entry;
 mod hold;
 mod tiling;
 
 mod book;
 mod refusal;
+
+pub mod rates;
 
 #[cfg(test)]
 mod properties;

@@ -5,12 +5,16 @@
 //! [`Hold::settle`] gives the rest back. Each step makes [`Entry`]s, which sum to zero or do not exist;
 //! [`Book::apply`] posts them and keeps what every group has spent and holds, for itself and all below it.
 //!
+//! [`rates`] says what use costs, [`journal`] keeps every fact in a chain of hashes and closes periods, [`reconcile`]
+//! holds it against a provider's bill, [`hledger`] exports it, [`anomaly`] and [`forecast`] look at what was spent;
+//! all cut and bucket by [`calendar`].
+//!
 //! Invariants: the book's imbalance is 0; the entries of a settled attempt leave `held` and `committed` as they
 //! found them; without an overrun spent + held stays within the limit of every ancestor.
 //!
-//! Left out on purpose: windows of time, accelerator weights, reversals and closed periods, currencies (one
-//! per deployment), and remembering which entries were posted: that an entry's key is posted once is the
-//! store's unique index.
+//! Left out on purpose: windows of time, accelerator weights, and books in several currencies (what is billed in
+//! another one is converted when it is posted). A [`Book`] does not remember which entries were posted: that an
+//! entry's key is posted once is the store's unique index.
 
 mod account;
 pub mod calendar;
@@ -23,6 +27,11 @@ mod refusal;
 
 pub mod journal;
 pub mod rates;
+
+pub mod anomaly;
+pub mod forecast;
+pub mod hledger;
+pub mod reconcile;
 
 #[cfg(test)]
 mod properties;

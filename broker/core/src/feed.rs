@@ -64,6 +64,8 @@ impl Feed {
                 | Key::User(_)
                 | Key::Token(_)
                 | Key::JoinToken(_)
+                | Key::Period(_)
+                | Key::Rates(_)
                 | Key::Submission(_)
                 | Key::History(_) => {}
             }

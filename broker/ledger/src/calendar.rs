@@ -242,6 +242,24 @@ impl FromStr for Period {
     }
 }
 
+/// An instant in UTC: `2026-03-01T00:00:00Z` with or without fractions, or `2026-03-01 00:00:00`. None where the text is
+/// anything else, or names another zone.
+#[must_use]
+pub fn parse_instant(text: &str) -> Option<UnixMs> {
+    let instant = if text.ends_with('Z') {
+        text.parse::<Timestamp>().ok()?
+    } else {
+        // An offset would be read over: what is written as another zone's time is refused instead.
+        let rest = text.get(19..).unwrap_or_default();
+        if !rest.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+            return None;
+        }
+        let civil: jiff::civil::DateTime = text.parse().ok()?;
+        civil.to_zoned(TimeZone::UTC).ok()?.timestamp()
+    };
+    Some(UnixMs(instant.as_millisecond()))
+}
+
 /// The instants strictly between `from` and `to` at which a slice is cut for the calendar: UTC midnights, and the
 /// starts of periods in the zone. In order, without repetition. No cut is over [`MAX_DURATION`] after `from`: nothing
 /// that is charged is longer.

@@ -91,6 +91,11 @@ impl<W: fmt::Write> HledgerWriter<W> {
         Ok(())
     }
 
+    /// What was written so far, to be taken where it is written on piece by piece.
+    pub const fn output(&mut self) -> &mut W {
+        &mut self.out
+    }
+
     /// Declares the accounts and gives the output back.
     ///
     /// # Errors

@@ -33,7 +33,7 @@ use spillway_types::UnixMs;
 pub use chain::{Digest, Head, Link};
 pub use close::{ClassMonth, PoolClose, PoolCloseError, PoolMonth, UnusedRule, close_pool};
 pub use correct::{CorrectionError, replacement, reversal};
-pub use export::{ExportLine, export};
+pub use export::{ExportLine, Exporter, export};
 pub use periods::{Booking, Closed, PeriodError, Periods, invoice_id};
 pub use record::{Fact, Record, Statement, StatementKind};
 pub use usage::{Manifest, ManifestError, Taken, UsageConflict, UsageEvent, UsageEvents};
@@ -145,10 +145,8 @@ impl Journal {
         manifests: &[Manifest],
         events: &UsageEvents,
     ) -> Result<Closed, PeriodError> {
-        let through = self.head().seq;
-        let text = export(self.records.iter().filter(|record| record.booked == period));
-        let digest = Digest::of(text.as_bytes());
-        let closed = Closed { at: now, through, digest };
+        let digest = Some(Digest::of(self.export(period).as_bytes()));
+        let closed = Closed { at: now, digest };
         self.periods.close(period, closed, manifests, events)?;
         Ok(closed)
     }

@@ -99,14 +99,39 @@ impl ExportLine {
     }
 }
 
+/// Makes an export record by record, where they do not all fit into memory.
+#[derive(Debug)]
+pub struct Exporter<W>(W);
+
+impl<W: fmt::Write> Exporter<W> {
+    /// Begins an export.
+    ///
+    /// # Errors
+    /// The output takes no more.
+    pub fn new(mut out: W) -> Result<Self, fmt::Error> {
+        writeln!(out, "{HEADER}")?;
+        Ok(Self(out))
+    }
+
+    /// Writes the lines of the next record.
+    ///
+    /// # Errors
+    /// The output takes no more.
+    pub fn record(&mut self, record: &Record) -> fmt::Result {
+        ExportLine::of(record).iter().try_for_each(|line| line.write(record, &mut self.0))
+    }
+
+    /// Gives the output back.
+    pub fn finish(self) -> W {
+        self.0
+    }
+}
+
 /// The export of the records, which are those of one period in order.
 #[must_use]
 pub fn export<'a>(records: impl IntoIterator<Item = &'a Record>) -> String {
-    let mut text = format!("{HEADER}\n");
-    for record in records {
-        for line in ExportLine::of(record) {
-            line.write(record, &mut text).expect("writing to a string does not fail");
-        }
-    }
-    text
+    let never = "writing to a string does not fail";
+    let mut exporter = Exporter::new(String::new()).expect(never);
+    records.into_iter().for_each(|record| exporter.record(record).expect(never));
+    exporter.finish()
 }

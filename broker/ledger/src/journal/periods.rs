@@ -15,10 +15,8 @@ use crate::calendar::{Period, Zone};
 pub struct Closed {
     /// When.
     pub at: UnixMs,
-    /// The newest record at that moment.
-    pub through: u64,
-    /// SHA-256 of the period's export.
-    pub digest: Digest,
+    /// SHA-256 of the period's export; none for the moment between the close and the making of the export.
+    pub digest: Option<Digest>,
 }
 
 /// Into which period something is booked.
@@ -30,7 +28,7 @@ pub struct Booking {
     pub corrects: Option<Period>,
 }
 
-/// Why a period cannot be closed. Nothing changed.
+/// Why a period cannot be closed or frozen. Nothing changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PeriodError {
     /// It is closed.
@@ -56,6 +54,22 @@ pub enum PeriodError {
         period: Period,
         /// Its end.
         ends: UnixMs,
+    },
+    /// Its export cannot be frozen before it is closed.
+    #[error("period {period} is open: close it before its export is frozen")]
+    Open {
+        /// The period.
+        period: Period,
+    },
+    /// Another export was frozen.
+    #[error("period {period} has the frozen export {frozen}, which is not {given}")]
+    Frozen {
+        /// The period.
+        period: Period,
+        /// What is frozen.
+        frozen: Digest,
+        /// What was given.
+        given: Digest,
     },
     /// What a source says it sent is not what arrived.
     #[error("period {period} cannot be closed yet")]
@@ -156,6 +170,21 @@ impl Periods {
         self.closed.insert(period, frozen);
         Ok(())
     }
+
+    /// Notes the digest of a closed period's export, for ever.
+    ///
+    /// # Errors
+    /// [`PeriodError::Open`], and [`PeriodError::Frozen`] where another digest is there.
+    pub fn freeze(&mut self, period: Period, digest: Digest) -> Result<(), PeriodError> {
+        let closed = self.closed.get_mut(&period).ok_or(PeriodError::Open { period })?;
+        let frozen = *closed.digest.get_or_insert(digest);
+        if frozen == digest { Ok(()) } else { Err(PeriodError::Frozen { period, frozen, given: digest }) }
+    }
+
+    /// Notes a period as it was closed: from a database, or a journal that is replayed.
+    pub fn restore(&mut self, period: Period, closed: Closed) {
+        self.closed.insert(period, closed);
+    }
 }
 
 /// The invoice of a payee and a period, for example `2026-03-payable-aws-us-east-1`. It is provisional: the bill
@@ -179,7 +208,7 @@ mod tests {
     }
 
     fn closed(at: UnixMs) -> Closed {
-        Closed { at, through: 0, digest: Digest::default() }
+        Closed { at, digest: None }
     }
 
     #[test]
@@ -196,6 +225,11 @@ mod tests {
             assert!(matches!(close(which, start("2026-07")), Err(PeriodError::Closed { .. })), "{which}");
         }
         assert_eq!(close("2026-04", start("2026-07")), Ok(()));
+        let (one, other) = (Digest::of(b"one"), Digest::of(b"other"));
+        assert_eq!(periods.freeze(period("2026-04"), one), Ok(()));
+        assert_eq!(periods.freeze(period("2026-04"), one), Ok(()));
+        assert!(matches!(periods.freeze(period("2026-04"), other), Err(PeriodError::Frozen { .. })));
+        assert!(matches!(periods.freeze(period("2026-05"), one), Err(PeriodError::Open { .. })));
         assert_eq!(periods.newest_closed(), Some(period("2026-04")));
     }
 

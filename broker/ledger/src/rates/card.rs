@@ -112,6 +112,17 @@ impl RateBook {
         self.0.get(pool)?.range(..=at).next_back().map(|(_, card)| card)
     }
 
+    /// The cards of a pool, each with the instant from which it is good.
+    #[must_use]
+    pub fn of(&self, pool: &PoolName) -> Option<&BTreeMap<UnixMs, Card>> {
+        self.0.get(pool)
+    }
+
+    /// Puts the cards of a pool back, as a database has them.
+    pub fn restore(&mut self, pool: PoolName, cards: BTreeMap<UnixMs, Card>) {
+        self.0.insert(pool, cards);
+    }
+
     /// Every card of every pool, with the instant from which it is good.
     pub fn cards(&self) -> impl Iterator<Item = (&PoolName, UnixMs, &Card)> {
         self.0.iter().flat_map(|(pool, cards)| cards.iter().map(move |(at, card)| (pool, *at, card)))

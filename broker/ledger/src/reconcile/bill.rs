@@ -8,6 +8,7 @@ use csv::{ReaderBuilder, StringRecord};
 use spillway_types::{Currency, UnixMs};
 
 use super::decimal::{Decimal, DecimalError};
+use crate::calendar::parse_instant;
 
 /// Most bytes of one file: far over a month of 10,000 instances by the hour, and what memory surely has.
 pub const MAX_BILL_BYTES: usize = 2 * 1024 * 1024 * 1024;
@@ -308,22 +309,6 @@ impl Places<'_> {
             invoice: self.invoice.map(at).unwrap_or_default().to_owned(),
         })
     }
-}
-
-/// `2026-03-01T00:00:00Z` with or without fractions, or `2026-03-01 00:00:00` as the second form of CUR has it, in UTC.
-fn parse_instant(text: &str) -> Option<UnixMs> {
-    let instant = if text.ends_with('Z') {
-        text.parse::<jiff::Timestamp>().ok()?
-    } else {
-        // An offset would be read over: what is written as another zone's time is refused instead.
-        let rest = text.get(19..).unwrap_or_default();
-        if !rest.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
-            return None;
-        }
-        let civil: jiff::civil::DateTime = text.parse().ok()?;
-        civil.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp()
-    };
-    Some(UnixMs(instant.as_millisecond()))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use spillway_types::{CloudName, SiteName, UnixMs};
 
 use super::bill::BillLine;
@@ -32,7 +32,7 @@ pub struct OurCharge {
 }
 
 /// What came of comparing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// The same, within the tolerance.
@@ -48,7 +48,7 @@ pub enum Verdict {
 }
 
 /// One pair, or one side of it. Amounts in micros.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// The provider's id of the resource; empty for lines that have none.
     pub resource: String,

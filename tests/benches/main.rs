@@ -8,6 +8,7 @@ mod clock;
 mod disk;
 mod dispatch;
 mod fragmentation;
+mod ledger;
 mod planner_scale;
 mod report;
 mod slurm;
@@ -59,6 +60,11 @@ const BENCHES: &[Bench] = &[
         name: "throughput",
         about: "tasks a second: an array of 10,000 times `true` through one agent",
         run: throughput::run,
+    },
+    Bench {
+        name: "ledger",
+        about: "usage slices a second posted durably on SQLite, as the journal grows, and the verification of it",
+        run: ledger::run,
     },
     Bench {
         name: "fragmentation",

@@ -9,14 +9,16 @@ use futures_util::{Stream, StreamExt};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use spillway_types::{GroupName, JobId, Money, NodeId, UserName};
+use spillway_ledger::calendar::Period;
+use spillway_types::{GroupName, JobId, Money, NodeId, PoolName, UserName};
 
 use crate::error::ErrorEnvelope;
 use crate::v1::{
     BudgetRequest, CloudView, GroupRequest, GroupView, HealthView, JobFile, JobSummary, JobView, JobsQuery,
-    JoinLine, JoinTokenRequest, LogQuery, MAX_WAIT_MS, NodeAction, NodeView, OfferView, OffersQuery, Page,
-    PlanView, SiteView, SpendQuery, SpendReport, TaskView, TasksQuery, TokenRequest, TokenView, UserRequest,
-    UserView, WaitFor, WaitQuery,
+    JoinLine, JoinTokenRequest, LedgerCheckView, LogQuery, MAX_WAIT_MS, NodeAction, NodeView, OfferView,
+    OffersQuery, Page, PeriodView, PlanView, RatesRequest, RatesView, ReconcileQuery, ReconciliationView,
+    RecordView, RecordsQuery, SiteView, SpendQuery, SpendReport, TaskView, TasksQuery, TokenRequest,
+    TokenView, UserRequest, UserView, WaitFor, WaitQuery,
 };
 use crate::{ApiError, ErrorCode, Secret, route};
 
@@ -24,6 +26,8 @@ use crate::{ApiError, ErrorCode, Secret, route};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an answer may take that does not wait for anything.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long an answer may take that goes over the whole ledger.
+const LONG_TIMEOUT: Duration = Duration::from_secs(300);
 /// Largest answer that is read: the largest page with room to spare.
 const MAX_ANSWER: usize = 64 << 20;
 
@@ -297,6 +301,77 @@ impl Client {
     /// [`ClientError`].
     pub async fn spend(&self, query: &SpendQuery) -> Result<SpendReport, ClientError> {
         self.read(route::SPEND, query).await
+    }
+
+    /// Records of the ledger with numbers over `after`, in order; none at its end.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn ledger(&self, after: u64) -> Result<Page<RecordView>, ClientError> {
+        self.read(route::LEDGER, &RecordsQuery { after }).await
+    }
+
+    /// Follows the ledger's chain and makes every balance and every closed export again.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn verify_ledger(&self) -> Result<LedgerCheckView, ClientError> {
+        self.answer(self.request(Method::POST, route::LEDGER_VERIFY), LONG_TIMEOUT).await
+    }
+
+    /// The closed periods.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn periods(&self) -> Result<Page<PeriodView>, ClientError> {
+        self.read(route::PERIODS, &()).await
+    }
+
+    /// Closes a period and freezes its export; again where it is closed, to freeze what was not frozen.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn close_period(&self, period: Period) -> Result<PeriodView, ClientError> {
+        self.answer(self.request(Method::POST, &route::period_close(period)), LONG_TIMEOUT).await
+    }
+
+    /// A period's export, as CSV.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn period_export(&self, period: Period) -> Result<Vec<u8>, ClientError> {
+        let request = self.request(Method::GET, &route::period_export(period)).timeout(LONG_TIMEOUT);
+        let response = self.begin(request).await?;
+        self.body(response).await
+    }
+
+    /// The rate cards of pools.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn rates(&self) -> Result<Page<RatesView>, ClientError> {
+        self.read(route::RATES, &()).await
+    }
+
+    /// Sets a pool's rate card.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn set_rates(&self, pool: &PoolName, card: &RatesRequest) -> Result<RatesView, ClientError> {
+        self.send(Method::PUT, &route::pool_rates(pool), card).await
+    }
+
+    /// Holds a provider's bill against what was charged. Changes nothing.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn reconcile(
+        &self,
+        query: &ReconcileQuery,
+        bill: Vec<u8>,
+    ) -> Result<ReconciliationView, ClientError> {
+        let request = self.request(Method::POST, route::RECONCILE).query(query).body(bill);
+        self.answer(request, LONG_TIMEOUT).await
     }
 
     /// The clouds with their instances.

@@ -1,7 +1,8 @@
 //! Paths of the API, shared by the server and the client. `PATH` constants are in the router's syntax; the
 //! functions fill in the ids.
 
-use spillway_types::{GroupName, JobId, NodeId, UserName};
+use spillway_ledger::calendar::Period;
+use spillway_types::{GroupName, JobId, NodeId, PoolName, UserName};
 
 use crate::v1::NodeAction;
 
@@ -39,6 +40,22 @@ pub const USERS: &str = "/v1/users";
 pub const USER_TOKENS: &str = "/v1/users/{user}/tokens";
 /// `GET` what was spent.
 pub const SPEND: &str = "/v1/spend";
+/// `GET` records of the ledger.
+pub const LEDGER: &str = "/v1/ledger";
+/// `POST` verifies the ledger.
+pub const LEDGER_VERIFY: &str = "/v1/ledger/verify";
+/// `GET` the closed periods.
+pub const PERIODS: &str = "/v1/periods";
+/// `POST` closes a period.
+pub const PERIOD_CLOSE: &str = "/v1/periods/{period}/close";
+/// `GET` a period's export, as CSV.
+pub const PERIOD_EXPORT: &str = "/v1/periods/{period}/export";
+/// `GET` the rate cards of pools.
+pub const RATES: &str = "/v1/rates";
+/// `PUT` sets a pool's rate card.
+pub const POOL_RATES: &str = "/v1/rates/{pool}";
+/// `POST` holds a provider's bill against what was charged.
+pub const RECONCILE: &str = "/v1/reconcile";
 /// `GET` the clouds with their instances.
 pub const CLOUDS: &str = "/v1/clouds";
 /// `GET` what clouds would launch.
@@ -107,6 +124,24 @@ pub fn group_budget(group: &GroupName) -> String {
     GROUP_BUDGET.replace("{group}", group.as_str())
 }
 
+/// Where a period is closed.
+#[must_use]
+pub fn period_close(period: Period) -> String {
+    PERIOD_CLOSE.replace("{period}", &period.to_string())
+}
+
+/// Where a period's export is.
+#[must_use]
+pub fn period_export(period: Period) -> String {
+    PERIOD_EXPORT.replace("{period}", &period.to_string())
+}
+
+/// Where a pool's rate card is set.
+#[must_use]
+pub fn pool_rates(pool: &PoolName) -> String {
+    POOL_RATES.replace("{pool}", pool.as_str())
+}
+
 /// Where a user's tokens are made.
 #[must_use]
 pub fn user_tokens(user: &UserName) -> String {
@@ -130,6 +165,9 @@ mod tests {
         assert_eq!(node_action(node, NodeAction::Drain), format!("/v1/nodes/{node}/drain"));
         let user: UserName = "ada".parse().expect("name");
         assert_eq!(user_tokens(&user), "/v1/users/ada/tokens");
+        assert_eq!(period_close("2026-03".parse().expect("month")), "/v1/periods/2026-03/close");
+        assert_eq!(period_export("2026-03".parse().expect("month")), "/v1/periods/2026-03/export");
+        assert_eq!(pool_rates(&"dgx".parse().expect("name")), "/v1/rates/dgx");
         for filled in [job(id), job_cancel(id), job_tasks(id), group_budget(&"a".parse().expect("name"))] {
             assert!(!filled.contains('{'), "{filled}");
         }

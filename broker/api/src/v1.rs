@@ -7,6 +7,7 @@ mod account;
 mod fleet;
 mod job;
 mod job_file;
+mod ledger;
 mod query;
 mod scalar;
 mod spec;
@@ -25,6 +26,10 @@ pub use job::{
 };
 pub use job_file::{
     CheckpointFile, JobFile, JobFileError, MAX_JOB_FILE, ResourcesFile, RetryFile, Run, WhereFile,
+};
+pub use ledger::{
+    LedgerCheckView, MAX_BILL, PeriodView, RatesRequest, RatesView, ReconcileQuery, ReconciliationView,
+    RecordView, RecordsQuery,
 };
 pub use query::{
     DEFAULT_PAGE, JobsQuery, LogQuery, MAX_PAGE, MAX_WAIT_MS, OffersQuery, Page, SpendQuery, TasksQuery,

@@ -1,5 +1,7 @@
 //! The command line: every command and flag, with help that shows by example.
 
+pub(crate) mod ledger;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -44,6 +46,11 @@ Money and people:
   users      List or create users, and make their tokens
   budget     Show or set a group's budget
   spend      Show what was spent
+  rates      Show or set what pools charge
+  periods    List closed months, or close one
+  ledger     Verify the ledger
+  export     Export the journal, or the charges of a month
+  reconcile  Hold a provider's bill against what was charged
 
 Rules and what-ifs:
   policy     Show shipped policies; test access policies against their cases
@@ -186,6 +193,19 @@ pub(crate) enum Ask {
     Budget(BudgetArgs),
     /// Show what was spent
     Spend(SpendArgs),
+    /// Show or set what pools charge
+    #[command(
+        after_help = "Examples:\n  spillway rates show\n  spillway rates set dgx --gpu H100=2.50 --from 2026-04-01"
+    )]
+    Rates(ledger::RatesArgs),
+    /// List closed months, or close one
+    Periods(ledger::PeriodsArgs),
+    /// Verify the ledger
+    Ledger(ledger::LedgerArgs),
+    /// Export the journal, or the charges of a month
+    Export(ledger::ExportArgs),
+    /// Hold a provider's bill against what was charged
+    Reconcile(ledger::ReconcileArgs),
     /// Show how the broker is; the exit code is 1 where something is wrong
     Health,
 }

@@ -7,6 +7,7 @@ pub(crate) mod demo;
 mod fleet;
 mod follow;
 mod job;
+mod ledger;
 mod policy;
 pub(crate) mod simulate;
 
@@ -64,6 +65,11 @@ async fn ask(client: &Client, command: Ask, output: &mut Output) -> Result<u8, F
         Ask::Users(args) => account::users(client, args, output).await,
         Ask::Budget(args) => account::budget(client, args, output).await,
         Ask::Spend(args) => account::spend(client, args, output).await,
+        Ask::Ledger(args) => ledger::ledger(client, &args, output).await,
+        Ask::Export(args) => ledger::export(client, &args, output).await,
+        Ask::Periods(args) => ledger::periods(client, &args, output).await,
+        Ask::Rates(args) => ledger::rates(client, args, output).await,
+        Ask::Reconcile(args) => ledger::reconcile(client, args, output).await,
         Ask::Health => fleet::health(client, output).await,
     }
 }

@@ -8,6 +8,7 @@ mod instances;
 mod jobs;
 mod nodes;
 
+use spillway_ledger::journal::Closed;
 use spillway_ledger::{Entry, EntryKind};
 use spillway_types::{IllegalTransition, UnixMs};
 
@@ -74,6 +75,22 @@ impl State {
                 self.touch(Key::User(user.name.clone()));
                 self.users.insert(user.name.clone(), user.clone());
                 Ok(())
+            }
+            Event::PeriodClosed { period } => {
+                self.touch(Key::Period(*period));
+                self.periods.restore(*period, Closed { at, digest: None });
+                Ok(())
+            }
+            Event::PeriodFrozen { period, digest } => {
+                self.touch(Key::Period(*period));
+                let frozen = self.periods.freeze(*period, *digest);
+                frozen.map_err(|error| ApplyError::Ledger(error.to_string()))
+            }
+            Event::RatesSet { pool, effective, card } => {
+                self.touch(Key::Rates(pool.clone()));
+                let (card, zone) = (card.as_ref().clone(), self.periods.zone().clone());
+                let set = self.rates.set(pool.clone(), *effective, card, None, &zone);
+                set.map_err(|error| ApplyError::Ledger(error.to_string()))
             }
             Event::TokenIssued(token) => {
                 self.touch(Key::Token(token.hash.clone()));

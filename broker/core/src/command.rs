@@ -2,6 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use spillway_ledger::calendar::Period;
+use spillway_ledger::journal::Digest;
+use spillway_ledger::rates::Card;
 use spillway_policies::Decision;
 use spillway_types::{
     AttemptId, DurationMs, GroupName, InstanceId, Inventory, JobId, JobSpec, JoinTokenId, NodeId, NodeStep,
@@ -30,6 +33,27 @@ pub enum Command {
         group: GroupName,
         /// In micros; none means no limit.
         limit_micros: Option<i64>,
+    },
+    /// Closes a month: what is late is booked into the next one from then on.
+    ClosePeriod {
+        /// The month.
+        period: Period,
+    },
+    /// Notes the digest of a closed month's export.
+    FreezePeriod {
+        /// The month.
+        period: Period,
+        /// SHA-256 of its export.
+        digest: Digest,
+    },
+    /// Sets a pool's rate card from an instant on.
+    SetRates {
+        /// The pool.
+        pool: PoolName,
+        /// From when on.
+        effective: UnixMs,
+        /// The card.
+        card: Box<Card>,
     },
     /// Declares or changes a user.
     DeclareUser {

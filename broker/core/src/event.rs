@@ -1,6 +1,9 @@
 //! What happened. Events are facts: applying one never asks whether it may happen.
 
 use serde::{Deserialize, Serialize};
+use spillway_ledger::calendar::Period;
+use spillway_ledger::journal::Digest;
+use spillway_ledger::rates::{BillingTerms, Card};
 use spillway_policies::PartPlacement;
 use spillway_types::{
     Allocation, AttemptId, CloudName, FailureReason, GroupName, HourlyRate, InstanceId, InstanceStep,
@@ -29,6 +32,27 @@ pub enum Event {
     GroupDeclared(Group),
     /// A user is known, or changed.
     UserDeclared(User),
+    /// A period is closed: nothing is booked into it any more.
+    PeriodClosed {
+        /// The period.
+        period: Period,
+    },
+    /// The export of a closed period was made, and is the same for ever.
+    PeriodFrozen {
+        /// The period.
+        period: Period,
+        /// SHA-256 of it.
+        digest: Digest,
+    },
+    /// A pool has another rate card.
+    RatesSet {
+        /// The pool.
+        pool: spillway_types::PoolName,
+        /// From when on.
+        effective: spillway_types::UnixMs,
+        /// The card.
+        card: Box<Card>,
+    },
     /// A user got a token.
     TokenIssued(Token),
     /// A machine may join.
@@ -319,6 +343,9 @@ pub struct Intended {
     /// How it is sold.
     #[serde(default, skip_serializing_if = "Market::is_on_demand")]
     pub market: Market,
+    /// How its time is billed.
+    #[serde(default)]
+    pub billing: BillingTerms,
     /// Where its agent dials.
     pub broker_addr: String,
     /// The CA that its agent expects.

@@ -118,7 +118,13 @@ impl Feed {
                 Key::Attempt(id) => nodes.extend(self.look_at_attempt(state, *id)),
                 Key::Instance(id) => nodes.extend(self.look_at_instance(state, *id)),
                 Key::Site(_) | Key::Pool(_) | Key::Group(_) => nodes.extend(state.nodes.keys()),
-                Key::Meta | Key::User(_) | Key::Token(_) | Key::JoinToken(_) | Key::Submission(_) => {}
+                Key::Meta
+                | Key::User(_)
+                | Key::Token(_)
+                | Key::JoinToken(_)
+                | Key::Period(_)
+                | Key::Rates(_)
+                | Key::Submission(_) => {}
                 Key::History(kind) => jobs.extend(self.alike.moved(state, kind)),
             }
         }

@@ -1,6 +1,7 @@
 //! Commands give events. Each handler checks everything first and emits only then, so that a refused command
 //! changes nothing.
 
+mod accounting;
 mod admin;
 mod instances;
 mod outcome;
@@ -82,6 +83,9 @@ pub(crate) fn handle(turn: &mut Turn<'_>, command: Command) -> Result<Reply, Ref
         Command::DeclarePool(pool) => admin::declare_pool(turn, pool),
         Command::DeclareGroup(group) => admin::declare_group(turn, group),
         Command::SetBudget { group, limit_micros } => admin::set_budget(turn, &group, limit_micros),
+        Command::ClosePeriod { period } => accounting::close_period(turn, period),
+        Command::FreezePeriod { period, digest } => accounting::freeze_period(turn, period, digest),
+        Command::SetRates { pool, effective, card } => accounting::set_rates(turn, pool, effective, card),
         Command::DeclareUser { user, role, groups } => admin::declare_user(turn, user, role, groups),
         Command::IssueToken { user, hash } => admin::issue_token(turn, user, hash),
         Command::IssueJoinToken { hash, pool, lifetime, issuer } => {

@@ -47,6 +47,8 @@ pub fn check_changed(state: &State) -> Vec<String> {
             | Key::Token(_)
             | Key::JoinToken(_)
             | Key::Instance(_)
+            | Key::Period(_)
+            | Key::Rates(_)
             | Key::Submission(_) => {}
             Key::History(kind) => {
                 let runs = state.history.runs(kind).map_or(0, |runs| runs.recent.len());

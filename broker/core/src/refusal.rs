@@ -1,6 +1,9 @@
 //! Why a command was refused. Nothing changed.
 
 use spillway_ledger::BudgetRefusal;
+use spillway_ledger::calendar::Period;
+use spillway_ledger::journal::PeriodError;
+use spillway_ledger::rates::RateError;
 use spillway_types::{AttemptId, GroupName, IllegalTransition, JobId, NodeId, UserName};
 
 /// Why a command was refused, with the value that was wrong and the way out.
@@ -105,6 +108,25 @@ pub enum Refusal {
     /// The thing is in a state that does not allow it.
     #[error(transparent)]
     Illegal(#[from] IllegalTransition),
+    /// The period cannot be closed.
+    #[error(transparent)]
+    Period(#[from] Box<PeriodError>),
+    /// Use of the period is not known yet.
+    #[error(
+        "period {period} cannot be closed yet: the use of {count} attempts in it is not complete, {first} first; they \
+         report within minutes of the period's end, or are settled when their nodes stay silent"
+    )]
+    Unsettled {
+        /// The period.
+        period: Period,
+        /// How many.
+        count: usize,
+        /// The first.
+        first: AttemptId,
+    },
+    /// The rate card cannot be set.
+    #[error(transparent)]
+    Rates(#[from] Box<RateError>),
     /// The budget cannot be set so.
     #[error("budget of group {group}: {problem}")]
     Limit {

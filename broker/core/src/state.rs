@@ -3,6 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use spillway_ledger::calendar::Period;
+use spillway_ledger::journal::Periods;
+use spillway_ledger::rates::RateBook;
 use spillway_ledger::{Book, Entry};
 use spillway_types::{AttemptId, GroupName, InstanceId, JobId, NodeId, PoolName, SiteName, UserName};
 
@@ -45,6 +48,12 @@ pub struct State {
     /// What each group was charged beyond its holds: overruns, and what instances cost that no attempt used.
     /// Credits do not lower it: what they gave back may have been held again since.
     pub overshoot_micros: BTreeMap<GroupName, i64>,
+    /// The months that are closed.
+    #[serde(default)]
+    pub periods: Periods,
+    /// The rate cards of pools.
+    #[serde(default)]
+    pub rates: RateBook,
     /// How long runs took.
     #[serde(default)]
     pub history: History,
@@ -82,6 +91,10 @@ pub enum Key {
     Submission(String),
     /// The runs of a kind.
     History(String),
+    /// A closed period.
+    Period(Period),
+    /// The rate cards of a pool.
+    Rates(PoolName),
 }
 
 /// What changed since the last write: rows to write, rows that ended, entries to append.

@@ -7,7 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use spillway_types::{CloudName, GroupName, SiteName};
+use spillway_types::{CloudName, GroupName, PoolName, SiteName, UserName};
 
 /// Where money is posted.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,12 +27,19 @@ pub enum Account {
         /// The site, for example a region.
         site: SiteName,
     },
+    /// What the owner of a lent machine is credited; a credit, so below 0.
+    Owner(UserName),
+    /// What a pool cost while nobody used it.
+    Idle(PoolName),
+    /// By how much the cost of a site, or a provider's bill for it, differs from what was charged.
+    Variance(SiteName),
 }
 
 /// Why a text is not an account.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{value}` is not an account: write `held:GROUP`, `committed`, `spend:GROUP`, `revenue:SITE` or `payable:CLOUD:SITE`"
+    "`{value}` is not an account: write `held:GROUP`, `committed`, `spend:GROUP`, `revenue:SITE`, \
+     `payable:CLOUD:SITE`, `owner:USER`, `idle:POOL` or `variance:SITE`"
 )]
 pub struct AccountError {
     /// What was given, cut to 80 characters.
@@ -47,6 +54,9 @@ impl fmt::Display for Account {
             Self::Spend(group) => write!(f, "spend:{group}"),
             Self::Revenue(site) => write!(f, "revenue:{site}"),
             Self::Payable { cloud, site } => write!(f, "payable:{cloud}:{site}"),
+            Self::Owner(user) => write!(f, "owner:{user}"),
+            Self::Idle(pool) => write!(f, "idle:{pool}"),
+            Self::Variance(site) => write!(f, "variance:{site}"),
         }
     }
 }
@@ -68,6 +78,9 @@ fn parse(text: &str) -> Option<Account> {
         "held" => rest.parse().ok().map(Account::Held),
         "spend" => rest.parse().ok().map(Account::Spend),
         "revenue" => rest.parse().ok().map(Account::Revenue),
+        "owner" => rest.parse().ok().map(Account::Owner),
+        "idle" => rest.parse().ok().map(Account::Idle),
+        "variance" => rest.parse().ok().map(Account::Variance),
         "payable" => {
             let (cloud, site) = rest.split_once(':')?;
             Some(Account::Payable { cloud: cloud.parse().ok()?, site: site.parse().ok()? })
@@ -127,8 +140,16 @@ mod tests {
 
     #[test]
     fn an_account_round_trips_as_text_and_as_json() {
-        for text in ["held:vision", "committed", "spend:vision", "revenue:seoul-dgx", "payable:aws:us-east-1"]
-        {
+        for text in [
+            "held:vision",
+            "committed",
+            "spend:vision",
+            "revenue:seoul-dgx",
+            "payable:aws:us-east-1",
+            "owner:ada.b",
+            "idle:dgx",
+            "variance:seoul",
+        ] {
             let account: Account = text.parse().unwrap();
             assert_eq!(account.to_string(), text);
             let json = serde_json::to_string(&account).unwrap();
@@ -140,7 +161,7 @@ mod tests {
     #[test]
     fn what_is_not_an_account_is_refused_by_name() {
         for wrong in
-            ["", "held", "held:", "held:A", "committed:x", "payable:aws", "payable:aws:a:b", "idle:x"]
+            ["", "held", "held:", "held:A", "committed:x", "payable:aws", "payable:aws:a:b", "idle:X"]
         {
             let error = wrong.parse::<Account>().unwrap_err();
             assert!(error.to_string().contains(&format!("`{wrong}`")), "{error}");

@@ -135,7 +135,12 @@ fn add(
     let (group, spent, held) = match account {
         Account::Held(group) => (group, 0, micros),
         Account::Spend(group) => (group, micros, 0),
-        Account::Committed | Account::Revenue(_) | Account::Payable { .. } => return,
+        Account::Committed
+        | Account::Revenue(_)
+        | Account::Payable { .. }
+        | Account::Owner(_)
+        | Account::Idle(_)
+        | Account::Variance(_) => return,
     };
     for name in chain(groups, group) {
         // A name is cloned once: most postings find their group known.

@@ -4,7 +4,9 @@
 //! hash are the store's.
 
 use serde::{Deserialize, Serialize};
-use spillway_types::{AttemptId, GroupName, InstanceId, JobId, SiteName, UserName};
+use spillway_types::{AttemptId, GroupName, InstanceId, JobId, SiteName, UnixMs, UserName};
+
+use crate::rates::EgressPrice;
 
 use crate::{Account, Payee};
 
@@ -22,6 +24,8 @@ pub enum EntryKind {
     Release,
     /// What a cloud instance cost beside the slices that ran on it: boot, idle time, the unused share.
     Overhead,
+    /// Bytes that left a site.
+    Egress,
 }
 
 impl EntryKind {
@@ -34,6 +38,7 @@ impl EntryKind {
             Self::Overrun => "overrun",
             Self::Release => "release",
             Self::Overhead => "overhead",
+            Self::Egress => "egress",
         }
     }
 }
@@ -64,6 +69,22 @@ pub struct Subject {
     pub instance: Option<InstanceId>,
 }
 
+/// What an entry does to one that was posted before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "does")]
+pub enum Amendment {
+    /// It takes back all that the other one charged.
+    Reverses {
+        /// The other's key.
+        key: String,
+    },
+    /// It is what the other one, which is reversed, should have been.
+    Replaces {
+        /// The other's key.
+        key: String,
+    },
+}
+
 /// Why postings are not an entry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the postings of entry `{key}` sum to {sum} micros; they must sum to 0")]
@@ -83,6 +104,10 @@ pub struct Entry {
     subject: Subject,
     gpu_ms: u64,
     postings: Vec<Posting>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    effective_at: Option<UnixMs>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    amends: Option<Amendment>,
 }
 
 /// An entry as it was stored, before its sum is checked.
@@ -93,13 +118,18 @@ struct Unchecked {
     subject: Subject,
     gpu_ms: u64,
     postings: Vec<Posting>,
+    #[serde(default)]
+    effective_at: Option<UnixMs>,
+    #[serde(default)]
+    amends: Option<Amendment>,
 }
 
 impl TryFrom<Unchecked> for Entry {
     type Error = Unbalanced;
 
     fn try_from(raw: Unchecked) -> Result<Self, Unbalanced> {
-        Self::new(raw.key, raw.kind, raw.subject, raw.gpu_ms, raw.postings)
+        let entry = Self::new(raw.key, raw.kind, raw.subject, raw.gpu_ms, raw.postings)?;
+        Ok(Self { effective_at: raw.effective_at, amends: raw.amends, ..entry })
     }
 }
 
@@ -120,7 +150,7 @@ impl Entry {
         if sum != 0 {
             return Err(Unbalanced { key, sum });
         }
-        Ok(Self { key, kind, subject, gpu_ms, postings })
+        Ok(Self { key, kind, subject, gpu_ms, postings, effective_at: None, amends: None })
     }
 
     /// An entry made of transfers; those of 0 leave no posting.
@@ -133,7 +163,50 @@ impl Entry {
     ) -> Self {
         let postings =
             transfers.into_iter().filter(|transfer| transfer.micros != 0).flat_map(Transfer::postings);
-        Self { key, kind, subject: subject.clone(), gpu_ms, postings: postings.collect() }
+        let postings = postings.collect();
+        Self { key, kind, subject: subject.clone(), gpu_ms, postings, effective_at: None, amends: None }
+    }
+
+    /// The entry with the instant at which what it says was so: for a slice of use, its begin.
+    #[must_use]
+    pub fn effective(self, at: UnixMs) -> Self {
+        Self { effective_at: Some(at), ..self }
+    }
+
+    /// The entry as an amendment of another one.
+    pub(crate) fn amending(self, amends: Amendment) -> Self {
+        Self { amends: Some(amends), ..self }
+    }
+
+    /// When what it says was so, where that is not the moment of its recording.
+    #[must_use]
+    pub const fn effective_at(&self) -> Option<UnixMs> {
+        self.effective_at
+    }
+
+    /// What it does to another entry, where it does.
+    #[must_use]
+    pub const fn amends(&self) -> Option<&Amendment> {
+        self.amends.as_ref()
+    }
+
+    /// GPU time in milliseconds, below 0 where the entry takes back what another one charged.
+    #[must_use]
+    pub fn signed_gpu_ms(&self) -> i64 {
+        let gpu_ms = i64::try_from(self.gpu_ms).unwrap_or(i64::MAX);
+        match &self.amends {
+            Some(Amendment::Reverses { .. }) => -gpu_ms,
+            Some(Amendment::Replaces { .. }) | None => gpu_ms,
+        }
+    }
+
+    /// Who is paid: the first of its accounts that is a site's, a cloud's or an owner's.
+    #[must_use]
+    pub fn payee(&self) -> Option<&Account> {
+        let paid = |account: &&Account| {
+            matches!(account, Account::Revenue(_) | Account::Payable { .. } | Account::Owner(_))
+        };
+        self.postings.iter().map(|posting| &posting.account).find(paid)
     }
 
     /// The idempotency key: unique for ever, the same for the same fact. For example
@@ -204,6 +277,22 @@ pub fn overhead_entry(subject: &Subject, payee: &Payee, micros: i64) -> Option<E
     (micros != 0).then(|| Entry::of_transfers(key, EntryKind::Overhead, subject, 0, [spend]))
 }
 
+/// The entry for the bytes of one transfer that left a site, from the `from`th to the `to`th: a charge of its own.
+/// `transfer` names the transfer, unique for the attempt. `None` where they cost nothing. It is posted without a hold.
+#[must_use]
+pub fn egress_entry(
+    subject: &Subject,
+    payee: &Payee,
+    transfer: &str,
+    price: EgressPrice,
+    (from, to): (u64, u64),
+) -> Option<Entry> {
+    let micros = price.cost_micros(from, to);
+    let key = format!("{}/egress/{transfer}/{from}-{to}", subject.attempt);
+    let spend = Transfer { debit: Account::Spend(subject.group.clone()), credit: payee.account(), micros };
+    (micros != 0).then(|| Entry::of_transfers(key, EntryKind::Egress, subject, 0, [spend]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -232,6 +321,29 @@ mod tests {
         assert_eq!(serde_json::from_str::<Entry>(&json).unwrap(), entry);
         let error = serde_json::from_str::<Entry>(&json.replace("-250", "-251")).unwrap_err();
         assert!(error.to_string().contains("sum to -1 micros"), "{error}");
+    }
+
+    #[test]
+    fn bytes_are_a_charge_of_their_own() {
+        let price: EgressPrice = "0.09".parse().unwrap();
+        let entry = |bytes| egress_entry(&subject("vision", 1), &payee(), "imagenet", price, bytes);
+        let charged = entry((0, 2_000_000_000)).unwrap();
+        assert_eq!(
+            (charged.kind(), charged.spend_micros(), charged.gpu_ms()),
+            (EntryKind::Egress, 180_000, 0)
+        );
+        assert!(charged.key().ends_with("/egress/imagenet/0-2000000000"), "{}", charged.key());
+        assert_eq!(entry((5, 5)), None);
+    }
+
+    #[test]
+    fn an_entry_that_was_stored_before_it_had_an_effective_time_is_read() {
+        let entry = overhead_entry(&subject("vision", 1), &payee(), 250).unwrap();
+        let json = serde_json::to_string(&entry).unwrap();
+        assert!(!json.contains("effective") && !json.contains("amends"), "{json}");
+        let later = entry.effective(UnixMs(5));
+        let json = serde_json::to_string(&later).unwrap();
+        assert_eq!(serde_json::from_str::<Entry>(&json).unwrap(), later);
     }
 
     #[test]

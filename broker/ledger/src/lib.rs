@@ -5,14 +5,19 @@
 //! [`Hold::settle`] gives the rest back. Each step makes [`Entry`]s, which sum to zero or do not exist;
 //! [`Book::apply`] posts them and keeps what every group has spent and holds, for itself and all below it.
 //!
+//! [`rates`] says what use costs, [`journal`] keeps every fact in a chain of hashes and closes periods, [`reconcile`]
+//! holds it against a provider's bill, [`hledger`] exports it, [`anomaly`] and [`forecast`] look at what was spent;
+//! all cut and bucket by [`calendar`].
+//!
 //! Invariants: the book's imbalance is 0; the entries of a settled attempt leave `held` and `committed` as they
 //! found them; without an overrun spent + held stays within the limit of every ancestor.
 //!
-//! Left out on purpose: windows of time, accelerator weights, reversals and closed periods, currencies (one
-//! per deployment), and remembering which entries were posted: that an entry's key is posted once is the
-//! store's unique index.
+//! Left out on purpose: windows of time, accelerator weights, and books in several currencies (what is billed in
+//! another one is converted when it is posted). A [`Book`] does not remember which entries were posted: that an
+//! entry's key is posted once is the store's unique index.
 
 mod account;
+pub mod calendar;
 mod entry;
 mod hold;
 mod tiling;
@@ -20,12 +25,20 @@ mod tiling;
 mod book;
 mod refusal;
 
+pub mod journal;
+pub mod rates;
+
+pub mod anomaly;
+pub mod forecast;
+pub mod hledger;
+pub mod reconcile;
+
 #[cfg(test)]
 mod properties;
 
 pub use account::{Account, AccountError, Payee};
 pub use book::{Book, GroupError, Limit};
-pub use entry::{Entry, EntryKind, Posting, Subject, Unbalanced, overhead_entry};
+pub use entry::{Amendment, Entry, EntryKind, Posting, Subject, Unbalanced, egress_entry, overhead_entry};
 pub use hold::{Hold, HoldState, Slice};
 pub use refusal::{BudgetRefusal, RefusalKind};
 pub use tiling::{Accepted, SliceBook, TilingError};

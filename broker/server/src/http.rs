@@ -18,6 +18,7 @@ mod fleet;
 mod health;
 mod job_views;
 mod jobs;
+mod ledger;
 mod logs;
 mod nodes;
 mod plan;
@@ -121,6 +122,11 @@ impl Route {
     fn patient(self) -> Self {
         Self { pace: Pace::Patient, ..self }
     }
+
+    /// It goes over the whole ledger.
+    fn long(self) -> Self {
+        Self { pace: Pace::Long, ..self }
+    }
 }
 
 /// Every route of the API.
@@ -150,6 +156,14 @@ fn routes() -> Vec<Route> {
         Route::new(Method::POST, route::USER_TOKENS, Admin, accounts::create_token),
         Route::new(Method::POST, route::JOIN_TOKENS, Admin, accounts::create_join_token),
         Route::new(Method::GET, route::SPEND, User, spend::report),
+        Route::new(Method::GET, route::LEDGER, Admin, ledger::records),
+        Route::new(Method::POST, route::LEDGER_VERIFY, Admin, ledger::verify).long(),
+        Route::new(Method::GET, route::PERIODS, User, ledger::periods),
+        Route::new(Method::POST, route::PERIOD_CLOSE, Admin, ledger::close).long(),
+        Route::new(Method::GET, route::PERIOD_EXPORT, Admin, ledger::period_export).long(),
+        Route::new(Method::GET, route::RATES, User, ledger::rates),
+        Route::new(Method::PUT, route::POOL_RATES, Admin, ledger::set_rates),
+        Route::new(Method::POST, route::RECONCILE, Admin, ledger::reconcile).long(),
         Route::new(Method::GET, route::HEALTH, Anyone, health::show),
     ]
 }

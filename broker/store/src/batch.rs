@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use spillway_core::entity::{Attempt, Instance, Job, Node};
 use spillway_core::{Changes, Event, Key, State};
-use spillway_ledger::{Account, Entry, EntryKind};
+use spillway_ledger::calendar::Period;
+use spillway_ledger::journal::{Head, Link, Periods};
+use spillway_ledger::{Entry, EntryKind};
 use spillway_types::UnixMs;
 
 use crate::sql::Value;
@@ -38,8 +40,46 @@ pub struct JournalRow {
 pub struct Prepared {
     pub(crate) inserts: Vec<Rows>,
     pub(crate) deletes: Vec<Rows>,
+    /// Entries of the ledger, in order. The writer links them: it knows where the chain ends.
+    pub(crate) entries: Vec<PendingEntry>,
     /// The first and the last journal number.
     pub(crate) journal: Option<(u64, u64)>,
+}
+
+/// An entry of the ledger before it is linked.
+#[derive(Debug, Clone)]
+pub(crate) struct PendingEntry {
+    journal_seq: i64,
+    attempt: String,
+    effective_at: UnixMs,
+    recorded_at: UnixMs,
+    booked: Period,
+    key: String,
+    body: String,
+}
+
+/// The entries' rows after `head`, and where the chain then ends.
+pub(crate) fn linked(entries: Vec<PendingEntry>, mut head: Head) -> (Rows, Head) {
+    let mut values = Vec::with_capacity(entries.len() * tables::LEDGER_ENTRIES.width());
+    for entry in entries {
+        let PendingEntry { journal_seq, attempt, effective_at, recorded_at, booked, key, body } = entry;
+        let seq = head.seq.saturating_add(1);
+        let link = Link { seq, effective_at, recorded_at, booked, key: &key, body: &body };
+        head = Head { seq, hash: link.hash(head.hash) };
+        let row: [Value; 9] = [
+            key.into(),
+            journal_seq.into(),
+            attempt.into(),
+            body.into(),
+            i64::try_from(seq).unwrap_or(i64::MAX).into(),
+            effective_at.0.into(),
+            recorded_at.0.into(),
+            booked.to_string().into(),
+            head.hash.to_string().into(),
+        ];
+        values.extend(row);
+    }
+    (Rows { table: &tables::LEDGER_ENTRIES, values }, head)
 }
 
 /// Rows of one table, or keys of rows to delete, one value after the other.
@@ -63,7 +103,8 @@ impl Prepared {
         }
         rows.ledger(batch)?;
         let listed = |rows: BTreeMap<&str, Rows>| rows.into_values().collect();
-        Ok(Self { inserts: listed(rows.inserts), deletes: listed(rows.deletes), journal })
+        let entries = std::mem::take(&mut rows.entries);
+        Ok(Self { inserts: listed(rows.inserts), deletes: listed(rows.deletes), entries, journal })
     }
 }
 
@@ -102,6 +143,7 @@ const ENDED: Value = Value::Int(0);
 struct Builder {
     inserts: BTreeMap<&'static str, Rows>,
     deletes: BTreeMap<&'static str, Rows>,
+    entries: Vec<PendingEntry>,
 }
 
 impl Builder {
@@ -178,6 +220,10 @@ impl Builder {
             Key::Submission(key) => {
                 self.keyed(&tables::SUBMISSIONS, portable(key), state.submissions.get(key))
             }
+            Key::Period(period) => {
+                self.keyed(&tables::PERIODS, period.to_string(), state.periods.closed().get(period))
+            }
+            Key::Rates(pool) => self.keyed(&tables::RATE_CARDS, pool.to_string(), state.rates.of(pool)),
             Key::History(kind) => self.keyed(&tables::RUN_HISTORY, portable(kind), state.history.runs(kind)),
             // What left memory earlier can be touched again, by a late report; its row stays as it ended.
             Key::Node(id) => {
@@ -239,7 +285,7 @@ impl Builder {
                     entry.key()
                 )
             })?;
-            self.entry(*seq, *at, entry)?;
+            self.entry(*seq, *at, entry, &batch.state.periods)?;
             accounts.extend(entry.postings().iter().map(|posting| &posting.account));
         }
         for account in accounts {
@@ -249,9 +295,20 @@ impl Builder {
         Ok(())
     }
 
-    fn entry(&mut self, seq: u64, at: UnixMs, entry: &Entry) -> Result<(), Wrong> {
-        let attempt = entry.subject().attempt.to_string();
-        self.insert(&tables::LEDGER_ENTRIES, [entry.key().into(), int(seq)?, attempt.into(), json(entry)?]);
+    fn entry(&mut self, seq: u64, at: UnixMs, entry: &Entry, periods: &Periods) -> Result<(), Wrong> {
+        let journal_seq = i64::try_from(seq).map_err(|_| format!("{seq} is more than a BIGINT can hold"))?;
+        let effective_at = entry.effective_at().unwrap_or(at);
+        let booked = periods.book(effective_at).period;
+        let body = serde_json::to_string(entry);
+        self.entries.push(PendingEntry {
+            journal_seq,
+            attempt: entry.subject().attempt.to_string(),
+            effective_at,
+            recorded_at: at,
+            booked,
+            key: entry.key().to_owned(),
+            body: body.map_err(|error| format!("an entry cannot be written as JSON: {error}"))?,
+        });
         for posting in entry.postings() {
             self.insert(
                 &tables::POSTINGS,
@@ -259,21 +316,20 @@ impl Builder {
             );
         }
         match entry.kind() {
-            EntryKind::Charge | EntryKind::Overrun | EntryKind::Overhead => self.charge(seq, at, entry),
+            EntryKind::Charge | EntryKind::Overrun | EntryKind::Overhead | EntryKind::Egress => {
+                self.charge(seq, at, entry, booked)
+            }
             EntryKind::Hold | EntryKind::Release => Ok(()),
         }
     }
 
-    fn charge(&mut self, seq: u64, at: UnixMs, entry: &Entry) -> Result<(), Wrong> {
+    fn charge(&mut self, seq: u64, at: UnixMs, entry: &Entry, booked: Period) -> Result<(), Wrong> {
         let subject = entry.subject();
-        let paid = |account: &&Account| matches!(account, Account::Revenue(_) | Account::Payable { .. });
-        let payee = entry.postings().iter().map(|posting| &posting.account).find(paid);
-        // `YYYY-MM` of the instant in UTC.
-        let month: String = at.to_string().chars().take(7).collect();
+        let payee = entry.payee();
         let row = [
             int(seq)?,
             at.0.into(),
-            month.into(),
+            booked.to_string().into(),
             entry.kind().as_str().into(),
             subject.group.as_str().into(),
             subject.user.as_str().into(),
@@ -282,7 +338,7 @@ impl Builder {
             subject.job.to_string().into(),
             subject.attempt.to_string().into(),
             Value::MaybeText(subject.instance.map(|instance| instance.to_string())),
-            int(entry.gpu_ms())?,
+            entry.signed_gpu_ms().into(),
             entry.spend_micros().into(),
         ];
         self.insert(&tables::CHARGES, row);

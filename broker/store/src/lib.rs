@@ -23,6 +23,7 @@ mod open;
 mod target;
 
 mod batch;
+mod ledger;
 mod load;
 mod read;
 mod spend;
@@ -38,6 +39,7 @@ use tokio::sync::Mutex;
 
 pub use batch::{Batch, JournalRow, Prepared};
 pub use error::StoreError;
+pub use ledger::LedgerCheck;
 pub use read::{JobFilter, MAX_PAGE, Meta};
 pub use spend::{LedgerTotals, SpendBy, SpendRow};
 

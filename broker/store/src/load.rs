@@ -7,6 +7,8 @@ use serde::de::DeserializeOwned;
 use spillway_core::State;
 use spillway_core::entity::Group;
 use spillway_core::history::{History, Runs};
+use spillway_ledger::journal::Periods;
+use spillway_ledger::rates::RateBook;
 use spillway_ledger::{Account, Book, Limit};
 use spillway_types::GroupName;
 
@@ -61,6 +63,8 @@ pub(crate) async fn load(writer: &mut Writer) -> Result<State, StoreError> {
         .await?,
         book,
         overshoot_micros,
+        periods: periods(writer).await?,
+        rates: rates(writer).await?,
         history: history(writer).await?,
         ..State::default()
     })
@@ -117,6 +121,37 @@ async fn history(writer: &mut Writer) -> Result<History, StoreError> {
     let rows = writer.fetch("SELECT body FROM run_history").await?;
     let runs: Vec<Runs> = bodies(&writer.target, &rows)?;
     Ok(runs.into())
+}
+
+/// Rows of a name and a body.
+async fn named<K: std::str::FromStr<Err: std::fmt::Display>, T: DeserializeOwned>(
+    writer: &mut Writer,
+    sql: &'static str,
+) -> Result<Vec<(K, T)>, StoreError> {
+    let rows = writer.fetch(sql).await?;
+    let target = &writer.target;
+    let pair = |row: &Row| {
+        let name = row.text(0).map_err(|error| target.sqlx(error))?;
+        let body = row.text(1).map_err(|error| target.sqlx(error))?;
+        Ok((name.parse().map_err(|error| target.corrupt(error))?, parse(target, &body)?))
+    };
+    rows.iter().map(pair).collect()
+}
+
+async fn periods(writer: &mut Writer) -> Result<Periods, StoreError> {
+    let mut periods = Periods::default();
+    for (period, closed) in named(writer, "SELECT name, body FROM periods").await? {
+        periods.restore(period, closed);
+    }
+    Ok(periods)
+}
+
+async fn rates(writer: &mut Writer) -> Result<RateBook, StoreError> {
+    let mut rates = RateBook::default();
+    for (pool, cards) in named(writer, "SELECT name, body FROM rate_cards").await? {
+        rates.restore(pool, cards);
+    }
+    Ok(rates)
 }
 
 type Groups = (BTreeMap<GroupName, Group>, BTreeMap<GroupName, i64>);

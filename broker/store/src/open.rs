@@ -56,7 +56,8 @@ pub(crate) async fn open(url: &str) -> Result<(Target, Readers, Writer), StoreEr
         }
     };
     tracing::info!("{target} is open");
-    let writer = Writer::new(target.clone(), connection, lock);
+    let mut writer = Writer::new(target.clone(), connection, lock);
+    writer.seal().await?;
     Ok((target, readers, writer))
 }
 

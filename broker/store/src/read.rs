@@ -3,7 +3,7 @@
 use serde::de::DeserializeOwned;
 use spillway_core::entity::{Attempt, Instance, Job};
 use spillway_ledger::Entry;
-use spillway_types::{AttemptId, GroupName, InstanceId, JobId, UnixMs};
+use spillway_types::{AttemptId, CloudName, GroupName, InstanceId, JobId, UnixMs};
 use sqlx::{AssertSqlSafe, SqlSafeStr as _, SqlStr};
 
 use crate::sql::{Row, Value};
@@ -115,6 +115,21 @@ impl Store {
     /// As [`Store::job`].
     pub async fn instance(&self, id: InstanceId) -> Result<Option<Instance>, StoreError> {
         self.one("SELECT body FROM instances WHERE id = $1", id.to_string()).await
+    }
+
+    /// Every instance of a cloud, gone or not, in the order of their ids.
+    ///
+    /// # Errors
+    /// As [`Store::job`].
+    pub async fn instances_of(&self, cloud: &CloudName) -> Result<Vec<Instance>, StoreError> {
+        let (mut found, mut after) = (vec![], String::new());
+        loop {
+            let sql = "SELECT body FROM instances WHERE id > $1 ORDER BY id LIMIT $2";
+            let next: Vec<Instance> = self.many(sql, vec![after.into(), page(MAX_PAGE)]).await?;
+            let Some(last) = next.last() else { return Ok(found) };
+            after = last.id.to_string();
+            found.extend(next.into_iter().filter(|instance| instance.cloud == *cloud));
+        }
     }
 
     /// The newest `limit` instances that are gone, newest first.

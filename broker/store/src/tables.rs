@@ -103,7 +103,11 @@ tables! {
     SUBMISSIONS = "submissions" ("submission", "body") updates ("body");
     RUN_HISTORY = "run_history" ("kind", "body") updates ("body");
     JOURNAL = "journal" ("seq", "at_ms", "body") updates ();
-    LEDGER_ENTRIES = "ledger_entries" ("entry_key", "journal_seq", "attempt", "body") updates ();
+    LEDGER_ENTRIES = "ledger_entries"
+        ("entry_key", "journal_seq", "attempt", "body", "chain_seq", "effective_ms", "recorded_ms", "booked", "hash")
+        updates ();
+    PERIODS = "periods" ("name", "body") updates ("body");
+    RATE_CARDS = "rate_cards" ("name", "body") updates ("body");
     POSTINGS = "postings" ("journal_seq", "account", "micros") updates ();
     CHARGES = "charges"
         ("journal_seq", "at_ms", "month", "kind", "group_name", "user_name", "site", "payee", "job", "attempt",

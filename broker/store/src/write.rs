@@ -6,9 +6,12 @@
 
 use std::collections::BTreeMap;
 
+use spillway_ledger::calendar::{Period, Zone};
+use spillway_ledger::journal::{Head, Link};
+use spillway_types::UnixMs;
 use sqlx::{AssertSqlSafe, SqlSafeStr as _, SqlStr};
 
-use crate::batch::{Prepared, Rows};
+use crate::batch::{Prepared, Rows, linked};
 use crate::lock::FileLock;
 use crate::sql::{Connection, Row, Value};
 use crate::tables::MAX_ROWS;
@@ -39,6 +42,8 @@ pub(crate) struct Writer {
     transaction: Transaction,
     /// The newest journal number that is written; none where that is not known.
     newest: Option<u64>,
+    /// Where the ledger's chain ends; none where that is not known.
+    head: Option<Head>,
     statements: BTreeMap<(Verb, &'static str, usize), SqlStr>,
 }
 
@@ -59,6 +64,7 @@ impl Writer {
             lock: lock.map_or(Lock::InConnection, Lock::Beside),
             transaction: Transaction::None,
             newest: None,
+            head: None,
             statements: BTreeMap::new(),
         }
     }
@@ -80,6 +86,85 @@ impl Writer {
         Ok(newest)
     }
 
+    /// Where the ledger's chain ends.
+    async fn head(&mut self) -> Result<Head, StoreError> {
+        if let Some(head) = self.head {
+            return Ok(head);
+        }
+        let rows = self
+            .fetch(
+                "SELECT chain_seq, hash FROM ledger_entries WHERE chain_seq IS NOT NULL \
+            ORDER BY chain_seq DESC LIMIT 1",
+            )
+            .await?;
+        let Some(row) = rows.first() else { return Ok(Head::default()) };
+        let read = row.int(0).and_then(|seq| Ok((seq, row.text(1)?)));
+        let (seq, hash) = read.map_err(|error| self.target.sqlx(error))?;
+        let seq = u64::try_from(seq).map_err(|_| self.target.corrupt("the ledger has a number below 0"))?;
+        Ok(Head { seq, hash: hash.parse().map_err(|error| self.target.corrupt(error))? })
+    }
+
+    /// Links the entries that were written before there was a chain, in one transaction.
+    pub(crate) async fn seal(&mut self) -> Result<(), StoreError> {
+        let unlinked =
+            "SELECT entry_key FROM ledger_entries WHERE chain_seq IS NULL ORDER BY journal_seq, entry_key";
+        let rows = self.fetch(unlinked).await?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        tracing::info!(entries = rows.len(), "entries of an older version are linked to the ledger's chain");
+        let head = self.head().await?;
+        let sealed = self.seal_rows(&rows, head).await;
+        self.head = None;
+        match sealed {
+            Ok(()) => {
+                self.transaction = Transaction::None;
+                Ok(())
+            }
+            Err(error) => {
+                self.roll_back().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn seal_rows(&mut self, keys: &[Row], mut head: Head) -> Result<(), StoreError> {
+        let Self { connection: Some(connection), transaction, target, .. } = self else {
+            return Err(self.target.sqlx(sqlx::Error::PoolClosed));
+        };
+        let failed = |error| target.sqlx(error);
+        *transaction = Transaction::Open;
+        connection.execute("BEGIN".into_sql_str(), vec![]).await.map_err(failed)?;
+        for key in keys {
+            let key = key.text(0).map_err(failed)?;
+            let ask = "SELECT e.body, j.at_ms FROM ledger_entries e JOIN journal j ON j.seq = e.journal_seq \
+                WHERE e.entry_key = $1";
+            let rows =
+                connection.fetch(ask.into_sql_str(), vec![key.as_str().into()]).await.map_err(failed)?;
+            let row = rows
+                .first()
+                .ok_or_else(|| target.corrupt(format_args!("entry `{key}` has no journal entry")))?;
+            let (body, at) = (row.text(0).map_err(failed)?, UnixMs(row.int(1).map_err(failed)?));
+            let booked = Period::of(at, &Zone::utc());
+            let seq = head.seq.saturating_add(1);
+            let link = Link { seq, effective_at: at, recorded_at: at, booked, key: &key, body: &body };
+            head = Head { seq, hash: link.hash(head.hash) };
+            let write = "UPDATE ledger_entries SET chain_seq = $1, effective_ms = $2, recorded_ms = $3, booked = $4, \
+                hash = $5 WHERE entry_key = $6";
+            let number = i64::try_from(seq).unwrap_or(i64::MAX);
+            let values: Vec<Value> = vec![
+                number.into(),
+                at.0.into(),
+                at.0.into(),
+                booked.to_string().into(),
+                head.hash.to_string().into(),
+                key.into(),
+            ];
+            connection.execute(write.into_sql_str(), values).await.map_err(failed)?;
+        }
+        connection.execute("COMMIT".into_sql_str(), vec![]).await.map_err(failed)
+    }
+
     pub(crate) async fn write(&mut self, prepared: Prepared) -> Result<(), StoreError> {
         self.settle().await?;
         let newest = match self.newest {
@@ -91,12 +176,15 @@ impl Writer {
             return Err(StoreError::Conflict { database: self.target.to_string(), what });
         }
         let last = prepared.journal.map_or(newest, |(_, last)| last);
-        // Until it is known to be written, the end of the journal is not known.
-        self.newest = None;
+        let mut prepared = prepared;
+        let (rows, head) = linked(std::mem::take(&mut prepared.entries), self.head().await?);
+        prepared.inserts.push(rows);
+        // Until it is known to be written, the ends of the journal and of the chain are not known.
+        (self.newest, self.head) = (None, None);
         match self.run(prepared).await {
             Ok(()) => {
                 self.transaction = Transaction::None;
-                self.newest = Some(last);
+                (self.newest, self.head) = (Some(last), Some(head));
                 Ok(())
             }
             Err(error) => {
@@ -168,7 +256,7 @@ impl Writer {
             return Err(self.target.sqlx(sqlx::Error::PoolClosed));
         }
         if self.connection.is_none() {
-            self.newest = None;
+            (self.newest, self.head) = (None, None);
             self.connection = Some(open::connect(&self.target).await?);
         }
         Ok(self.connection.as_mut().expect("it was just made"))

@@ -44,4 +44,8 @@ pub struct OfferTerms {
     pub mean_life: Option<DurationMs>,
     /// The shortest time that is billed.
     pub minimum: DurationMs,
+    /// Time is billed in whole multiples of this; 0 is exactly what it ran.
+    pub increment: DurationMs,
+    /// One that its provider takes back before it ran for so long is free; 0 is never.
+    pub free_if_interrupted_within: DurationMs,
 }

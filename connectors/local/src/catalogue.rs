@@ -115,6 +115,8 @@ struct RawType {
     market: Option<Market>,
     mean_life: Option<String>,
     minimum: Option<String>,
+    increment: Option<String>,
+    free_if_interrupted_within: Option<String>,
 }
 
 impl FromStr for LocalCatalogue {
@@ -189,6 +191,12 @@ fn parse_type(raw: RawType, boot: DurationMs, place: &str) -> Result<Offer, Cata
         market: raw.market.unwrap_or_default(),
         mean_life: span("regions.types.mean_life", raw.mean_life)?,
         minimum: span("regions.types.minimum", raw.minimum)?.unwrap_or_default(),
+        increment: span("regions.types.increment", raw.increment)?.unwrap_or_default(),
+        free_if_interrupted_within: span(
+            "regions.types.free_if_interrupted_within",
+            raw.free_if_interrupted_within,
+        )?
+        .unwrap_or_default(),
     };
     Ok(Offer { instance_type: raw.name, capacity, price, boot, available: raw.limit, terms })
 }

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use spillway_core::entity::{Attempt, Instance, PartState};
+use spillway_core::entity::{Attempt, GoneReason, Instance, PartState};
 use spillway_core::{Event, State};
+use spillway_ledger::rates::EndCause;
 use spillway_ledger::{Account, Entry, EntryKind};
 use spillway_types::{AttemptId, UnixMs};
 
@@ -121,8 +122,13 @@ fn used_on(instance: &Instance, replayed: &State, charged: &BTreeMap<(AttemptId,
 
 /// What an instance cost is what its parts were charged, and the rest as overhead.
 fn check_instance(instance: &Instance, entries: &[&Entry], used: i64, findings: &mut Vec<String>) {
-    let Some((gone, _)) = &instance.gone else { return };
-    let lived = |from: UnixMs| instance.price.cost_micros(1, 1, 0, gone.since(from).0);
+    let Some((gone, why)) = &instance.gone else { return };
+    // The end of one that vanished is its provider's doing.
+    let cause = if *why == GoneReason::Vanished { EndCause::Provider } else { EndCause::User };
+    let lived = |from: UnixMs| {
+        let billed = instance.billing.billed(gone.since(from), cause);
+        instance.price.cost_micros(1, 1, 0, billed.0)
+    };
     // Where the provider's answer was never heard, its agent's first word is the first that is known of it.
     let cost = instance.launched.or(instance.ready).map_or(0, lived);
     let overhead: i64 = entries

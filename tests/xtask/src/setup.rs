@@ -20,8 +20,9 @@ struct Need {
     is_there: fn() -> bool,
 }
 
-const NEEDS: [Need; 2] = [
+const NEEDS: [Need; 3] = [
     Need { name: "PostgreSQL", package: "postgresql", is_there: || postgres::find_binaries().is_some() },
+    Need { name: "hledger", package: "hledger", is_there: || is_on_path("hledger") },
     Need { name: "setpriv", package: "util-linux", is_there: || is_on_path("setpriv") },
 ];
 
@@ -90,7 +91,9 @@ fn no_service_please(root: &Path, root_prefix: &str) -> Result<()> {
     Step::new("no PostgreSQL service", "sh", "-c").args([script]).run(root)
 }
 
-fn is_on_path(program: &str) -> bool {
+/// Whether the shell would find the program.
+#[must_use]
+pub fn is_on_path(program: &str) -> bool {
     let probe = Command::new("sh")
         .args(["-c", "command -v -- \"$1\"", "probe", program])
         .stdin(Stdio::null())

@@ -1,5 +1,6 @@
 //! Attempts: from the hold to the settlement.
 
+use spillway_ledger::rates::{Tile, tiles};
 use spillway_ledger::{Accepted, Hold, Payee, Slice, SliceBook, Subject};
 use spillway_types::{
     Allocation, AttemptId, AttemptState, AttemptStep, DurationMs, HourlyRate, InstanceId, NodeId, TaskStep,
@@ -188,17 +189,26 @@ impl State {
     }
 
     fn charge(&mut self, id: AttemptId, rank: u32, from_ms: u64, to_ms: u64) -> Result<(), ApplyError> {
+        let rates = self.rates_of(id, usize::try_from(rank).unwrap_or(usize::MAX), (from_ms, to_ms));
+        let zone = self.periods.zone().clone();
         let attempt = self.attempt_mut(id)?;
         let accepted = attempt.slices.accept(rank, from_ms, to_ms, to_ms);
         let accepted = accepted.map_err(|error| ApplyError::Ledger(error.to_string()))?;
         let Accepted::Slice { from_ms, to_ms } = accepted else { return Ok(()) };
         let part = usize::try_from(rank).ok().and_then(|rank| attempt.parts.get(rank));
         let part = part.ok_or_else(|| ApplyError::missing(format_args!("part {rank} of {id}")))?;
-        let slice = Slice { rank, from_ms, to_ms, rate: part.rate, gpu_blocks: part.allocation.blocks() };
-        let node = part.node;
+        let (node, gpu_blocks) = (part.node, part.allocation.blocks());
+        let began = attempt.began(usize::try_from(rank).unwrap_or(usize::MAX));
         let (subject, payee) = (attempt.subject(), attempt.payee.clone());
-        let entries = attempt.hold.charge(&subject, &payee, &slice);
-        let (cost, gpu_ms) = (slice.cost_micros(), slice.gpu_ms());
+        let (mut entries, mut cost, mut gpu_ms) = (vec![], 0_i64, 0_u64);
+        for tile in tiles(began, (from_ms, to_ms), &rates, &zone) {
+            let Tile { from_ms, to_ms, rate, at, .. } = tile;
+            let slice = Slice { rank, from_ms, to_ms, rate, gpu_blocks };
+            let charged = attempt.hold.charge(&subject, &payee, &slice);
+            entries.extend(charged.into_iter().map(|entry| entry.effective(at)));
+            cost = cost.saturating_add(slice.cost_micros());
+            gpu_ms = gpu_ms.saturating_add(slice.gpu_ms());
+        }
         attempt.cost_micros = attempt.cost_micros.saturating_add(cost);
         attempt.gpu_ms = attempt.gpu_ms.saturating_add(gpu_ms);
         let job = attempt.job;

@@ -58,6 +58,7 @@ fn new_instance(intended: &Intended, journal: u64, at: UnixMs) -> Instance {
         capacity: intended.capacity.clone(),
         price: intended.price,
         market: intended.market,
+        billing: intended.billing,
         job: intended.job,
         attempt: intended.attempt,
         group: intended.group.clone(),

@@ -180,6 +180,13 @@ impl Attempt {
         self.parts.iter().enumerate().find(|(_, part)| part.node == Some(node))
     }
 
+    /// When the use of a part began, as far as the broker knows: offsets of its slices count from then.
+    #[must_use]
+    pub fn began(&self, rank: usize) -> UnixMs {
+        let started = self.parts.get(rank).and_then(|part| part.started);
+        started.or(self.leased).unwrap_or(self.placed)
+    }
+
     /// Whether the program of any part may have started.
     #[must_use]
     pub fn may_have_run(&self) -> bool {

@@ -1,10 +1,11 @@
 //! A cloud machine that was launched for an attempt.
 
 use serde::{Deserialize, Serialize};
+use spillway_ledger::rates::{BillingTerms, EndCause};
 use spillway_ledger::{Payee, Subject};
 use spillway_types::{
-    AttemptId, CloudName, GroupName, HourlyRate, InstanceId, InstanceState, InstanceType, JobId, Market,
-    NodeCapacity, NodeId, SiteName, UnixMs, UserName,
+    AttemptId, CloudName, DurationMs, GroupName, HourlyRate, InstanceId, InstanceState, InstanceType, JobId,
+    Market, NodeCapacity, NodeId, SiteName, UnixMs, UserName,
 };
 
 /// Why an instance is gone.
@@ -45,6 +46,9 @@ pub struct Instance {
     /// How it is sold.
     #[serde(default, skip_serializing_if = "Market::is_on_demand")]
     pub market: Market,
+    /// How its time is billed.
+    #[serde(default)]
+    pub billing: BillingTerms,
     /// The job it is launched for.
     pub job: JobId,
     /// The attempt it is launched for.
@@ -78,13 +82,26 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// What it has cost by `at` at its price, in micros: from the moment the provider ran it to its end. At
-    /// the latest it counts from when its agent dialled in, whatever the provider said, or did not say.
+    /// The time that its provider bills by `at`: from the moment it ran to its end, by the provider's minimum and
+    /// increment. At the latest it counts from when its agent dialled in, whatever the provider said, or did not say.
+    #[must_use]
+    pub fn billed(&self, at: UnixMs) -> DurationMs {
+        let until = self.gone.as_ref().map_or(at, |(gone, _)| *gone);
+        let Some(since) = [self.launched, self.ready].into_iter().flatten().min() else {
+            return DurationMs(0);
+        };
+        let cause = match &self.gone {
+            Some((_, GoneReason::Vanished)) => EndCause::Provider,
+            Some((_, GoneReason::Terminated | GoneReason::NoCapacity | GoneReason::Refused { .. }))
+            | None => EndCause::User,
+        };
+        self.billing.billed(until.since(since), cause)
+    }
+
+    /// What it has cost by `at`, in micros: what is billed, at its price.
     #[must_use]
     pub fn cost_micros(&self, at: UnixMs) -> i64 {
-        let until = self.gone.as_ref().map_or(at, |(gone, _)| *gone);
-        let since = [self.launched, self.ready].into_iter().flatten().min();
-        since.map_or(0, |since| self.price.cost_micros(1, 1, 0, until.since(since).0))
+        self.price.cost_micros(1, 1, 0, self.billed(at).0)
     }
 
     /// What of that no attempt has been charged: boot, idle time and unused shares.

@@ -1,5 +1,6 @@
 //! Carries out what a plan decided, decision by decision, as far as the state has not moved under it.
 
+use spillway_ledger::rates::BillingTerms;
 use spillway_policies::{CloudOffer, Decision, Gatekeeper, PartPlacement, Target};
 use spillway_types::{AttemptId, HourlyRate, InstanceId, InstanceState, Interconnect, SiteKind, SiteName};
 
@@ -66,9 +67,10 @@ fn place_one(turn: &mut Turn<'_>, decision: Decision, endpoint: &Endpoint) -> Op
     let number = job.tries.get(&decision.task).map_or(0, |tries| tries.made) + 1;
     let (nodes, group, user) = (job.spec.nodes as usize, job.spec.group.clone(), job.user.clone());
     let one_domain = nodes > 1 && job.spec.placement.interconnect == Interconnect::SameDomain;
-    turn.state.book.can_hold(&group, decision.hold_micros).ok()?;
-    let offer = offer_of(turn, &decision.target).cloned();
-    match decision.target {
+    let (target, hold_micros) = by_cards(turn, decision.target, decision.hold_micros);
+    turn.state.book.can_hold(&group, hold_micros).ok()?;
+    let offer = offer_of(turn, &target).cloned();
+    match target {
         Target::Nodes { parts } => {
             let (site, kind) = check_nodes(turn, &parts, nodes, &group)?;
             if one_domain {
@@ -85,7 +87,7 @@ fn place_one(turn: &mut Turn<'_>, decision: Decision, endpoint: &Endpoint) -> Op
                 kind,
                 cloud,
                 parts: PlacedParts::Nodes { parts },
-                hold_micros: decision.hold_micros,
+                hold_micros,
                 because: decision.because,
             })));
             turn.emit(Event::AttemptLeased { attempt });
@@ -106,7 +108,7 @@ fn place_one(turn: &mut Turn<'_>, decision: Decision, endpoint: &Endpoint) -> Op
                 kind: SiteKind::Cloud,
                 cloud: Some(cloud.clone()),
                 parts: PlacedParts::Instances { instances: instances.clone(), allocation, rate },
-                hold_micros: decision.hold_micros,
+                hold_micros,
                 because: decision.because,
             })));
             for instance in instances {
@@ -122,6 +124,11 @@ fn place_one(turn: &mut Turn<'_>, decision: Decision, endpoint: &Endpoint) -> Op
                     capacity: offer.capacity.clone(),
                     price,
                     market,
+                    billing: BillingTerms {
+                        minimum: offer.terms.minimum,
+                        increment: offer.terms.increment,
+                        free_if_interrupted_within: offer.terms.free_if_interrupted_within,
+                    },
                     broker_addr: endpoint.broker_addr.clone(),
                     ca_fingerprint: endpoint.ca_fingerprint.clone(),
                 })));
@@ -129,6 +136,27 @@ fn place_one(turn: &mut Turn<'_>, decision: Decision, endpoint: &Endpoint) -> Op
         }
     }
     Some(())
+}
+
+/// The planner decides by what a pool's use costs at the margin; it is charged, and held, by the pool's rate card where
+/// it has one. The hold grows or shrinks with the rate; where the margin is 0 the use is an
+/// overrun as a whole.
+fn by_cards(turn: &Turn<'_>, target: Target, hold_micros: i64) -> (Target, i64) {
+    let Target::Nodes { mut parts } = target else { return (target, hold_micros) };
+    let total = |parts: &[PartPlacement]| parts.iter().map(|part| i128::from(part.rate.0)).sum::<i128>();
+    let before = total(&parts);
+    for part in &mut parts {
+        let node = turn.state.nodes.get(&part.node);
+        let rate = node.and_then(|node| turn.state.card_rate(node, &part.allocation, turn.now));
+        part.rate = rate.unwrap_or(part.rate);
+    }
+    let after = total(&parts);
+    let hold = if after == before || before <= 0 {
+        i128::from(hold_micros)
+    } else {
+        (i128::from(hold_micros) * after + before - 1) / before
+    };
+    (Target::Nodes { parts }, i64::try_from(hold).unwrap_or(i64::MAX))
 }
 
 /// Every part still fits its node, the nodes are distinct, of one site, and open to the group.

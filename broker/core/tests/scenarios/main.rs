@@ -1,6 +1,8 @@
 //! The federation, told as stories: each test is one thing that can happen to jobs, nodes and instances.
 
 mod access;
+#[cfg(test)]
+mod books;
 mod clouds;
 mod faults;
 #[cfg(test)]

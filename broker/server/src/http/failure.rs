@@ -103,6 +103,12 @@ impl From<Refusal> for Failure {
             }
             Refusal::NotPreemptible { .. } => conflict(refusal.to_string()),
             Refusal::JoinToken(why) => ApiError::new(ErrorCode::Forbidden, why.to_string()),
+            Refusal::Period(error) => conflict(error.to_string()).field("period"),
+            Refusal::Unsettled { .. } => conflict(refusal.to_string()).field("period"),
+            Refusal::Rates(error) => {
+                let (message, hint) = halves(&error.to_string());
+                with_hint(ApiError::invalid(message).field("card"), hint)
+            }
             Refusal::StaleEpoch { .. } | Refusal::SpoolGap { .. } | Refusal::Illegal(_) => {
                 conflict(refusal.to_string())
             }

@@ -23,6 +23,9 @@ const PROMPT_LIMIT: Duration = Duration::from_secs(25);
 /// The same where the answer may wait: the longest long poll, and time to answer.
 const PATIENT_LIMIT: Duration = Duration::from_millis(spillway_api::v1::MAX_WAIT_MS + 15_000);
 
+/// The same where the whole ledger is read: below the client's own limit of 300 seconds.
+const LONG_LIMIT: Duration = Duration::from_secs(290);
+
 /// How long a route may keep its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pace {
@@ -30,6 +33,8 @@ pub(super) enum Pace {
     Prompt,
     /// It may wait for something to happen.
     Patient,
+    /// It goes over the whole ledger.
+    Long,
 }
 
 /// What stands before a route.
@@ -76,6 +81,10 @@ async fn pass(gate: &Gate, mut request: Request, next: Next) -> Result<Response,
         Pace::Patient => {
             let permit = api.waiting.try_acquire().map_err(|_| too_many())?;
             (PATIENT_LIMIT, Some(permit))
+        }
+        Pace::Long => {
+            let permit = api.waiting.try_acquire().map_err(|_| too_many())?;
+            (LONG_LIMIT, Some(permit))
         }
     };
     let answer = async {

@@ -97,7 +97,7 @@ pub(super) async fn json<T: DeserializeOwned>(
     Ok(parse::json(&bytes)?)
 }
 
-async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Failure> {
+pub(super) async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Failure> {
     let declared = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     let mut pieces = body.into_data_stream();
     if let Some(length) = declared.filter(|length: &usize| *length > limit) {

@@ -133,9 +133,15 @@ fn shown(key: SpendKey, value: String, state: &State) -> String {
         }
         SpendKey::Provider => match value.parse() {
             Ok(Account::Payable { cloud, .. }) => cloud.to_string(),
-            Ok(Account::Revenue(_) | Account::Held(_) | Account::Committed | Account::Spend(_)) => {
-                "on-prem".to_owned()
-            }
+            Ok(
+                Account::Revenue(_)
+                | Account::Held(_)
+                | Account::Committed
+                | Account::Spend(_)
+                | Account::Owner(_)
+                | Account::Idle(_)
+                | Account::Variance(_),
+            ) => "on-prem".to_owned(),
             Err(_) => value,
         },
     }

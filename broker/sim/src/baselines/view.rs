@@ -112,6 +112,8 @@ impl View {
                 | Key::JoinToken(_)
                 | Key::Instance(_)
                 | Key::Attempt(_)
+                | Key::Period(_)
+                | Key::Rates(_)
                 | Key::Submission(_)
                 | Key::History(_) => {}
             }

@@ -174,7 +174,7 @@ fn terms(path: &str, offer: &OfferEntry) -> Result<OfferTerms, FederationError> 
         return refused("is for machines that may be taken back: add `market = \"spot\"`, or leave it out");
     }
     let minimum = span(path, "minimum", offer.minimum.as_ref())?.unwrap_or_default();
-    Ok(OfferTerms { market: offer.market, mean_life, minimum })
+    Ok(OfferTerms { market: offer.market, mean_life, minimum, ..OfferTerms::default() })
 }
 
 fn prices(path: &str, offer: usize, entries: &[PriceEntry]) -> Result<Vec<OfferStep>, FederationError> {

@@ -18,7 +18,12 @@ fn the_example_is_read_whole() {
     assert_eq!(available, [20, u32::MAX, u32::MAX]);
     let terms = description.offers.iter().map(|offer| offer.terms).collect::<Vec<_>>();
     let (hour, minute) = (DurationMs::from_secs(3600), DurationMs::from_secs(60));
-    let spot = OfferTerms { market: Market::Spot, mean_life: Some(DurationMs(6 * hour.0)), minimum: minute };
+    let spot = OfferTerms {
+        market: Market::Spot,
+        mean_life: Some(DurationMs(6 * hour.0)),
+        minimum: minute,
+        ..OfferTerms::default()
+    };
     assert_eq!(terms, [OfferTerms::default(), OfferTerms::default(), spot]);
     let at = |hours: u64| DurationMs(hours * hour.0);
     let step = |hours, news| OfferStep { at: at(hours), offer: 2, news };

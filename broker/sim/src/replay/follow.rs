@@ -71,6 +71,8 @@ impl Driver<'_> {
             | Key::Token(_)
             | Key::JoinToken(_)
             | Key::Node(_)
+            | Key::Period(_)
+            | Key::Rates(_)
             | Key::Submission(_)
             | Key::History(_) => Ok(()),
         }

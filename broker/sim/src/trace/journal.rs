@@ -113,6 +113,9 @@ impl Story {
             | Event::PoolDeclared(_)
             | Event::GroupDeclared(_)
             | Event::UserDeclared(_)
+            | Event::PeriodClosed { .. }
+            | Event::PeriodFrozen { .. }
+            | Event::RatesSet { .. }
             | Event::TokenIssued(_)
             | Event::JoinTokenIssued(_)
             | Event::NodeEnrolled { .. }

@@ -1,6 +1,7 @@
 //! One suite against both databases, and what is special to each of them.
 
 mod cases;
+mod ledger;
 mod postgres;
 mod sqlite;
 mod world;
@@ -74,5 +75,9 @@ suite! {
     a_newer_or_other_schema_is_refused
     an_older_schema_is_brought_up_to_date
     a_damaged_row_is_named
+    the_ledger_is_a_chain_that_verifies
+    a_ledger_that_was_meddled_with_is_found
+    a_period_closes_and_its_export_stays
+    entries_of_an_older_version_are_linked
     a_closed_store_says_so
 }

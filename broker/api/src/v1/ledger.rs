@@ -1,0 +1,127 @@
+//! The ledger as finance sees it: its records, what a verification found, periods, rate cards, reconciliation.
+
+use serde::{Deserialize, Serialize};
+use spillway_ledger::calendar::Period;
+use spillway_ledger::journal::{Digest, Record};
+use spillway_ledger::rates::Card;
+use spillway_ledger::reconcile::Finding;
+use spillway_types::{CloudName, Money, PoolName, UnixMs};
+
+/// Largest bill that is taken, in bytes: a month of a thousand instances by the hour, with room to spare.
+pub const MAX_BILL: usize = 512 << 20;
+
+/// Which records of the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordsQuery {
+    /// With numbers over this one.
+    #[serde(default)]
+    pub after: u64,
+}
+
+/// One record of the ledger.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordView {
+    /// Its number.
+    pub seq: u64,
+    /// When what it says was so.
+    pub effective_at: UnixMs,
+    /// When it was written.
+    pub recorded_at: UnixMs,
+    /// The period that it is booked into.
+    pub booked: Period,
+    /// Its key.
+    pub key: String,
+    /// The fact, word for word as it was hashed.
+    pub body: String,
+    /// Its hash, over all of this and the hash of the record before it.
+    pub hash: Digest,
+}
+
+impl RecordView {
+    /// The record, after the one with the hash `previous`.
+    #[must_use]
+    pub fn record(self, previous: Digest) -> Record {
+        let Self { seq, effective_at, recorded_at, booked, key, body, hash } = self;
+        Record { seq, effective_at, recorded_at, booked, key, body, previous, hash }
+    }
+}
+
+impl From<Record> for RecordView {
+    fn from(record: Record) -> Self {
+        let Record { seq, effective_at, recorded_at, booked, key, body, previous: _, hash } = record;
+        Self { seq, effective_at, recorded_at, booked, key, body, hash }
+    }
+}
+
+/// What a verification of the ledger found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerCheckView {
+    /// How many records were followed.
+    pub records: u64,
+    /// The hash of the last of them: write it down elsewhere, and nobody can rewrite what is before it unseen.
+    pub head: Digest,
+    /// How many accounts were added up again.
+    pub accounts: u64,
+    /// How many closed periods were exported again.
+    pub periods: u64,
+    /// The first thing that is wrong; none where nothing is.
+    #[serde(default)]
+    pub defect: Option<String>,
+}
+
+/// A closed period.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeriodView {
+    /// The month.
+    pub period: Period,
+    /// When it was closed.
+    pub closed_at: UnixMs,
+    /// SHA-256 of its export, which is the same for ever; none while it is being made.
+    #[serde(default)]
+    pub digest: Option<Digest>,
+}
+
+/// Sets a pool's rate card.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RatesRequest {
+    /// From when on it is good; from now on where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective: Option<UnixMs>,
+    /// The card.
+    pub card: Card,
+}
+
+/// A rate card of a pool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RatesView {
+    /// The pool.
+    pub pool: PoolName,
+    /// From when on it is good.
+    pub effective: UnixMs,
+    /// The card.
+    pub card: Card,
+}
+
+/// Against what a bill is held.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReconcileQuery {
+    /// The cloud whose bill it is.
+    pub cloud: CloudName,
+    /// By how much a line may differ and still match, in micros.
+    #[serde(default)]
+    pub tolerance_micros: u64,
+}
+
+/// A provider's bill against what was charged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReconciliationView {
+    /// What the bill says in all.
+    pub theirs: Money,
+    /// What was charged for the same time.
+    pub ours: Money,
+    /// By resource and time. Amounts in micros.
+    pub findings: Vec<Finding>,
+}

@@ -1,0 +1,149 @@
+//! The books as they are seen.
+
+use spillway_api::v1::{LedgerCheckView, Page, PeriodView, RatesView, ReconciliationView};
+use spillway_ledger::calendar::{Period, Zone};
+use spillway_ledger::reconcile::{Finding, Verdict};
+use spillway_types::Money;
+
+use super::value::{amount, maybe};
+use crate::output::Look;
+use crate::table::{Table, facts};
+
+/// What a verification found.
+pub(crate) fn check(_: &Look, view: &LedgerCheckView) -> String {
+    let verdict = view.defect.clone().unwrap_or_else(|| "everything is as it was written".to_owned());
+    facts(&[
+        ("records", Some(view.records.to_string())),
+        ("accounts", Some(view.accounts.to_string())),
+        ("closed periods", Some(view.periods.to_string())),
+        ("head", Some(view.head.to_string())),
+        ("verdict", Some(verdict)),
+    ])
+}
+
+/// The closed periods.
+pub(crate) fn periods(look: &Look, page: &Page<PeriodView>) -> String {
+    let mut table = Table::new(look, &["PERIOD", "CLOSED", "EXPORT SHA-256"]);
+    for view in &page.items {
+        table.row([view.period.to_string(), view.closed_at.to_string(), maybe(view.digest)]);
+    }
+    table.lines()
+}
+
+/// One period.
+pub(crate) fn period(look: &Look, view: &PeriodView) -> String {
+    periods(look, &Page { items: vec![view.clone()], next: None })
+}
+
+/// Rate cards, a line for each model. Those made of a cost are of their first month.
+pub(crate) fn rates(look: &Look, page: &Page<RatesView>) -> String {
+    let mut table = Table::new(look, &["POOL", "FROM", "MODEL", ">GPU HOUR"]);
+    for view in &page.items {
+        let rates = view.card.rates(Period::of(view.effective, &Zone::utc()), &Zone::utc());
+        for (model, rate) in rates {
+            let rate = format!("{rate:.6}");
+            table.row([view.pool.to_string(), view.effective.to_string(), model.to_string(), rate]);
+        }
+    }
+    table.lines()
+}
+
+/// One rate card.
+pub(crate) fn rate(look: &Look, view: &RatesView) -> String {
+    rates(look, &Page { items: vec![view.clone()], next: None })
+}
+
+const fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Matched => "matched",
+        Verdict::Price => "price",
+        Verdict::Usage => "usage",
+        Verdict::Orphan => "orphan",
+        Verdict::Missing => "missing",
+    }
+}
+
+/// What a bill and the charges differ in: every finding in the wide form, else those that do not match.
+pub(crate) fn reconciliation(look: &Look, view: &ReconciliationView) -> String {
+    let heads = ["VERDICT", "RESOURCE", "FROM", ">BILL", ">CHARGED", ">PRICE", ">USAGE"];
+    let mut table = Table::new(look, &heads);
+    let micros = |micros: i64| amount(Money { micros, currency: view.theirs.currency });
+    let shown = |it: &&Finding| look.wide || it.verdict != Verdict::Matched;
+    for it in view.findings.iter().filter(shown) {
+        table.row([
+            word(it.verdict).to_owned(),
+            if it.resource.is_empty() { "-".to_owned() } else { it.resource.clone() },
+            it.from.to_string(),
+            micros(it.theirs_micros),
+            micros(it.ours_micros),
+            micros(it.price_micros),
+            micros(it.usage_micros),
+        ]);
+    }
+    let matched = view.findings.iter().filter(|it| it.verdict == Verdict::Matched).count();
+    let total = |verdict: &str| format!("{verdict} {matched} of {}", view.findings.len());
+    let (price, usage) = view.findings.iter().fold((0_i64, 0_i64), |(price, usage), it| {
+        (price.saturating_add(it.price_micros), usage.saturating_add(it.usage_micros))
+    });
+    table.row([
+        "total".to_owned(),
+        total("matched"),
+        String::new(),
+        amount(view.theirs),
+        amount(view.ours),
+        micros(price),
+        micros(usage),
+    ]);
+    table.lines()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::render::job::tests::look;
+
+    fn read<T: serde::de::DeserializeOwned>(text: &str) -> T {
+        serde_json::from_str(text).expect(text)
+    }
+
+    #[test]
+    fn what_was_verified() {
+        let hash = "ab".repeat(32);
+        let view = |defect: &str| -> LedgerCheckView {
+            read(&format!(r#"{{"records":42,"head":"{hash}","accounts":7,"periods":1{defect}}}"#))
+        };
+        insta::assert_snapshot!("ledger_verified", check(&look(false), &view("")));
+        let defect = r#","defect":"record 7 is missing: record 8 is in its place""#;
+        insta::assert_snapshot!("ledger_defect", check(&look(false), &view(defect)));
+    }
+
+    #[test]
+    fn rates_are_a_line_for_each_model() {
+        let page: Page<RatesView> = read(
+            r#"{"items":[{"pool":"dgx","effective":1775001600000,
+            "card":{"basis":"flat","per_gpu":{"A100":1500000,"H100":2500000}}}]}"#,
+        );
+        insta::assert_snapshot!("rates", rates(&look(false), &page));
+    }
+
+    #[test]
+    fn a_reconciliation_shows_what_differs_and_its_total() {
+        let finding = |resource: &str, verdict: &str, theirs: i64, ours: i64, price: i64, usage: i64| {
+            format!(
+                r#"{{"resource":"{resource}","from":1775001600000,"to":1775005200000,"verdict":"{verdict}",
+                "theirs_micros":{theirs},"ours_micros":{ours},"price_micros":{price},"usage_micros":{usage},"lines":[2]}}"#
+            )
+        };
+        let findings = [
+            finding("i-1", "matched", 2_000_000, 2_000_000, 0, 0),
+            finding("i-2", "price", 3_000_000, 2_000_000, 1_000_000, 0),
+            finding("i-3", "orphan", 9_000_000, 0, 0, 9_000_000),
+        ];
+        let view: ReconciliationView = read(&format!(
+            r#"{{"theirs":{{"micros":14000000,"currency":"USD"}},"ours":{{"micros":4000000,"currency":"USD"}},
+            "findings":[{}]}}"#,
+            findings.join(",")
+        ));
+        insta::assert_snapshot!("reconciliation", reconciliation(&look(false), &view));
+    }
+}

@@ -1,0 +1,59 @@
+//! Periods and rate cards.
+
+use spillway_ledger::calendar::Period;
+use spillway_ledger::journal::{Digest, UsageEvents};
+use spillway_ledger::rates::Card;
+use spillway_types::{DurationMs, PoolName, UnixMs};
+
+use crate::entity::Attempt;
+use crate::federation::Turn;
+use crate::{Event, Refusal, Reply};
+
+/// Nodes report use through a spool that loses nothing and counts without a gap, so that what is missing of a period
+/// is seen in the attempts that are not settled; there are no manifests beside.
+pub(super) fn close_period(turn: &mut Turn<'_>, period: Period) -> Result<Reply, Refusal> {
+    turn.state.periods.check(period, turn.now, &[], &UsageEvents::default()).map_err(Box::new)?;
+    let ends = period.end(turn.state.periods.zone());
+    let mut open = turn.state.attempts.values().filter(|attempt| !is_charged_until(attempt, ends));
+    if let Some(first) = open.next() {
+        return Err(Refusal::Unsettled { period, count: 1 + open.count(), first: first.id });
+    }
+    turn.emit(Event::PeriodClosed { period });
+    Ok(Reply::Done)
+}
+
+/// Whether all that the attempt used until then is charged.
+fn is_charged_until(attempt: &Attempt, ends: UnixMs) -> bool {
+    let charged = |rank: usize| attempt.slices.charged_ms(u32::try_from(rank).unwrap_or(u32::MAX));
+    let is_charged = |rank: usize| attempt.began(rank).plus(DurationMs(charged(rank))) >= ends;
+    attempt.leased.is_none_or(|leased| leased >= ends) || (0..attempt.parts.len()).all(is_charged)
+}
+
+pub(super) fn freeze_period(turn: &mut Turn<'_>, period: Period, digest: Digest) -> Result<Reply, Refusal> {
+    let known = turn.state.periods.closed().get(&period).and_then(|closed| closed.digest);
+    turn.state.periods.clone().freeze(period, digest).map_err(Box::new)?;
+    if known.is_none() {
+        turn.emit(Event::PeriodFrozen { period, digest });
+    }
+    Ok(Reply::Done)
+}
+
+pub(super) fn set_rates(
+    turn: &mut Turn<'_>,
+    pool: PoolName,
+    effective: UnixMs,
+    card: Box<Card>,
+) -> Result<Reply, Refusal> {
+    if !turn.state.pools.contains_key(&pool) {
+        return Err(Refusal::NotFound { kind: "pool", id: pool.to_string() });
+    }
+    let periods = &turn.state.periods;
+    let mut trial = turn.state.rates.clone();
+    let set =
+        trial.set(pool.clone(), effective, card.as_ref().clone(), periods.newest_closed(), periods.zone());
+    set.map_err(Box::new)?;
+    if turn.state.rates != trial {
+        turn.emit(Event::RatesSet { pool, effective, card });
+    }
+    Ok(Reply::Done)
+}

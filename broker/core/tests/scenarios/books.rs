@@ -1,0 +1,167 @@
+//! The books: what instances are billed, rate cards, days, and periods that close.
+
+use std::collections::BTreeMap;
+
+use spillway_core::entity::GoneReason;
+use spillway_core::{Command, Refusal};
+use spillway_ledger::calendar::{Day, Period, Zone};
+use spillway_ledger::journal::Digest;
+use spillway_ledger::rates::Card;
+use spillway_ledger::{Entry, EntryKind};
+use spillway_types::{DurationMs, HourlyRate, OfferTerms, PartEnd, UnixMs};
+
+use crate::words::{BOOT, DOLLAR, HOUR, Scene, job, name};
+
+fn terms(scene: &mut Scene, terms: OfferTerms) {
+    scene.offer("H100:8", 20);
+    let mut offers = scene.world.federation().offers().to_vec();
+    offers[0].terms = terms;
+    scene.world.set_offers(offers);
+}
+
+fn owed(scene: &Scene) -> i64 {
+    -scene.state().book.balance(&"payable:mock:east".parse().unwrap())
+}
+
+fn charges(scene: &Scene) -> Vec<&Entry> {
+    scene.world.records().entries.iter().filter(|it| it.kind() == EntryKind::Charge).collect()
+}
+
+/// Launches an instance for a job that runs for a minute on it.
+fn bursts(scene: &mut Scene) {
+    let (id, _) = scene.start(&job("H100:8"));
+    scene.runs(id, 60, PartEnd::Exited { code: 0 });
+    scene.clouds();
+    scene.pass(BOOT.0 / 1000);
+    scene.clouds();
+    scene.contact();
+    scene.pass(60);
+}
+
+#[test]
+fn an_instance_is_billed_for_its_minimum_and_in_whole_increments() {
+    for (minimum, increment, hours) in
+        [(0, 0, None), (2 * HOUR, 0, Some(2)), (0, HOUR, Some(1)), (HOUR + 1, HOUR, Some(2))]
+    {
+        let mut scene = Scene::new();
+        let billed = OfferTerms {
+            minimum: DurationMs(minimum),
+            increment: DurationMs(increment),
+            ..OfferTerms::default()
+        };
+        terms(&mut scene, billed);
+        bursts(&mut scene);
+        scene.pass(300);
+        scene.tick();
+        scene.clouds();
+        let lived = BOOT.0 + 360_000;
+        let exact = HourlyRate(20 * DOLLAR).cost_micros(1, 1, 0, lived);
+        let expected = hours.map_or(exact, |hours: i64| hours * 20 * DOLLAR);
+        assert_eq!(owed(&scene), expected, "minimum {minimum}, increment {increment}");
+        assert_eq!(scene.spent(), expected);
+        scene.is_over();
+    }
+}
+
+#[test]
+fn an_instance_that_its_provider_takes_back_early_is_free_where_the_provider_says_so() {
+    for (free_within, is_free) in
+        [(0, false), (HOUR, true), (BOOT.0 + 60_000, false), (BOOT.0 + 60_001, true)]
+    {
+        let mut scene = Scene::new();
+        let spot =
+            OfferTerms { free_if_interrupted_within: DurationMs(free_within), ..OfferTerms::default() };
+        terms(&mut scene, spot);
+        bursts(&mut scene);
+        let instance = scene.instances()[0];
+        scene.world.take_away(instance, GoneReason::Vanished).unwrap();
+        let whole = HourlyRate(20 * DOLLAR).cost_micros(1, 1, 0, BOOT.0 + 60_000);
+        assert_eq!(owed(&scene), if is_free { 0 } else { whole }, "free within {free_within}");
+    }
+}
+
+#[test]
+fn use_is_charged_by_day_with_the_instant_of_each_slice() {
+    let mut scene = Scene::new();
+    scene.node("H100:4");
+    let midnight = Day::of(scene.world.now()).plus(1).start();
+    scene.world.pass(DurationMs(midnight.since(scene.world.now()).0 - HOUR / 2));
+    scene.world.contact_all().unwrap();
+    let (id, _) = scene.start(&job("H100:4"));
+    scene.runs(id, 3600, PartEnd::Exited { code: 0 });
+    scene.contact();
+    scene.pass(3600);
+    let starts: Vec<UnixMs> = charges(&scene).iter().filter_map(|it| it.effective_at()).collect();
+    assert!(starts.len() > 1 && starts.contains(&midnight), "cut at midnight: {starts:?}");
+    let gpu_ms: Vec<u64> = charges(&scene).iter().map(|it| it.gpu_ms()).collect();
+    assert_eq!(gpu_ms.iter().sum::<u64>(), 4 * HOUR);
+    assert_eq!(scene.spent(), 4 * DOLLAR, "and it costs the same");
+    scene.is_over();
+}
+
+fn flat(dollars: i64) -> Box<Card> {
+    Box::new(Card::Flat {
+        per_gpu: BTreeMap::from([("H100".parse().unwrap(), HourlyRate(dollars * DOLLAR))]),
+    })
+}
+
+#[test]
+fn a_rate_card_is_what_is_charged_and_a_new_one_cuts_the_slice() {
+    let mut scene = Scene::new();
+    scene.node("H100:4");
+    let begins = scene.world.now();
+    scene.must(Command::SetRates { pool: name("main"), effective: begins, card: flat(3) });
+    let (id, attempt) = scene.start(&job("H100:4"));
+    assert_eq!(scene.attempt(attempt).parts[0].rate, HourlyRate(12 * DOLLAR), "held by the card");
+    scene.runs(id, 3600, PartEnd::Exited { code: 0 });
+    scene.contact();
+    let half = begins.plus(DurationMs(HOUR / 2));
+    scene.must(Command::SetRates { pool: name("main"), effective: half, card: flat(5) });
+    scene.pass(3600);
+    assert_eq!(scene.spent(), (6 + 10) * DOLLAR, "half an hour at 3, half an hour at 5, of 4 GPUs");
+    assert_eq!(scene.job(id).cost_micros, 16 * DOLLAR);
+    assert_eq!(charges(&scene).last().unwrap().effective_at(), Some(half));
+    scene.is_over();
+}
+
+#[test]
+fn a_rate_card_needs_its_pool_and_an_open_period() {
+    let mut scene = Scene::new();
+    let set = |pool: &str, effective, card| Command::SetRates { pool: name(pool), effective, card };
+    let now = scene.world.now();
+    assert!(matches!(scene.refused(set("moon", now, flat(1))), Refusal::NotFound { kind: "pool", .. }));
+    assert!(matches!(scene.refused(set("main", now, flat(-1))), Refusal::Rates(_)));
+    scene.must(set("main", now, flat(1)));
+    scene.idle(set("main", now, flat(1)));
+    let month = Period::of(now, &Zone::utc());
+    scene.world.pass(month.end(&Zone::utc()).since(now));
+    scene.must(Command::ClosePeriod { period: month });
+    let refusal = scene.refused(set("main", now, flat(2))).to_string();
+    assert!(refusal.contains(&format!("period {month}")), "{refusal}");
+}
+
+#[test]
+fn a_period_closes_when_all_its_use_is_known() {
+    let mut scene = Scene::new();
+    let month = Period::of(scene.world.now(), &Zone::utc());
+    let ends = month.end(&Zone::utc());
+    scene.node("H100:4");
+    let close = || Command::ClosePeriod { period: month };
+    assert!(scene.refused(close()).to_string().contains("ends at"));
+    scene.world.pass(DurationMs(ends.since(scene.world.now()).0 - HOUR / 2));
+    scene.world.contact_all().unwrap();
+    let (id, _) = scene.start(&job("H100:4"));
+    scene.runs(id, 3600, PartEnd::Exited { code: 0 });
+    scene.contact();
+    scene.world.pass(DurationMs(HOUR / 2));
+    let refusal = scene.refused(close());
+    assert!(matches!(refusal, Refusal::Unsettled { count: 1, .. }), "{refusal}");
+    scene.pass(60);
+    scene.must(close());
+    assert!(matches!(scene.refused(close()), Refusal::Period(_)), "once");
+    let freeze = |text: &[u8]| Command::FreezePeriod { period: month, digest: Digest::of(text) };
+    scene.must(freeze(b"export"));
+    scene.idle(freeze(b"export"));
+    assert!(matches!(scene.refused(freeze(b"another")), Refusal::Period(_)));
+    assert_eq!(scene.world.replayed().as_ref(), Ok(scene.state()));
+}

@@ -1,0 +1,167 @@
+//! The ledger's chain as it is stored: read in order, verified, and exported.
+
+use std::collections::BTreeMap;
+
+use spillway_ledger::Account;
+use spillway_ledger::calendar::Period;
+use spillway_ledger::journal::{Closed, Defect, Digest, Exporter, Head, Record, Verifier};
+use spillway_types::UnixMs;
+use sqlx::SqlSafeStr as _;
+
+use crate::sql::{Row, Value};
+use crate::{MAX_PAGE, Store, StoreError, load};
+
+/// How often the end of the chain and the balances are read until they are of one moment: something may be posted
+/// between the two readings.
+const MAX_READINGS: u32 = 16;
+
+/// What a verification found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerCheck {
+    /// How far the chain was followed.
+    pub head: Head,
+    /// Accounts with a balance.
+    pub accounts: u64,
+    /// Closed periods whose export was made again.
+    pub periods: u64,
+    /// What is wrong; none where all is as it was written.
+    pub defect: Option<Defect>,
+}
+
+impl Store {
+    /// Records of the ledger with numbers over `after`, in order, at most `limit` and [`MAX_PAGE`] of them.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the database does not answer or a row cannot be read.
+    pub async fn ledger_records(&self, after: Head, limit: usize) -> Result<Vec<Record>, StoreError> {
+        let sql = "SELECT chain_seq, effective_ms, recorded_ms, booked, entry_key, body, hash FROM ledger_entries \
+            WHERE chain_seq > $1 ORDER BY chain_seq LIMIT $2";
+        let from = i64::try_from(after.seq).unwrap_or(i64::MAX);
+        let limit = i64::try_from(limit.min(MAX_PAGE)).unwrap_or(i64::MAX);
+        let rows = self.rows(sql.into_sql_str(), vec![from.into(), Value::Int(limit)]).await?;
+        let mut previous = after.hash;
+        let mut records = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let record = self.record(row, previous)?;
+            previous = record.hash;
+            records.push(record);
+        }
+        Ok(records)
+    }
+
+    fn record(&self, row: &Row, previous: Digest) -> Result<Record, StoreError> {
+        let target = &self.inner.target;
+        let int = |column| row.int(column).map_err(|error| target.sqlx(error));
+        let text = |column| row.text(column).map_err(|error| target.sqlx(error));
+        let (seq, booked, hash) = (int(0)?, text(3)?, text(6)?);
+        Ok(Record {
+            seq: u64::try_from(seq).map_err(|_| target.corrupt(format_args!("ledger number {seq}")))?,
+            effective_at: UnixMs(int(1)?),
+            recorded_at: UnixMs(int(2)?),
+            booked: booked.parse().map_err(|error| target.corrupt(error))?,
+            key: text(4)?,
+            body: text(5)?,
+            previous,
+            hash: hash.parse().map_err(|error| target.corrupt(error))?,
+        })
+    }
+
+    /// Follows the whole chain and makes every balance and every closed period's export again.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the database does not answer. What is wrong with the ledger is no error, but
+    /// [`LedgerCheck::defect`].
+    pub async fn verify_ledger(&self) -> Result<LedgerCheck, StoreError> {
+        let mut verifier = Verifier::new();
+        let mut head = Head::default();
+        for _ in 0..MAX_READINGS {
+            loop {
+                let records = self.ledger_records(head, MAX_PAGE).await?;
+                let Some(last) = records.last() else { break };
+                let next = last.head();
+                if let Err(defect) = records.iter().try_for_each(|record| verifier.record(record)) {
+                    let head = Head { seq: verifier.records(), ..head };
+                    return Ok(LedgerCheck { head, accounts: 0, periods: 0, defect: Some(defect) });
+                }
+                head = next;
+            }
+            let (newest, entries, balances) = self.balances_at_head().await?;
+            if newest != head.seq {
+                continue;
+            }
+            if entries != newest {
+                let defect = Some(Defect::Gap { expected: entries, found: newest });
+                return Ok(LedgerCheck { head, accounts: 0, periods: 0, defect });
+            }
+            let closed = self.closed_periods().await?;
+            let defect = verifier.finish(&balances, Some(head), &closed).err();
+            let count = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);
+            return Ok(LedgerCheck {
+                head,
+                accounts: count(balances.len()),
+                periods: count(closed.len()),
+                defect,
+            });
+        }
+        let what = format!("the ledger grew faster than it was read, {MAX_READINGS} times");
+        Err(self.inner.target.other(what))
+    }
+
+    /// The newest number, how many entries there are, and every balance: of one moment, as one statement sees it.
+    async fn balances_at_head(&self) -> Result<(u64, u64, BTreeMap<Account, i64>), StoreError> {
+        let sql = "SELECT account, micros FROM balances UNION ALL \
+            SELECT '', COALESCE(MAX(chain_seq), 0) FROM ledger_entries UNION ALL \
+            SELECT '#', COUNT(*) FROM ledger_entries";
+        let target = &self.inner.target;
+        let (mut newest, mut entries, mut balances) = (0, 0, BTreeMap::new());
+        let count = |number: i64| u64::try_from(number).map_err(|_| target.corrupt("a count below 0"));
+        for row in self.rows(sql.into_sql_str(), vec![]).await? {
+            let read = row.text(0).and_then(|account| Ok((account, row.int(1)?)));
+            let (account, micros) = read.map_err(|error| target.sqlx(error))?;
+            match account.as_str() {
+                "" => newest = count(micros)?,
+                "#" => entries = count(micros)?,
+                account => {
+                    balances.insert(account.parse().map_err(|error| target.corrupt(error))?, micros);
+                }
+            }
+        }
+        Ok((newest, entries, balances))
+    }
+
+    /// Every closed period, with what was frozen.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the database does not answer or a row cannot be read.
+    pub async fn closed_periods(&self) -> Result<BTreeMap<Period, Closed>, StoreError> {
+        let target = &self.inner.target;
+        let mut periods = BTreeMap::new();
+        for row in self.rows("SELECT name, body FROM periods".into_sql_str(), vec![]).await? {
+            let read = row.text(0).and_then(|name| Ok((name, row.text(1)?)));
+            let (name, body) = read.map_err(|error| target.sqlx(error))?;
+            periods.insert(name.parse().map_err(|error| target.corrupt(error))?, load::parse(target, &body)?);
+        }
+        Ok(periods)
+    }
+
+    /// The export of a period: one line of CSV for each charge that is booked into it. Once the period is closed, it is
+    /// byte for byte the same for ever.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the database does not answer or a row cannot be read.
+    pub async fn period_export(&self, period: Period) -> Result<String, StoreError> {
+        let never = "writing to a string does not fail";
+        let mut exporter =
+            Exporter::new(String::new()).map_err(|_| self.inner.target.other(never.to_owned()))?;
+        let mut head = Head::default();
+        loop {
+            let records = self.ledger_records(head, MAX_PAGE).await?;
+            let Some(last) = records.last() else { break };
+            head = last.head();
+            for record in records.iter().filter(|record| record.booked == period) {
+                exporter.record(record).map_err(|_| self.inner.target.other(never.to_owned()))?;
+            }
+        }
+        Ok(exporter.finish())
+    }
+}

@@ -1,5 +1,7 @@
 //! Holds, rating, double entry and budgets, as pure functions.
 //!
+//! What groups may use is [`limits`], in the [`window`]s of their time zones; who is next is [`fairshare`].
+//!
 //! The way of the money of one attempt: [`Hold::place`] reserves it, [`SliceBook::accept`] turns usage reports
 //! into slices that tile the run, [`Hold::charge`] moves reserved money to spend slice by slice, and
 //! [`Hold::settle`] gives the rest back. Each step makes [`Entry`]s, which sum to zero or do not exist;
@@ -8,7 +10,7 @@
 //! Invariants: the book's imbalance is 0; the entries of a settled attempt leave `held` and `committed` as they
 //! found them; without an overrun spent + held stays within the limit of every ancestor.
 //!
-//! Left out on purpose: windows of time, accelerator weights, reversals and closed periods, currencies (one
+//! Left out on purpose: reversals and closed periods, currencies (one
 //! per deployment), and remembering which entries were posted: that an entry's key is posted once is the
 //! store's unique index.
 
@@ -19,6 +21,10 @@ mod tiling;
 
 mod book;
 mod refusal;
+
+pub mod fairshare;
+pub mod limits;
+pub mod window;
 
 #[cfg(test)]
 mod properties;

@@ -1,5 +1,7 @@
 //! Holds, rating, double entry and budgets, as pure functions.
 //!
+//! What groups may use is [`limits`], in the [`window`]s of their time zones; who is next is [`fairshare`].
+//!
 //! The way of the money of one attempt: [`Hold::place`] reserves it, [`SliceBook::accept`] turns usage reports
 //! into slices that tile the run, [`Hold::charge`] moves reserved money to spend slice by slice, and
 //! [`Hold::settle`] gives the rest back. Each step makes [`Entry`]s, which sum to zero or do not exist;
@@ -12,9 +14,9 @@
 //! Invariants: the book's imbalance is 0; the entries of a settled attempt leave `held` and `committed` as they
 //! found them; without an overrun spent + held stays within the limit of every ancestor.
 //!
-//! Left out on purpose: windows of time, accelerator weights, and books in several currencies (what is billed in
-//! another one is converted when it is posted). A [`Book`] does not remember which entries were posted: that an
-//! entry's key is posted once is the store's unique index.
+//! Left out on purpose: books in several currencies (what is billed in another one is converted when it is posted).
+//! A [`Book`] does not remember which entries were posted: that an entry's key is posted once is the store's unique
+//! index.
 
 mod account;
 pub mod calendar;
@@ -32,6 +34,10 @@ pub mod anomaly;
 pub mod forecast;
 pub mod hledger;
 pub mod reconcile;
+
+pub mod fairshare;
+pub mod limits;
+pub mod window;
 
 #[cfg(test)]
 mod properties;

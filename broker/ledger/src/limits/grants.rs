@@ -1,0 +1,147 @@
+//! Grants: budgets that are used once. Of several, the one with the higher priority is used first, then the one
+//! that ends first, then the one that was made first. A grant covers only holds that end before it does, so that
+//! nothing expires under what runs.
+
+use std::cmp::Reverse;
+
+use spillway_types::UnixMs;
+
+use super::limit::{Limit, LimitId};
+use super::refusal::{LimitRefusal, LimitRefusalKind};
+use super::state::{Budget, Drawn, Node};
+use super::{Metric, Scope};
+use crate::window::Window;
+
+/// The grants of a group that count the same, among them `first`.
+pub(super) struct Grants<'a> {
+    node: &'a Node,
+    metric: &'a Metric,
+    scope: &'a Scope,
+}
+
+fn span(budget: &Budget) -> Option<(UnixMs, UnixMs)> {
+    match budget.limit.id.window {
+        Window::Grant { from, to } => Some((from, to)),
+        Window::Instant | Window::Month | Window::Quarter => None,
+    }
+}
+
+impl<'a> Grants<'a> {
+    /// The grants beside `limit`, where it is the first of them: so each kind is asked once.
+    pub(super) fn led_by(node: &'a Node, limit: &'a Limit) -> Option<Self> {
+        let grants = Self { node, metric: &limit.id.metric, scope: &limit.id.scope };
+        let first = grants.all().next().is_some_and(|budget| budget.limit.id == limit.id);
+        first.then_some(grants)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &'a Budget> {
+        let (metric, scope) = (self.metric, self.scope);
+        self.node.budgets.iter().filter(move |budget| {
+            let id = &budget.limit.id;
+            span(budget).is_some() && id.metric == *metric && id.scope == *scope
+        })
+    }
+
+    /// Those that can be used from `now` to `until`, in the order in which they are used.
+    fn in_order(&self, now: UnixMs, until: UnixMs) -> Vec<&'a Budget> {
+        let fits =
+            |budget: &&Budget| span(budget).is_some_and(|(from, to)| from <= now && until <= to && now < to);
+        let mut usable: Vec<&Budget> = self.all().filter(fits).collect();
+        usable.sort_by_key(|budget| {
+            (Reverse(budget.limit.priority), span(budget).map(|(_, to)| to), budget.created)
+        });
+        usable
+    }
+
+    fn nominal(&self, budget: &Budget) -> i64 {
+        budget.nominal_at(&self.node.zone, UnixMs(0))
+    }
+
+    fn left(&self, budget: &Budget) -> i64 {
+        self.nominal(budget).saturating_sub(budget.burnt).saturating_sub(budget.reserved)
+    }
+
+    /// Whether a new attempt, or another lease, is refused by one of them.
+    pub(super) fn denies(&self, extension: bool) -> bool {
+        self.all().any(|budget| {
+            let action = budget.limit.action;
+            if extension { action.denies_extension() } else { action.denies_new() }
+        })
+    }
+
+    /// Takes `wanted` for a hold from `now` to `until`: from which grants, and how much they lack together.
+    pub(super) fn draw(&self, wanted: i64, now: UnixMs, until: UnixMs) -> (Vec<Drawn>, i64) {
+        let (mut missing, mut drawn) = (wanted, vec![]);
+        for budget in self.in_order(now, until) {
+            let take = self.left(budget).clamp(0, missing);
+            if take > 0 {
+                drawn.push(Drawn { grant: budget.limit.id.clone(), left: take });
+                missing -= take;
+            }
+        }
+        (drawn, missing)
+    }
+
+    /// Whose grant pays `amount` that no hold covers, used at `at`: what is left of each, and the rest on the first.
+    /// Only those that were there when the attempt was admitted pay for it: the first `made` of all limits.
+    pub(super) fn burn(&self, amount: i64, at: UnixMs, made: u64) -> Vec<(LimitId, i64)> {
+        let next = UnixMs(at.0.saturating_add(1));
+        let known = |budget: &&Budget| budget.created <= made;
+        let usable: Vec<&Budget> = self.in_order(at, next).into_iter().filter(known).collect();
+        let first =
+            usable.first().copied().or_else(|| self.all().filter(known).max_by_key(|budget| span(budget)));
+        let (mut missing, mut burnt) = (amount, vec![]);
+        for budget in usable {
+            let take = self.left(budget).clamp(0, missing);
+            if take > 0 {
+                burnt.push((budget.limit.id.clone(), take));
+                missing -= take;
+            }
+        }
+        if let Some(first) = first.filter(|_| missing > 0) {
+            burnt.push((first.limit.id.clone(), missing));
+        }
+        burnt
+    }
+
+    /// The refusal for what they lack.
+    pub(super) fn refuse(
+        &self,
+        wanted: i64,
+        missing: i64,
+        now: UnixMs,
+        until: UnixMs,
+    ) -> Option<LimitRefusal> {
+        let usable = self.in_order(now, until);
+        let sum =
+            |of: &dyn Fn(&Budget) -> i64| usable.iter().map(|budget| of(budget)).fold(0, i64::saturating_add);
+        let (limit, used, held) = (
+            sum(&|budget| self.nominal(budget)),
+            sum(&|budget| budget.burnt),
+            sum(&|budget| budget.reserved),
+        );
+        // One that begins later, or that a shorter hold could still use, can help those who wait.
+        let to_come = self.all().filter(|budget| span(budget).is_some_and(|(_, to)| now < to));
+        let ever = to_come.map(|budget| self.nominal(budget)).fold(0, i64::saturating_add);
+        let kind = if wanted > ever {
+            LimitRefusalKind::NeverFits
+        } else if wanted > limit.saturating_sub(used) {
+            LimitRefusalKind::UsedUp
+        } else {
+            LimitRefusalKind::UnsafeWithRunning
+        };
+        let begins =
+            self.all().filter_map(|budget| span(budget).map(|(from, _)| from)).filter(|from| now < *from);
+        let binding = usable.first().copied().or_else(|| self.all().max_by_key(|budget| span(budget)))?;
+        Some(LimitRefusal {
+            binding: Box::new(binding.limit.id.clone()),
+            limit,
+            used,
+            held,
+            wanted,
+            shortfall: missing,
+            kind,
+            renews: begins.min().filter(|_| kind == LimitRefusalKind::UsedUp),
+        })
+    }
+}

@@ -1,0 +1,333 @@
+//! The windows of limits: months and quarters of a time zone, and grants from one instant to another.
+//!
+//! Time zones come from the database that is compiled in, never from the machine: the same instant is in the same
+//! month everywhere. A month begins at the first instant of its first day in the zone, whatever clocks do then, so
+//! the months of a zone tile time: none overlap, and none leave a gap.
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::{TimeZone, TimeZoneDatabase};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use spillway_types::UnixMs;
+
+/// A time zone by its IANA name, for example `Europe/Berlin`.
+#[derive(Clone)]
+pub struct Zone(TimeZone);
+
+/// Why a text is not a time zone.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{value}` is not a time zone: write an IANA name, for example `Europe/Berlin`, `Asia/Seoul` or `UTC`"
+)]
+pub struct ZoneError {
+    /// What was given, cut to 80 characters.
+    pub value: String,
+}
+
+impl Zone {
+    /// Coordinated universal time: the zone of a group that names none.
+    #[must_use]
+    pub const fn utc() -> Self {
+        Self(TimeZone::UTC)
+    }
+
+    /// The name, as the database spells it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.0.iana_name().unwrap_or("UTC")
+    }
+
+    /// The month that `at` is in.
+    #[must_use]
+    pub fn month_of(&self, at: UnixMs) -> Month {
+        let at = Timestamp::from_millisecond(at.0).unwrap_or(if at.0 < 0 {
+            Timestamp::MIN
+        } else {
+            Timestamp::MAX
+        });
+        let date = self.0.to_datetime(at).date();
+        Month { year: date.year(), month: date.month() }
+    }
+
+    /// The first instant of a month.
+    #[must_use]
+    pub fn start_of(&self, month: Month) -> UnixMs {
+        let first = Date::new(month.year, month.month, 1).ok();
+        let start = first.and_then(|date| date.to_zoned(self.0.clone()).ok());
+        start.map_or(UnixMs(if month.year < 0 { i64::MIN } else { i64::MAX }), |start| {
+            UnixMs(start.timestamp().as_millisecond())
+        })
+    }
+}
+
+impl Default for Zone {
+    fn default() -> Self {
+        Self::utc()
+    }
+}
+
+impl PartialEq for Zone {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for Zone {}
+
+impl FromStr for Zone {
+    type Err = ZoneError;
+
+    fn from_str(text: &str) -> Result<Self, ZoneError> {
+        let known = TimeZoneDatabase::bundled().get(text.trim());
+        known.map(Self).map_err(|_| ZoneError { value: text.chars().take(80).collect() })
+    }
+}
+
+impl fmt::Display for Zone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl fmt::Debug for Zone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Serialize for Zone {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Zone {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// A month of a calendar, written `2026-03`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Month {
+    year: i16,
+    month: i8,
+}
+
+impl Month {
+    /// The month after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        match self.month {
+            12 => Self { year: self.year.saturating_add(1), month: 1 },
+            month => Self { year: self.year, month: month + 1 },
+        }
+    }
+
+    /// The month before this one.
+    #[must_use]
+    pub const fn previous(self) -> Self {
+        match self.month {
+            1 => Self { year: self.year.saturating_sub(1), month: 12 },
+            month => Self { year: self.year, month: month - 1 },
+        }
+    }
+
+    /// The first month of its quarter: January, April, July or October.
+    #[must_use]
+    pub const fn quarter(self) -> Self {
+        Self { year: self.year, month: (self.month - 1) / 3 * 3 + 1 }
+    }
+}
+
+impl fmt::Display for Month {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04}-{:02}", self.year, self.month)
+    }
+}
+
+impl Serialize for Month {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Month {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        let parts =
+            text.rsplit_once('-').and_then(|(year, month)| Some((year.parse().ok()?, month.parse().ok()?)));
+        match parts {
+            Some((year, month)) if Date::new(year, month, 1).is_ok() => Ok(Self { year, month }),
+            Some(_) | None => {
+                Err(serde::de::Error::custom(format_args!("`{text}` is not a month like `2026-03`")))
+            }
+        }
+    }
+}
+
+/// A stretch of time, half-open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Period {
+    /// The first instant in it.
+    pub from: UnixMs,
+    /// The first instant after it.
+    pub to: UnixMs,
+}
+
+impl Period {
+    /// Whether `at` is in it.
+    #[must_use]
+    pub fn contains(&self, at: UnixMs) -> bool {
+        self.from <= at && at < self.to
+    }
+}
+
+/// Over what time a limit counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Window {
+    /// At each instant: how much is in use at once.
+    Instant,
+    /// Each month of the group's time zone.
+    Month,
+    /// Each quarter of the group's time zone.
+    Quarter,
+    /// Once, from an instant to another.
+    Grant {
+        /// The first instant it can be used for.
+        from: UnixMs,
+        /// The first instant it cannot be used for any more.
+        to: UnixMs,
+    },
+}
+
+impl Window {
+    /// The stretch that `at` is in: none for what counts at each instant. A grant's is its own, whenever asked.
+    #[must_use]
+    pub fn period(self, zone: &Zone, at: UnixMs) -> Option<Period> {
+        match self {
+            Self::Instant => None,
+            Self::Month => {
+                let month = zone.month_of(at);
+                Some(Period { from: zone.start_of(month), to: zone.start_of(month.next()) })
+            }
+            Self::Quarter => {
+                let first = zone.month_of(at).quarter();
+                Some(Period { from: zone.start_of(first), to: zone.start_of(first.next().next().next()) })
+            }
+            Self::Grant { from, to } => Some(Period { from, to }),
+        }
+    }
+
+    /// The months whose use counts at `at`, first and last; none for windows that are not made of months.
+    #[must_use]
+    pub fn months(self, zone: &Zone, at: UnixMs) -> Option<(Month, Month)> {
+        let month = zone.month_of(at);
+        match self {
+            Self::Instant | Self::Grant { .. } => None,
+            Self::Month => Some((month, month)),
+            Self::Quarter => Some((month.quarter(), month.quarter().next().next())),
+        }
+    }
+}
+
+impl fmt::Display for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Instant => f.pad("instant"),
+            Self::Month => f.pad("month"),
+            Self::Quarter => f.pad("quarter"),
+            Self::Grant { from, to } => f.pad(&format!("grant {from} to {to}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: i64 = 3_600_000;
+
+    fn at(text: &str) -> UnixMs {
+        UnixMs(text.parse::<Timestamp>().unwrap().as_millisecond())
+    }
+
+    fn hours(zone: &str, window: Window, inside: &str) -> i64 {
+        let period = window.period(&zone.parse().unwrap(), at(inside)).unwrap();
+        (period.to.0 - period.from.0) / HOUR
+    }
+
+    #[test]
+    fn months_with_a_clock_change_have_an_hour_less_or_more() {
+        for (zone, inside, expected) in [
+            ("UTC", "2026-03-10T00:00:00Z", 744),
+            ("Europe/Berlin", "2026-03-10T00:00:00Z", 743),
+            ("Europe/Berlin", "2026-10-10T00:00:00Z", 745),
+            ("Europe/Berlin", "2026-02-10T00:00:00Z", 672),
+            ("America/New_York", "2026-03-31T23:00:00Z", 743),
+            ("America/New_York", "2026-11-15T00:00:00Z", 721),
+            ("Asia/Seoul", "2026-03-10T00:00:00Z", 744),
+        ] {
+            assert_eq!(hours(zone, Window::Month, inside), expected, "{zone} {inside}");
+        }
+        assert_eq!(hours("Europe/Berlin", Window::Quarter, "2026-01-01T12:00:00Z"), 90 * 24 - 1);
+        // A whole day that a zone skipped: Samoa had no 30 December 2011.
+        assert_eq!(hours("Pacific/Apia", Window::Month, "2011-12-10T00:00:00Z"), 30 * 24);
+    }
+
+    #[test]
+    fn the_last_instant_of_a_month_is_the_zones_own() {
+        let seoul: Zone = "Asia/Seoul".parse().unwrap();
+        assert_eq!(seoul.month_of(at("2026-02-28T14:59:59.999Z")).to_string(), "2026-02");
+        assert_eq!(seoul.month_of(at("2026-02-28T15:00:00Z")).to_string(), "2026-03");
+        let kathmandu: Zone = "Asia/Kathmandu".parse().unwrap();
+        assert_eq!(
+            kathmandu.start_of(kathmandu.month_of(at("2026-05-05T00:00:00Z"))),
+            at("2026-04-30T18:15:00Z")
+        );
+        // Midnight did not exist there on that day: the month begins with the first instant that did.
+        let cairo: Zone = "America/Asuncion".parse().unwrap();
+        let october = cairo.month_of(at("2023-10-10T00:00:00Z"));
+        assert_eq!(cairo.start_of(october), at("2023-10-01T04:00:00Z"));
+    }
+
+    #[test]
+    fn months_and_zones_round_trip_and_what_is_neither_is_refused_by_name() {
+        let month: Month = serde_json::from_str("\"2026-12\"").unwrap();
+        assert_eq!(serde_json::to_string(&month.next()).unwrap(), "\"2027-01\"");
+        assert_eq!(month.next().previous(), month);
+        assert_eq!(month.quarter().to_string(), "2026-10");
+        for wrong in ["\"2026-13\"", "\"2026-0\"", "\"soon\"", "\"\""] {
+            assert!(serde_json::from_str::<Month>(wrong).is_err(), "{wrong}");
+        }
+        let zone: Zone = serde_json::from_str("\"Europe/Berlin\"").unwrap();
+        assert_eq!(serde_json::to_string(&zone).unwrap(), "\"Europe/Berlin\"");
+        for wrong in ["Mars/Olympus", "", "CEST+2", "../etc"] {
+            let error = wrong.parse::<Zone>().unwrap_err().to_string();
+            assert!(error.contains(&format!("`{wrong}`")), "{error}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_months_of_a_zone_tile_time(
+            ms in 0_i64..4_000_000_000_000,
+            zone in proptest::sample::select(vec!["UTC", "Europe/Berlin", "America/St_Johns", "Pacific/Apia", "Asia/Kathmandu", "Africa/Cairo", "America/Asuncion"]),
+        ) {
+            let (zone, at): (Zone, _) = (zone.parse().unwrap(), UnixMs(ms));
+            for window in [Window::Month, Window::Quarter] {
+                let period = window.period(&zone, at).unwrap();
+                proptest::prop_assert!(period.contains(at));
+                let after = window.period(&zone, period.to).unwrap();
+                proptest::prop_assert_eq!(after.from, period.to);
+                let before = window.period(&zone, UnixMs(period.from.0 - 1)).unwrap();
+                proptest::prop_assert_eq!(before.to, period.from);
+            }
+        }
+    }
+}

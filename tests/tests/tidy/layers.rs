@@ -8,7 +8,7 @@ use crate::tree::{TextFile, files};
 /// Packages by level. A name that ends with `*` stands for all that start so.
 const LEVELS: [(u8, &[&str]); 7] = [
     (0, &["spillway-types"]),
-    (1, &["spillway-policies", "spillway-access", "spillway-ledger"]),
+    (1, &["spillway-policies", "spillway-access", "spillway-ledger", "spillway-focus"]),
     (2, &["spillway-core", "spillway-api", "spillway-connector-api"]),
     (3, &["spillway-store", "spillway-connector-*", "spillway-tunnel"]),
     (4, &["spillway-server", "spillway-dashboard", "spillway-sim"]),
@@ -21,8 +21,14 @@ const WITHIN_A_LEVEL: [(&str, &str); 3] =
     [("spillway", "spillway-agent"), ("spillway-server", "spillway-dashboard"), ("spillway-tests", "xtask")];
 
 /// The packages without clock, randomness, environment and I/O.
-pub(crate) const PURE: [&str; 5] =
-    ["spillway-types", "spillway-ledger", "spillway-policies", "spillway-access", "spillway-core"];
+pub(crate) const PURE: [&str; 6] = [
+    "spillway-types",
+    "spillway-ledger",
+    "spillway-focus",
+    "spillway-policies",
+    "spillway-access",
+    "spillway-core",
+];
 
 /// What a pure package has no use for.
 const IMPURE_CRATES: [&str; 17] = [

@@ -10,7 +10,7 @@ use crate::cli::{BenchRequest, Profile, Request, USAGE};
 use crate::postgres::{PostgresServer, URL_VARIABLE, find_binaries};
 use crate::step::{Step, say};
 use crate::wait::Stopwatch;
-use crate::{setup, workspace_root};
+use crate::{focus_validator, setup, workspace_root};
 
 /// The variable that tells the tests what they may leave out.
 pub const PROFILE_VARIABLE: &str = "SPILLWAY_TEST_PROFILE";
@@ -24,7 +24,7 @@ pub fn run(request: Request) -> Result<()> {
     match request {
         Request::Ci => ci(&root),
         Request::Test { profile, args } => test(&root, profile, TestRun::default().with_args(args)),
-        Request::Setup => setup::run(&root),
+        Request::Setup => set_up(&root),
         Request::Demo { args } => demo(&root, args),
         Request::Bench(request) => bench(&root, request),
         Request::Help => {
@@ -32,6 +32,11 @@ pub fn run(request: Request) -> Result<()> {
             Ok(())
         }
     }
+}
+
+fn set_up(root: &Path) -> Result<()> {
+    setup::run(root)?;
+    focus_validator::set_up(&target_dir(root))
 }
 
 /// The tests come last, so that the runner's closing line is the last of the whole output.
@@ -84,7 +89,7 @@ fn test(root: &Path, profile: Profile, test_run: TestRun) -> Result<()> {
     if profile == Profile::Full {
         let watch = Stopwatch::start();
         say("==> setup: what the tests need");
-        setup::run(root)?;
+        set_up(root)?;
         say(&format!("    setup took {:.1} s", watch.elapsed().as_secs_f64()));
     }
     if test_run.starts_binaries() {
@@ -136,8 +141,9 @@ fn demo(root: &Path, args: Vec<String>) -> Result<()> {
     Err(anyhow!(error).context(format!("cannot start {}", program.display())))
 }
 
-/// Cargo's own rule, short of configuration files: the variable, else `target`.
-fn target_dir(root: &Path) -> std::path::PathBuf {
+/// Where cargo builds, by its own rule short of configuration files: the variable, else `target`.
+#[must_use]
+pub fn target_dir(root: &Path) -> std::path::PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |dir| root.join(dir))
 }
 

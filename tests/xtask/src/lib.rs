@@ -5,6 +5,7 @@
 
 pub mod cli;
 pub mod commands;
+pub mod focus_validator;
 pub mod postgres;
 pub mod setup;
 pub mod step;

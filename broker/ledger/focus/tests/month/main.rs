@@ -1,0 +1,7 @@
+//! A whole month as an export: what is written, what the checker finds in it when something is broken, and what the
+//! public validator says.
+
+mod charges;
+mod defects;
+mod export;
+mod validator;

@@ -2,7 +2,7 @@
 //!
 //! [`RateBook`] has the rate cards of pools: flat, or from what a pool costs ([`PoolCost`]). [`tiles`] cuts a use at
 //! each change of its rate, each day and each period; what the tiles cost is what the whole costs. [`BillingTerms`]
-//! are a provider's minimum and increment, [`idle_shares`] says who caused the cost of an instance that no slice
+//! are a provider's minimum and increment, [`IdleMeter`] says who caused the cost of an instance that no slice
 //! was charged, [`EgressPrice`] prices bytes, [`Lending`] credits the owner of a lent machine, and [`CurrencyTable`]
 //! brings what is billed in another currency into the deployment's.
 //!
@@ -22,7 +22,7 @@ pub use billing::{BillingTerms, EndCause};
 pub use card::{Card, RateBook, RateError};
 pub use currency::{CurrencyError, CurrencyTable, ExchangeRate};
 pub use egress::{EgressError, EgressPrice};
-pub use idle::{IdleCause, IdleError, IdleShare, InstanceUse, idle_shares};
+pub use idle::{IdleMeter, WHOLE_PPM};
 pub use lending::{Lending, LendingError};
 pub use pool::{ClassShare, MAX_AMOUNT_MICROS, MAX_LIFETIME_MONTHS, MonthCost, PoolCost, PoolCostError};
 pub use tile::{Tile, tiles};

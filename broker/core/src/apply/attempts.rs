@@ -114,19 +114,22 @@ impl State {
         };
         self.post(entry);
         for part in &attempt.parts {
-            self.occupy(placed.attempt, part)?;
+            self.occupy(&subject, part, at)?;
         }
         self.touch(Key::Attempt(placed.attempt));
         self.attempts.insert(placed.attempt, attempt);
         Ok(())
     }
 
-    fn occupy(&mut self, attempt: AttemptId, part: &Part) -> Result<(), ApplyError> {
+    fn occupy(&mut self, subject: &Subject, part: &Part, at: UnixMs) -> Result<(), ApplyError> {
         let Some(id) = part.node else { return Ok(()) };
         let node = self.node_mut(id)?;
-        node.parts.insert(attempt, part.allocation.clone());
+        node.parts.insert(subject.attempt, part.allocation.clone());
         if let Some(instance) = node.instance {
-            self.instance_mut(instance)?.idle_since = None;
+            let instance = self.instance_mut(instance)?;
+            instance.idle_since = None;
+            let (price, share_ppm) = (instance.price, instance.share_ppm(&part.allocation));
+            instance.idle.begin(price, subject.clone(), share_ppm, at);
         }
         Ok(())
     }
@@ -136,7 +139,7 @@ impl State {
         &mut self,
         id: AttemptId,
         instance: InstanceId,
-        node: NodeId,
+        (node, at): (NodeId, UnixMs),
     ) -> Result<(), ApplyError> {
         let waits = |part: &&mut Part| part.instance == Some(instance);
         let mut bound = vec![];
@@ -144,7 +147,8 @@ impl State {
             part.node = Some(node);
             bound.push(part.clone());
         }
-        bound.iter().try_for_each(|part| self.occupy(id, part))
+        let subject = self.attempt_mut(id)?.subject();
+        bound.iter().try_for_each(|part| self.occupy(&subject, part, at))
     }
 
     /// Gives every node its lease.
@@ -280,8 +284,11 @@ impl State {
         entry.parts.remove(&attempt);
         let idle = entry.parts.is_empty();
         self.changes.touched.insert(Key::Node(node));
-        if let Some(instance) = entry.instance.filter(|_| idle).and_then(|id| self.instance_mut(id).ok()) {
-            instance.idle_since = Some(at);
+        if let Some(instance) = entry.instance.and_then(|id| self.instance_mut(id).ok()) {
+            instance.idle.end(instance.price, attempt, at);
+            if idle {
+                instance.idle_since = Some(at);
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! Instances: from the intent to the last charge.
 
 use spillway_ledger::overhead_entry;
+use spillway_ledger::rates::IdleMeter;
 use spillway_types::{InstanceId, InstanceState, InstanceStep, UnixMs};
 
 use super::ApplyError;
@@ -34,8 +35,11 @@ impl State {
         entry.state = entry.state.after(InstanceStep::Vanish)?;
         entry.gone = Some((at, why.clone()));
         if let Some(gone) = self.instances.remove(&id) {
-            if let Some(entry) = overhead_entry(&gone.subject(), &gone.payee(), gone.overhead_micros(at)) {
-                self.post(entry);
+            let payee = gone.payee();
+            for (subject, micros) in gone.overheads(at) {
+                if let Some(entry) = overhead_entry(&subject, &payee, micros) {
+                    self.post(entry);
+                }
             }
             self.changes.ended_instances.push(gone);
         }
@@ -74,5 +78,6 @@ fn new_instance(intended: &Intended, journal: u64, at: UnixMs) -> Instance {
         gone: None,
         node: None,
         charged_micros: 0,
+        idle: IdleMeter::default(),
     }
 }

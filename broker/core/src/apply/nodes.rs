@@ -97,7 +97,7 @@ impl State {
         instance.node = Some(node);
         let attempt = instance.attempt;
         if self.attempts.get(&attempt).is_some_and(|attempt| attempt.state == AttemptState::Held) {
-            self.bind(attempt, id, node)?;
+            self.bind(attempt, id, (node, at))?;
         }
         Ok(())
     }

@@ -1,11 +1,13 @@
 //! A cloud machine that was launched for an attempt.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
-use spillway_ledger::rates::{BillingTerms, EndCause};
+use spillway_ledger::rates::{BillingTerms, EndCause, IdleMeter, WHOLE_PPM};
 use spillway_ledger::{Payee, Subject};
 use spillway_types::{
-    AttemptId, CloudName, DurationMs, GroupName, HourlyRate, InstanceId, InstanceState, InstanceType, JobId,
-    Market, NodeCapacity, NodeId, SiteName, UnixMs, UserName,
+    Allocation, AttemptId, CloudName, DurationMs, GroupName, HourlyRate, InstanceId, InstanceState,
+    InstanceType, JobId, Market, NodeCapacity, NodeId, SiteName, UnixMs, UserName, instance_share,
 };
 
 /// Why an instance is gone.
@@ -79,6 +81,9 @@ pub struct Instance {
     pub node: Option<NodeId>,
     /// What slices of attempts there have charged, in micros.
     pub charged_micros: i64,
+    /// Who caused what no slice was charged.
+    #[serde(default)]
+    pub idle: IdleMeter,
 }
 
 impl Instance {
@@ -108,6 +113,32 @@ impl Instance {
     #[must_use]
     pub fn overhead_micros(&self, at: UnixMs) -> i64 {
         self.cost_micros(at) - self.charged_micros
+    }
+
+    /// Who pays for its overhead, with what: those that caused unused shares and warm time, and for the rest (boot, minimum,
+    /// rounding) the one that it was launched for. The amounts sum to [`Instance::overhead_micros`]. Where its provider
+    /// bills nothing, nobody has caused anything.
+    #[must_use]
+    pub fn overheads(&self, at: UnixMs) -> Vec<(Subject, i64)> {
+        let until = self.gone.as_ref().map_or(at, |(gone, _)| *gone);
+        let mut owed =
+            if self.billed(at).0 == 0 { BTreeMap::new() } else { self.idle.owed(self.price, until) };
+        let caused = owed.values().fold(0, |sum: i64, (_, micros)| sum.saturating_add(*micros));
+        let rest = self.overhead_micros(at).saturating_sub(caused);
+        let (subject, micros) = owed.entry(self.group.clone()).or_insert_with(|| (self.subject(), 0));
+        *subject = self.subject();
+        *micros = micros.saturating_add(rest);
+        let here =
+            |(subject, micros): (Subject, i64)| (Subject { instance: Some(self.id), ..subject }, micros);
+        owed.into_values().map(here).collect()
+    }
+
+    /// The part of it that the allocation has, in millionths: the larger of its shares of the accelerators and of the
+    /// CPUs.
+    #[must_use]
+    pub fn share_ppm(&self, allocation: &Allocation) -> u32 {
+        let rate = instance_share(HourlyRate(i64::from(WHOLE_PPM)), &self.capacity, allocation);
+        u32::try_from(rate.0).unwrap_or(WHOLE_PPM)
     }
 
     /// Whom and what the ledger's entry on its overhead is about.

@@ -81,6 +81,41 @@ fn an_instance_that_its_provider_takes_back_early_is_free_where_the_provider_say
 }
 
 #[test]
+fn who_used_a_warm_instance_last_pays_for_its_being_warm() {
+    let mut scene = Scene::new();
+    scene.offer("H100:8", 20);
+    scene.group("guest", Some("org"), None);
+    scene.user("bob", spillway_types::Role::Member, &["guest"]);
+    bursts(&mut scene);
+    scene.pass(120);
+    let guest = spillway_types::JobSpec { group: name("guest"), ..job("H100:8") };
+    let submission = Command::Submit { spec: Box::new(guest), user: name("bob"), key: None };
+    let spillway_core::Reply::Job(second) = scene.must(submission) else { panic!("no job") };
+    scene.runs(second, 60, PartEnd::Exited { code: 0 });
+    assert_eq!(scene.world.place().unwrap(), 1);
+    scene.contact();
+    scene.pass(60);
+    scene.pass(300);
+    scene.tick();
+    scene.clouds();
+    let minute = |minutes: i64| 20 * DOLLAR * minutes / 60;
+    let spent = |group: &str| scene.state().book.balance(&format!("spend:{group}").parse().unwrap());
+    let boot = i64::try_from(BOOT.0 / 60_000).unwrap();
+    assert!(
+        (spent("lab") - minute(boot + 1 + 2)).abs() <= 2,
+        "boot, its minute, two warm minutes: {}",
+        spent("lab")
+    );
+    assert!((spent("guest") - minute(1 + 5)).abs() <= 2, "its minute, five warm minutes: {}", spent("guest"));
+    assert_eq!(
+        owed(&scene),
+        HourlyRate(20 * DOLLAR).cost_micros(1, 1, 0, BOOT.0 + 9 * 60_000),
+        "all of it, exactly"
+    );
+    scene.is_over();
+}
+
+#[test]
 fn use_is_charged_by_day_with_the_instant_of_each_slice() {
     let mut scene = Scene::new();
     scene.node("H100:4");

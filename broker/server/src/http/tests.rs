@@ -5,6 +5,7 @@ mod accounts;
 mod doors;
 mod fleet;
 mod jobs;
+mod ledger;
 mod live;
 mod logs;
 pub(crate) mod world;

@@ -2,7 +2,9 @@
 
 use spillway_ledger::rates::BillingTerms;
 use spillway_policies::{CloudOffer, Decision, Gatekeeper, PartPlacement, Target};
-use spillway_types::{AttemptId, HourlyRate, InstanceId, InstanceState, Interconnect, SiteKind, SiteName};
+use spillway_types::{
+    AttemptId, HourlyRate, InstanceId, InstanceState, Interconnect, OfferTerms, SiteKind, SiteName,
+};
 
 use crate::command::Endpoint;
 use crate::entity::Job;
@@ -124,11 +126,7 @@ fn place_one(turn: &mut Turn<'_>, decision: Decision, endpoint: &Endpoint) -> Op
                     capacity: offer.capacity.clone(),
                     price,
                     market,
-                    billing: BillingTerms {
-                        minimum: offer.terms.minimum,
-                        increment: offer.terms.increment,
-                        free_if_interrupted_within: offer.terms.free_if_interrupted_within,
-                    },
+                    billing: billing(&offer.terms),
                     broker_addr: endpoint.broker_addr.clone(),
                     ca_fingerprint: endpoint.ca_fingerprint.clone(),
                 })));
@@ -136,6 +134,11 @@ fn place_one(turn: &mut Turn<'_>, decision: Decision, endpoint: &Endpoint) -> Op
         }
     }
     Some(())
+}
+
+const fn billing(terms: &OfferTerms) -> BillingTerms {
+    let OfferTerms { minimum, increment, free_if_interrupted_within, .. } = *terms;
+    BillingTerms { minimum, increment, free_if_interrupted_within }
 }
 
 /// The planner decides by what a pool's use costs at the margin; it is charged, and held, by the pool's rate card where

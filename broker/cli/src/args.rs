@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use spillway_focus::Version;
 use spillway_types::{DurationMs, GroupName, JobId, Money, PoolName, Role, SiteName, UserName};
 
 use crate::commands::demo::DemoArgs;
@@ -51,6 +52,7 @@ Money and people:
   ledger     Verify the ledger
   export     Export the journal, or the charges of a month
   reconcile  Hold a provider's bill against what was charged
+  focus      Say what is wrong with a file of charges in FOCUS
 
 Rules and what-ifs:
   policy     Show shipped policies; test access policies against their cases
@@ -223,6 +225,8 @@ pub(crate) enum Serve {
         after_help = "Examples:\n  spillway demo\n  spillway demo --exit\n  spillway demo --exit -o json"
     )]
     Demo(DemoArgs),
+    /// Say what is wrong with a file of charges in FOCUS, the FinOps Open Cost and Usage Specification
+    Focus(FocusArgs),
     /// Test access policies against their cases
     Policy(PolicyArgs),
     /// Replay a trace against policies, and see what each would have cost
@@ -312,6 +316,38 @@ Examples:
   spillway policy test policies/access/examples -o json
 
 All policies of the folder are in force together, as in a broker whose settings name them all.";
+
+#[derive(Debug, Args)]
+pub(crate) struct FocusArgs {
+    #[command(subcommand)]
+    pub command: FocusCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum FocusCommand {
+    /// Check a file; the exit code is 1 where something is wrong
+    #[command(after_help = FOCUS_EXAMPLES)]
+    Check(FocusCheckArgs),
+}
+
+const FOCUS_EXAMPLES: &str = "\
+Examples:
+  spillway focus check charges-2026-10.csv --manifest manifest-2026-10.json
+  spillway focus check bill.parquet --version 1.2 -o json
+
+Asks no broker. Checks files of other makers, too.";
+
+#[derive(Debug, Args)]
+pub(crate) struct FocusCheckArgs {
+    /// The file, CSV or Parquet
+    pub file: PathBuf,
+    /// The version of FOCUS, 1.2 or 1.3 [default: the manifest's, else the one whose columns the file has]
+    #[arg(long, value_name = "VERSION")]
+    pub version: Option<Version>,
+    /// The manifest that came with it: rows, sums, invoices and the digest must match
+    #[arg(long, value_name = "FILE")]
+    pub manifest: Option<PathBuf>,
+}
 
 /// Whether to stay until the job has ended.
 #[derive(Debug, Clone, Args)]
@@ -521,6 +557,9 @@ mod tests {
             let name = format!("help_{}", verb.get_name());
             insta::assert_snapshot!(name, verb.render_long_help());
         }
+        let focus = command.find_subcommand_mut("focus").expect("focus");
+        let check = focus.find_subcommand_mut("check").expect("check");
+        insta::assert_snapshot!("help_focus_check", check.render_help());
         let simulate = command.find_subcommand_mut("simulate").expect("simulate");
         insta::assert_snapshot!("help_simulate", simulate.render_help());
     }

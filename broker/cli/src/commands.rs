@@ -5,6 +5,7 @@ mod agent;
 mod broker;
 pub(crate) mod demo;
 mod fleet;
+mod focus;
 mod follow;
 mod job;
 mod ledger;
@@ -30,6 +31,7 @@ pub(crate) fn run(cli: Cli, output: &mut Output) -> Result<u8, Failure> {
         Command::Serve(Serve::Broker(args)) => return broker::run(*args, output),
         Command::Serve(Serve::Agent(args)) => return agent::run(&args),
         Command::Serve(Serve::Demo(args)) => return demo::run(&args, output),
+        Command::Serve(Serve::Focus(args)) => return focus::run(&args, output),
         Command::Serve(Serve::Policy(args)) => return policy::run(&args, output),
         Command::Serve(Serve::Simulate(args)) => return simulate::run(*args, output),
     };

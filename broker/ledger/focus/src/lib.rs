@@ -29,5 +29,5 @@ pub use decimal::{Decimal, DecimalError};
 pub use export::{ExportError, Exporter, Scope};
 pub use manifest::{FileEntry, InvoiceTotal, Manifest, Status};
 pub use period::{InstantError, Period, PeriodError, parse_instant, print_instant};
-pub use quantity::Quantity;
+pub use quantity::{BillingTerms, Quantity};
 pub use row::{ChargeError, Row, Value};

@@ -1,5 +1,10 @@
 //! Rules for one value, by the kind of its column.
 
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use spillway_types::UnixMs;
 
 use super::{Findings, Rule};
@@ -114,15 +119,46 @@ enum Nesting {
 }
 
 fn object(text: &str, nesting: Nesting) -> Read<'_> {
-    let wrong = |message: &str| Err((Rule::Malformed, message.to_owned()));
-    let Ok(serde_json::Value::Object(pairs)) = serde_json::from_str(text) else {
-        return wrong("it is no JSON object");
-    };
-    let nested = pairs.values().any(|value| value.is_object() || value.is_array());
+    let wrong = |message: String| (Rule::Malformed, message);
+    let Pairs { nested } =
+        serde_json::from_str(text).map_err(|error| wrong(format!("it is no JSON object: {error}")))?;
     match nesting {
         Nesting::Flat if nested => {
-            wrong("a value of it is an object or a list; only plain values are allowed")
+            Err(wrong("a value of it is an object or a list; only plain values are allowed".to_owned()))
         }
         Nesting::Flat | Nesting::Free => Ok(Cell::Text(text)),
+    }
+}
+
+/// A JSON object of which each key is there once.
+struct Pairs {
+    nested: bool,
+}
+
+impl<'de> Deserialize<'de> for Pairs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(PairsVisitor)
+    }
+}
+
+struct PairsVisitor;
+
+impl<'de> Visitor<'de> for PairsVisitor {
+    type Value = Pairs;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object such as {\"key\": \"value\"}")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {
+        let mut keys = BTreeSet::new();
+        let mut nested = false;
+        while let Some((key, value)) = map.next_entry::<String, serde_json::Value>()? {
+            nested |= value.is_object() || value.is_array();
+            if let Some(key) = keys.replace(key) {
+                return Err(A::Error::custom(format!("the key `{key}` is there twice")));
+            }
+        }
+        Ok(Pairs { nested })
     }
 }

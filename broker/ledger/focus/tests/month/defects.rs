@@ -1,5 +1,7 @@
 //! Each kind of defect, planted in a good export, is found by its rule, in its row and column, and nothing else is.
 
+use std::sync::OnceLock;
+
 use spillway_focus::check::MAX_FINDINGS_PER_RULE;
 use spillway_focus::{CheckError, Finding, Manifest, Rule, Version, check_csv};
 
@@ -7,6 +9,7 @@ use crate::charges::month;
 use crate::export::{SEED, write};
 
 /// A good export as a table that can be broken.
+#[derive(Clone)]
 struct Table {
     header: Vec<String>,
     rows: Vec<Vec<String>>,
@@ -15,6 +18,11 @@ struct Table {
 
 impl Table {
     fn good(version: Version) -> Self {
+        static MADE: [OnceLock<Table>; 2] = [OnceLock::new(), OnceLock::new()];
+        MADE[usize::from(version == Version::V1_3)].get_or_init(|| Self::make(version)).clone()
+    }
+
+    fn make(version: Version) -> Self {
         let files = write(version, &month(SEED));
         let mut reader = csv::Reader::from_reader(files.csv.as_slice());
         let header = reader.headers().expect("a header").iter().map(str::to_owned).collect();
@@ -328,6 +336,7 @@ fn totals_that_do_not_match_the_manifest() {
 fn values_that_do_not_belong_together() {
     planted("RegionName", "", Rule::MissingValue, "one in RegionId");
     planted("Tags", "project=x", Rule::Malformed, "no JSON object");
+    planted("Tags", r#"{"a":1,"a":2}"#, Rule::Malformed, "the key `a` is there twice");
     planted("Tags", r#"{"a":{"b":1}}"#, Rule::Malformed, "only plain values");
     planted("BillingPeriodEnd", "2026-12-01T00:00:00Z", Rule::BillingPeriod, "one file has one period");
     planted("CapacityReservationStatus", "Used", Rule::UnexpectedValue, "none in CapacityReservationId");
@@ -389,4 +398,30 @@ fn the_old_names_stay_in_1_3_and_the_new_ones_are_needed() {
         missing,
         [(Rule::MissingColumn, Some("HostProviderName")), (Rule::MissingColumn, Some("ServiceProviderName"))]
     );
+}
+
+/// Noise in a good file: findings or an error, never a panic, and never silence about what was changed.
+#[test]
+fn noise_is_never_passed_over() {
+    let csv = Table::good(Version::V1_2).csv();
+    let manifest = Table::good(Version::V1_2).manifest;
+    let mut state = SEED;
+    let mut random = |limit: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).expect("31 bits") % limit
+    };
+    for round in 0..60 {
+        let mut noisy = csv.clone();
+        let place = random(noisy.len());
+        let byte = [b'"', b',', b'\n', b'-', b'9', b'e', 0, 0xff][random(8)];
+        if noisy[place] == byte {
+            continue;
+        }
+        noisy[place] = byte;
+        let noticed = match check_csv(noisy.as_slice(), None, Some(&manifest)) {
+            Ok(report) => !report.findings.is_empty(),
+            Err(_) => true,
+        };
+        assert!(noticed, "round {round}: byte {byte} at {place}");
+    }
 }

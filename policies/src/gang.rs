@@ -153,9 +153,9 @@ impl Ground<'_> {
             for kind in payable {
                 let mask = shape.kinds[*kind].mask;
                 let (search, all) = ((*kind, Some(column), shape.nodes), &self.fleet.kinds[*kind].nodes);
-                board.index.search(search, all, until, &mut |node| {
+                board.index.search(search, all, until, &mut |node, bound| {
                     let profile = &board.profiles[node];
-                    let start = profile.earliest((from, until), span, &shape.need, mask);
+                    let start = profile.earliest((bound.max(from), until), span, &shape.need, mask);
                     if let Some(start) = start.filter(|start| *start <= until) {
                         earliest.push(start);
                         if earliest.len() > shape.nodes {
@@ -179,7 +179,7 @@ impl Ground<'_> {
         for kind in payable {
             let (mask, most) = (shape.kinds[*kind].mask, together.len() + MOST_COMPARED.max(shape.nodes));
             let (search, all) = ((*kind, Some(column), shape.nodes), &self.fleet.kinds[*kind].nodes);
-            board.index.search(search, all, from, &mut |node| {
+            board.index.search(search, all, from, &mut |node, _| {
                 let start = board.profiles[node].earliest((from, from), span, &shape.need, mask);
                 if start == Some(from) {
                     together.push(node);

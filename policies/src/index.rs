@@ -14,14 +14,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::fleet::Fleet;
 use crate::layout::{ClassMask, Level, Need, Want};
 use crate::profile::Profile;
+use crate::trees::{Root, Seconds, Trees, instant, seconds};
 
 /// A kind with fewer nodes has no trees.
 const INDEXED_FROM: usize = 64;
 /// The same where there are at least [`MANY`] nodes in all: looking at few nodes of many kinds costs as much.
-const INDEXED_FROM_OF_MANY: usize = 8;
+const INDEXED_FROM_OF_MANY: usize = 1;
 const MANY: usize = 1_000;
-/// How many values one value of the next level stands for.
-const FAN_OUT: usize = 16;
 /// Runs at least as long are one class, in milliseconds: five minutes to 43 hours, a factor of two between them.
 const LENGTHS: [i64; 11] = [
     0,
@@ -43,33 +42,6 @@ const COLUMNS: usize = SIZES * LENGTHS.len();
 /// One bound for each column: instants in milliseconds since the Unix epoch.
 type Bounds = [i64; COLUMNS];
 
-/// A bound as it stands in a tree: whole seconds from the index's beginning, rounded down, so that it stays a bound.
-/// Half as wide as an instant: a search is as fast as trees are small.
-type Seconds = i32;
-
-/// As a bound; [`Seconds::MAX`] for never.
-fn seconds(instant: i64, began: i64) -> Seconds {
-    if instant == i64::MAX {
-        return Seconds::MAX;
-    }
-    let whole = instant.saturating_sub(began).div_euclid(1000);
-    Seconds::try_from(whole.clamp(i64::from(Seconds::MIN), i64::from(Seconds::MAX) - 1))
-        .unwrap_or(Seconds::MIN)
-}
-
-/// The bounds of the nodes of one kind, for every column a tree of least values: one for each position, then one for
-/// each `FAN_OUT` of the level before, until there is one.
-#[derive(Debug)]
-struct Trees {
-    /// Positions that there is room for.
-    room: usize,
-    /// Where each level begins within a column; the last one has one value.
-    levels: Vec<usize>,
-    /// Values of one column, all levels together.
-    stride: usize,
-    values: Vec<Seconds>,
-}
-
 /// The nodes of one kind.
 #[derive(Debug)]
 struct KindIndex {
@@ -80,18 +52,6 @@ struct KindIndex {
     twins: BTreeMap<Level, BTreeSet<usize>>,
     /// Positions of nodes that have left.
     vacant: Vec<usize>,
-    /// What the bounds are counted from.
-    began: i64,
-}
-
-/// What is known of one column of a kind without a look at its tree.
-#[derive(Debug, Clone, Copy)]
-struct Root {
-    /// The least bound, and whose it is.
-    least: Seconds,
-    position: usize,
-    /// The least bound of the others.
-    second: Seconds,
 }
 
 /// What one run asks of a node.
@@ -116,11 +76,13 @@ struct Learned {
 pub(crate) struct Index {
     /// By kind; none where it has too few nodes.
     kinds: Vec<Option<KindIndex>>,
+    /// By kind: whether it has an index.
+    is_indexed: Vec<bool>,
     /// By kind: whether it has nodes that are the same for ever.
     has_twins: Vec<bool>,
-    /// By column, then by kind; found when it is asked for.
-    roots: Vec<Vec<Cell<Option<Root>>>>,
-    /// The same way; what was found last.
+    /// By column, then by kind: the least bound of all its nodes.
+    least: Vec<Vec<Seconds>>,
+    /// The same way: what was found last.
     learned: Vec<Vec<Cell<Option<Learned>>>>,
     /// How often profiles have changed in such a way that more may be free.
     given_back: u64,
@@ -130,6 +92,8 @@ pub(crate) struct Index {
     stale: Vec<usize>,
     is_stale: Vec<bool>,
     now: i64,
+    /// What the bounds are counted from.
+    began: i64,
     /// Kinds of at least so many nodes have trees, where that is set.
     indexed_from: Option<usize>,
 }
@@ -197,99 +161,13 @@ pub(crate) fn bounds(profile: &Profile, now: i64) -> Bounds {
     bounds
 }
 
-impl Trees {
-    fn new(room: usize) -> Self {
-        let room = room.next_multiple_of(FAN_OUT);
-        let (mut levels, mut stride, mut count) = (vec![0], room, room);
-        while count > 1 {
-            levels.push(stride);
-            count = count.div_ceil(FAN_OUT);
-            stride += count;
-        }
-        Self { room, levels, stride, values: vec![Seconds::MAX; stride * COLUMNS] }
-    }
-
-    /// The values of one level of a column that a value of the next level stands for.
-    fn block(&self, column: usize, level: usize, at: usize) -> &[Seconds] {
-        let begin = self.levels[level] + at * FAN_OUT;
-        let end = self.levels.get(level + 1).copied().unwrap_or(self.stride).min(begin + FAN_OUT);
-        let column = column * self.stride;
-        &self.values[column + begin..column + end]
-    }
-
-    fn of(&self, column: usize, position: usize) -> Seconds {
-        self.values[column * self.stride + position]
-    }
-
-    /// Whether that changes anything.
-    fn set(&mut self, column: usize, position: usize, value: Seconds) -> bool {
-        let (mut at, mut value) = (position, value);
-        for level in 0..self.levels.len() {
-            let place = &mut self.values[column * self.stride + self.levels[level] + at];
-            if *place == value {
-                return level > 0;
-            }
-            *place = value;
-            at /= FAN_OUT;
-            value = least(self.block(column, level, at));
-        }
-        true
-    }
-
-    /// The least value, where it is, and the least of the others.
-    fn root(&self, column: usize) -> Root {
-        let (mut at, mut second) = (0, Seconds::MAX);
-        let mut least_of_all = Seconds::MAX;
-        for level in (0..self.levels.len() - 1).rev() {
-            let values = self.block(column, level, at);
-            let (mut position, mut least) = (0, Seconds::MAX);
-            for (child, value) in values.iter().enumerate() {
-                if *value < least {
-                    second = second.min(least);
-                    (position, least) = (child, *value);
-                } else {
-                    second = second.min(*value);
-                }
-            }
-            at = at * FAN_OUT + position;
-            least_of_all = least;
-        }
-        Root { least: least_of_all, position: at, second }
-    }
-
-    /// Calls `look` for positions below a value whose bounds are at most `until`, which is what `look` last gave.
-    fn visit(
-        &self,
-        column: usize,
-        (level, at): (usize, usize),
-        until: &mut Seconds,
-        look: &mut dyn FnMut(usize, Seconds) -> Seconds,
-    ) {
-        for (child, value) in self.block(column, level, at).iter().enumerate() {
-            if *value > *until || *value == Seconds::MAX {
-                continue;
-            }
-            let child = at * FAN_OUT + child;
-            if level == 0 {
-                *until = look(child, *until);
-            } else {
-                self.visit(column, (level - 1, child), until, look);
-            }
-        }
-    }
-}
-
-fn least(values: &[Seconds]) -> Seconds {
-    values.iter().copied().min().unwrap_or(Seconds::MAX)
-}
-
 impl KindIndex {
-    fn of(numbers: &[usize], profiles: &[Profile], now: i64) -> Self {
-        let trees = Trees::new(numbers.len());
+    fn of(numbers: &[usize], profiles: &[Profile], (now, began): (i64, i64)) -> Self {
+        let trees = Trees::new(COLUMNS, numbers.len());
         let nodes = numbers.iter().map(|number| (*number, None)).collect();
-        let mut index = Self { nodes, trees, twins: BTreeMap::new(), vacant: vec![], began: now };
+        let mut index = Self { nodes, trees, twins: BTreeMap::new(), vacant: vec![] };
         for position in 0..numbers.len() {
-            index.update(position, profiles, now, &mut |_| ());
+            index.update(position, profiles, (now, began), &mut |_, _| ());
         }
         index
     }
@@ -306,8 +184,15 @@ impl KindIndex {
         }
     }
 
-    /// Looks again at the node at a position, and calls `changed` for the columns where that changes something.
-    fn update(&mut self, position: usize, profiles: &[Profile], now: i64, changed: &mut dyn FnMut(usize)) {
+    /// Looks again at the node at a position, and calls `changed` with the columns whose least bounds may have changed,
+    /// and these.
+    fn update(
+        &mut self,
+        position: usize,
+        profiles: &[Profile],
+        (now, began): (i64, i64),
+        changed: &mut dyn FnMut(usize, Seconds),
+    ) {
         self.forget_twin(position);
         let number = self.nodes[position].0;
         let bounds = match profiles[number].constant() {
@@ -319,13 +204,18 @@ impl KindIndex {
             }
             None => bounds(&profiles[number], now),
         };
-        self.set(position, &bounds, changed);
+        self.set(position, (&bounds, began), changed);
     }
 
-    fn set(&mut self, position: usize, bounds: &Bounds, changed: &mut dyn FnMut(usize)) {
+    fn set(
+        &mut self,
+        position: usize,
+        (bounds, began): (&Bounds, i64),
+        changed: &mut dyn FnMut(usize, Seconds),
+    ) {
         for (column, bound) in bounds.iter().enumerate() {
-            if self.trees.set(column, position, seconds(*bound, self.began)) {
-                changed(column);
+            if self.trees.set(column, position, seconds(*bound, began)) {
+                changed(column, self.trees.least(column));
             }
         }
     }
@@ -336,9 +226,9 @@ impl KindIndex {
             self.nodes[position] = (number, None);
             return position;
         }
-        if self.nodes.len() == self.trees.room {
-            let mut larger = Trees::new(self.trees.room * 2);
-            for position in 0..self.trees.room {
+        if self.nodes.len() == self.trees.room() {
+            let mut larger = Trees::new(COLUMNS, self.trees.room() * 2);
+            for position in 0..self.trees.room() {
                 (0..COLUMNS).for_each(|column| {
                     larger.set(column, position, self.trees.of(column, position));
                 });
@@ -349,9 +239,9 @@ impl KindIndex {
         self.nodes.len() - 1
     }
 
-    fn remove(&mut self, position: usize, changed: &mut dyn FnMut(usize)) {
+    fn remove(&mut self, position: usize, changed: &mut dyn FnMut(usize, Seconds)) {
         self.forget_twin(position);
-        self.set(position, &[i64::MAX; COLUMNS], changed);
+        self.set(position, (&[i64::MAX; COLUMNS], 0), changed);
         self.vacant.push(position);
     }
 }
@@ -381,6 +271,9 @@ impl Index {
 
     /// Looks again at all that was noted.
     pub(crate) fn refresh(&mut self, fleet: &Fleet, profiles: &[Profile], now: i64) {
+        if self.kinds.is_empty() {
+            self.began = now;
+        }
         self.make_room(fleet);
         if now < self.now {
             (0..fleet.numbers()).for_each(|number| self.note_more(number));
@@ -395,7 +288,7 @@ impl Index {
             {
                 self.places[*number] = None;
                 if let Some(index) = &mut self.kinds[known] {
-                    index.remove(position, &mut |column| self.roots[column][known].set(None));
+                    index.remove(position, &mut |column, least| self.least[column][known] = least);
                     self.has_twins[known] = !index.twins.is_empty();
                 }
             }
@@ -408,12 +301,15 @@ impl Index {
             if let Some(index) = &mut self.kinds[kind] {
                 let place = self.places[*number];
                 let position = place.map_or_else(|| index.insert(*number), |(_, position)| position);
-                index.update(position, profiles, now, &mut |column| self.roots[column][kind].set(None));
+                let mut note = |column: usize, least| self.least[column][kind] = least;
+                index.update(position, profiles, (now, self.began), &mut note);
                 self.has_twins[kind] = !index.twins.is_empty();
                 self.places[*number] = Some((kind, position));
             } else if numbers.len() >= least {
-                let index = KindIndex::of(numbers, profiles, now);
+                let index = KindIndex::of(numbers, profiles, (now, self.began));
                 self.has_twins[kind] = !index.twins.is_empty();
+                self.is_indexed[kind] = true;
+                (0..COLUMNS).for_each(|column| self.least[column][kind] = index.trees.least(column));
                 self.kinds[kind] = Some(index);
                 for (position, number) in numbers.iter().enumerate() {
                     self.places[*number] = Some((kind, position));
@@ -429,9 +325,10 @@ impl Index {
         let kinds = fleet.kinds.len();
         if self.kinds.len() < kinds {
             self.kinds.resize_with(kinds, || None);
+            self.is_indexed.resize(kinds, false);
             self.has_twins.resize(kinds, false);
-            self.roots.resize_with(COLUMNS, Vec::new);
-            self.roots.iter_mut().for_each(|roots| roots.resize_with(kinds, Cell::default));
+            self.least.resize_with(COLUMNS, Vec::new);
+            self.least.iter_mut().for_each(|least| least.resize(kinds, Seconds::MAX));
             self.learned.resize_with(COLUMNS, Vec::new);
             self.learned.iter_mut().for_each(|learned| learned.resize_with(kinds, Cell::default));
         }
@@ -442,23 +339,24 @@ impl Index {
 
     /// Whether there is an index of the nodes of a kind.
     pub(crate) fn has(&self, kind: usize) -> bool {
-        self.kinds.get(kind).is_some_and(Option::is_some)
+        self.is_indexed.get(kind).is_some_and(|is_indexed| *is_indexed)
     }
 
     /// Calls `look` with the numbers of all nodes of a kind that may start something of a column by `until`, and maybe
-    /// with others, each once; of nodes that are the same for ever with the first `alike` only. What `look` gives is
-    /// `until` from then on. Without an index all nodes of the kind are `numbers`.
+    /// with others, each once, and with an instant before which they cannot; of nodes that are the same for ever with
+    /// the first `alike` only. What `look` gives is `until` from then on. Without an index all nodes of the kind are
+    /// `numbers`.
     pub(crate) fn search(
         &self,
         (kind, column, alike): (usize, Option<usize>, usize),
         numbers: &[usize],
         until: i64,
-        look: &mut dyn FnMut(usize) -> i64,
+        look: &mut dyn FnMut(usize, i64) -> i64,
     ) {
         let mut until = until;
         let (Some(Some(index)), Some(column)) = (self.kinds.get(kind), column) else {
             for number in numbers {
-                if look(*number) == i64::MIN {
+                if look(*number, i64::MIN) == i64::MIN {
                     return;
                 }
             }
@@ -466,36 +364,32 @@ impl Index {
         };
         if self.has_twins[kind] {
             for number in index.twins.values().flat_map(|twins| twins.iter().take(alike)) {
-                until = look(*number);
+                until = look(*number, i64::MIN);
             }
         }
-        let root = self.root(index, (kind, column));
-        let mut until = seconds(until, index.began);
-        if root.least > until || root.least == Seconds::MAX {
+        let Root { least, position: first, second } = index.trees.root(column);
+        let mut until = seconds(until, self.began);
+        if least > until || least == Seconds::MAX {
             return;
         }
-        let mut look = |position: usize| seconds(look(index.nodes[position].0), index.began);
+        let mut look = |position: usize, bound: Seconds| {
+            seconds(look(index.nodes[position].0, instant(bound, self.began)), self.began)
+        };
         // The node with the least bound first: what it gives spares most of the others.
-        until = until.min(look(root.position));
-        if root.second > until || root.second == Seconds::MAX {
+        until = until.min(look(first, least));
+        if second > until || second == Seconds::MAX {
             return;
         }
-        let top = index.trees.levels.len() - 2;
-        index.trees.visit(column, (top, 0), &mut until, &mut |position, until| {
-            if position == root.position { until } else { look(position) }
+        index.trees.visit(column, until, &mut |position, bound, until| {
+            if position == first { until } else { look(position, bound) }
         });
-    }
-
-    fn root(&self, index: &KindIndex, (kind, column): (usize, usize)) -> Root {
-        let cell = &self.roots[column][kind];
-        let root = cell.get().unwrap_or_else(|| index.trees.root(column));
-        cell.set(Some(root));
-        root
     }
 
     /// No node of a kind can start this before; none where that is not known.
     pub(crate) fn soonest(&self, kind: usize, column: usize, ask: &Ask) -> Option<i64> {
-        let index = self.kinds.get(kind)?.as_ref()?;
+        if !self.has(kind) {
+            return None;
+        }
         let learned = self.learned[column][kind].get().filter(|learned| {
             let like = learned.ask.need == ask.need && learned.ask.mask == ask.mask;
             like && learned.ask.span_ms <= ask.span_ms && learned.given_back == self.given_back
@@ -504,11 +398,8 @@ impl Index {
         if self.has_twins[kind] {
             return learned;
         }
-        let root = match self.root(index, (kind, column)).least {
-            Seconds::MAX => i64::MAX,
-            least => index.began.saturating_add(i64::from(least) * 1000),
-        };
-        Some(learned.map_or(root, |learned| learned.max(root)))
+        let least = instant(self.least[column][kind], self.began);
+        Some(learned.map_or(least, |learned| learned.max(least)))
     }
 
     /// A search has found that no node of a kind can start this before.

@@ -304,12 +304,12 @@ impl Ground<'_> {
         // What a node's room is worth is asked only where several could start it at one instant.
         let mut found: Option<(i64, Option<f64>, usize)> = None;
         let (mut until, mut compared) = (latest, 0);
-        let mut look = |node: usize| {
+        let mut look = |node: usize, bound: i64| {
             let profile = &board.profiles[node];
             if profile.soonest(need) > until {
                 return until;
             }
-            let start = profile.earliest((self.now, until), span, need, fit.mask);
+            let start = profile.earliest((bound.max(self.now), until), span, need, fit.mask);
             let Some(start) = start.filter(|start| *start <= until) else { return until };
             match &mut found {
                 Some((other, known_loss, known)) if *other == start => {
@@ -349,9 +349,8 @@ impl Ground<'_> {
     pub(crate) fn taken_ms(&self, item: &Item, kind: usize, start: i64, span: i64) -> f64 {
         let Some(occupancy) = self.occupancies.get(kind) else { return 0.0 };
         let window = (start, start.saturating_add(span));
-        let total = self.fleet.kinds[kind].whole_of_all();
         let mine = item.counted.iter().filter(|own| own.kind == kind);
-        let own: f64 = mine.map(|own| own.taken(window, total)).sum();
+        let own: f64 = mine.map(|own| own.taken(window, self.fleet.kinds[kind].whole_of_all())).sum();
         (occupancy.taken(window.0, window.1) - own).max(0.0)
     }
 

@@ -35,6 +35,7 @@ mod lay;
 mod occupancy;
 mod profile;
 mod sites;
+mod trees;
 
 mod fleet;
 mod judge;

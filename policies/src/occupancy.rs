@@ -7,11 +7,27 @@ const MOST_STEPS: usize = 1024;
 /// The share of a kind's accelerators (of its CPUs, where it has none) that is taken, as a function of time.
 #[derive(Debug, Default)]
 pub(crate) struct Occupancy {
+    /// Empty where there is a grid.
     steps: Vec<Step>,
-    /// When the first step begins and how far apart the steps are, where that is the same for all.
-    grid: Option<(i64, i64)>,
+    grid: Option<Grid>,
     /// The greatest share at any time.
     pub(crate) most: f64,
+}
+
+/// Instants that are equally far apart. It is asked for every kind for every task that is laid, so it is small, and
+/// divides nowhere by an integer.
+#[derive(Debug)]
+struct Grid {
+    /// The first instant.
+    began: i64,
+    /// Milliseconds from one to the next.
+    width: i64,
+    /// The inverse of that.
+    per_ms: f64,
+    /// Milliseconds fully taken before each.
+    before: Vec<f64>,
+    /// The share after the last one.
+    last: f64,
 }
 
 /// What one task is counted with, so that it does not stand in its own way.
@@ -77,15 +93,11 @@ impl Occupancy {
         };
         let count = i64::try_from(MOST_STEPS).unwrap_or(i64::MAX);
         let width = (last.from - first.from) / count + 1;
-        let mut grid: Vec<Step> = Vec::with_capacity(MOST_STEPS + 1);
-        for at in 0..=count {
-            let from = first.from.saturating_add(width.saturating_mul(at));
-            grid.push(Step { from, before: self.until(from), share: last.share });
-        }
-        for at in 1..grid.len() {
-            grid[at - 1].share = (grid[at].before - grid[at - 1].before) / width as f64;
-        }
-        (self.steps, self.grid) = (grid, Some((first.from, width)));
+        let instants = (0..=count).map(|at| first.from.saturating_add(width.saturating_mul(at)));
+        let before = instants.map(|instant| self.until(instant)).collect();
+        let (began, last) = (first.from, last.share);
+        self.grid = Some(Grid { began, width, per_ms: 1.0 / width as f64, before, last });
+        self.steps = Vec::new();
     }
 
     /// How many milliseconds of `from` until `to` are taken, each counted by its share.
@@ -95,14 +107,45 @@ impl Occupancy {
 
     #[expect(clippy::cast_precision_loss, reason = "a share is compared, never counted")]
     fn until(&self, time: i64) -> f64 {
-        let at = match self.grid {
-            Some((began, width)) => {
-                let at = usize::try_from(time.saturating_sub(began) / width).unwrap_or(0);
-                at.min(self.steps.len() - 1)
-            }
-            None => self.steps.partition_point(|step| step.from <= time).saturating_sub(1),
-        };
+        if let Some(grid) = &self.grid {
+            return grid.until(time);
+        }
+        let at = self.steps.partition_point(|step| step.from <= time).saturating_sub(1);
         self.steps.get(at).map_or(0.0, |step| step.before + step.share * (time - step.from).max(0) as f64)
+    }
+}
+
+impl Grid {
+    /// How many milliseconds are fully taken until then: straight from one instant to the next.
+    #[expect(clippy::cast_precision_loss, reason = "a share is compared, never counted")]
+    fn until(&self, time: i64) -> f64 {
+        let since = time.saturating_sub(self.began).max(0);
+        let at = self.place(since);
+        let into = (since - self.width * at as i64) as f64;
+        let before = self.before[at];
+        let share = match self.before.get(at + 1) {
+            Some(next) => (next - before) / self.width as f64,
+            None => self.last,
+        };
+        before + share * into
+    }
+
+    /// Which instant is the last one that is not after `since` milliseconds from the first.
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a place that is off by one is put right, and a cast of a float saturates"
+    )]
+    fn place(&self, since: i64) -> usize {
+        let last = self.before.len() - 1;
+        let mut at = ((since as f64 * self.per_ms) as usize).min(last);
+        if self.width * at as i64 > since {
+            at -= 1;
+        } else if at < last && self.width * (at as i64 + 1) <= since {
+            at += 1;
+        }
+        at
     }
 }
 
@@ -134,7 +177,7 @@ mod tests {
             sum
         };
         let occupancy = Occupancy::of(0, 10, changes.clone());
-        assert_eq!(occupancy.steps.len(), 1025);
+        assert_eq!(occupancy.grid.as_ref().map(|grid| grid.before.len()), Some(1025));
         for (from, to) in [(0, 4_000_000), (100_500, 300_700), (2_000_000, 2_000_900), (4_000_000, 5_000_000)]
         {
             let (exact, taken) = (exact(from, to), occupancy.taken(from, to));

@@ -106,11 +106,7 @@ impl Profile {
 
     /// The step that holds at `time`; the first one for times before it.
     fn index_at(&self, time: i64) -> usize {
-        let mut at = 0;
-        while self.steps.get(at + 1).is_some_and(|step| step.from <= time) {
-            at += 1;
-        }
-        at
+        self.steps.partition_point(|step| step.from <= time).saturating_sub(1)
     }
 
     /// What is free at `time`.

@@ -105,7 +105,7 @@ impl Planning {
     /// Plans and carries it out. Gives the longest pause until the next time.
     async fn once(&mut self) -> Result<Duration, EngineError> {
         let (follower, doubtful) = (self.follower.take(), std::mem::take(&mut self.doubtful));
-        let heard = self.engine.follow(|view, unseen| hear(follower, doubtful, view, unseen)).await?;
+        let heard = self.engine.follow(move |view, unseen| hear(follower, &doubtful, view, unseen)).await?;
         let planner = &heard.follower.planner;
         if planner.waiting() == 0 && !planner.has_travellers() {
             self.follower = Some(heard.follower);
@@ -164,9 +164,9 @@ impl Planning {
 }
 
 /// Tells the planner what it has not seen, or a new one everything.
-fn hear(follower: Option<Follower>, doubtful: BTreeSet<Key>, view: &View<'_>, unseen: Unseen) -> Heard {
+fn hear(follower: Option<Follower>, doubtful: &BTreeSet<Key>, view: &View<'_>, unseen: Unseen) -> Heard {
     let (mut follower, rows) = match (follower, unseen) {
-        (Some(follower), Unseen::Rows(rows)) => (follower, &rows | &doubtful),
+        (Some(follower), Unseen::Rows(rows)) => (follower, &rows | doubtful),
         (None, _) | (_, Unseen::Everything) => {
             (Follower::new(view.policy), Feed::everything(view.federation.state()))
         }

@@ -98,7 +98,7 @@ async fn what_could_not_be_carried_out_is_looked_at_again() {
     let mut planning = planning(&world.engine);
     let first = submit(&world.client("ada"), &takes(4, 60), "first").await.id;
     // The plan is made, and the job is held before it is carried out.
-    let heard = world.engine.follow(|view, unseen| hear(None, BTreeSet::new(), view, unseen)).await.unwrap();
+    let heard = world.engine.follow(|view, unseen| hear(None, &BTreeSet::new(), view, unseen)).await.unwrap();
     let made = plan_whole(heard, world.engine.clock());
     let user: UserName = "ada".parse().unwrap();
     world.engine.command(Command::Hold { job: first, user: user.clone() }).await.unwrap();

@@ -102,6 +102,8 @@ mod tests {
     use crate::occupancy::Occupancy;
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
         #[test]
         fn never_more_is_taken_than_truly(
             changes in prop::collection::vec((0..100_000_i64, 1..9_i64, 1..50_000_i64), 0..3_000),

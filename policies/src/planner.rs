@@ -219,6 +219,9 @@ impl Planner {
 
     /// Prices those anew whose data is read by more or fewer than before.
     fn count_readers(&mut self) {
+        if self.readers.values().all(|readers| *readers == 0) {
+            return;
+        }
         for slot in 0..self.items.len() {
             let Some(item) = self.items[slot].as_ref().filter(|item| !item.job.inputs.is_empty()) else {
                 continue;

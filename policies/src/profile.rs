@@ -269,3 +269,46 @@ fn loss(free: i64, count: i64) -> i64 {
 fn ratio(sum: i64, span_ms: i64) -> f64 {
     sum as f64 / span_ms.max(1) as f64
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::Profile;
+    use crate::layout::{Layout, Need, Want};
+    use crate::testing::{NOW, node};
+
+    fn any_need() -> impl Strategy<Value = Need> {
+        let wants = prop_oneof![
+            Just(Want::Nothing),
+            (1..9_u32).prop_map(Want::Whole),
+            prop::sample::select(vec![25_u32, 50]).prop_map(Want::Blocks),
+        ];
+        (wants, 0..9_000_u32).prop_map(|(want, cpus_milli)| Need { want, cpus_milli, memory_mib: 64 })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_reserved_is_taken_back(
+            asks in prop::collection::vec((any_need(), 0..20_000_i64, 1..9_000_i64), 1..60),
+        ) {
+            let view = node(1, "H100:8").busy(3, 10).busy(2, 4_000);
+            let mut profile = Profile::of(&view, &Layout::of(&view.capacity), NOW);
+            let (mut saved, mut log) = (Vec::new(), Vec::new());
+            for (need, from, span) in asks {
+                let Some(start) = profile.earliest((NOW.0 + from, i64::MAX), span, &need, 1) else { continue };
+                // Nothing starts before, wherever the search begins.
+                for earlier in [NOW.0 + from, NOW.0 + from + (start - NOW.0 - from) / 2, start] {
+                    prop_assert_eq!(profile.earliest((earlier, i64::MAX), span, &need, 1), Some(start));
+                }
+                let before = profile.clone();
+                log.push((before, profile.reserve((start, start + span), (&need, 1), &mut saved)));
+            }
+            while let Some((before, reserved)) = log.pop() {
+                profile.take_back(reserved, &mut saved);
+                prop_assert_eq!(&profile, &before);
+            }
+            prop_assert!(saved.is_empty());
+        }
+    }
+}

@@ -3,13 +3,14 @@
 
 use crate::fleet::Fleet;
 use crate::index::Index;
-use crate::layout::{ClassMask, Need};
-use crate::profile::Profile;
+use crate::layout::{ClassMask, Level, Need};
+use crate::profile::{Profile, Reserved};
 
 /// One change, with what was there before.
 #[derive(Debug)]
 enum Change {
-    Profile(usize, Profile),
+    Profile(usize, Box<Profile>),
+    Reserved(usize, Reserved),
     Purse(usize, i64),
     Offer(usize, u32),
 }
@@ -30,7 +31,8 @@ pub(crate) struct Board {
     /// Which profiles are worth a look; true only after [`Self::refresh`].
     pub(crate) index: Index,
     log: Vec<Change>,
-    spare: Vec<Profile>,
+    /// What was free where reservations took something, in their order.
+    saved: Vec<Level>,
 }
 
 impl Board {
@@ -49,7 +51,7 @@ impl Board {
             self.profiles.resize_with(number + 1, Profile::default);
         }
         let before = std::mem::replace(&mut self.profiles[number], Profile::closed());
-        self.log.push(Change::Profile(number, before));
+        self.log.push(Change::Profile(number, Box::new(before)));
         self.index.note(number);
     }
 
@@ -65,11 +67,8 @@ impl Board {
 
     /// Takes `need` out of a node's profile from `from` until `to`.
     pub(crate) fn reserve(&mut self, number: usize, span: (i64, i64), need: &Need, mask: ClassMask) {
-        let mut after = self.spare.pop().unwrap_or_default();
-        after.copy_from(&self.profiles[number]);
-        after.reserve(span, need, mask);
-        let before = std::mem::replace(&mut self.profiles[number], after);
-        self.log.push(Change::Profile(number, before));
+        let reserved = self.profiles[number].reserve(span, (need, mask), &mut self.saved);
+        self.log.push(Change::Reserved(number, reserved));
         self.index.note(number);
     }
 
@@ -92,22 +91,19 @@ impl Board {
     /// Takes back everything since `mark`.
     pub(crate) fn drop_back(&mut self, mark: Mark) {
         while self.log.len() > mark.0 {
-            let Some(mut change) = self.log.pop() else { return };
-            self.swap(&mut change);
-            if let Change::Profile(_, spare) = change {
-                self.spare.push(spare);
+            let Some(change) = self.log.pop() else { return };
+            match change {
+                Change::Profile(number, before) => {
+                    self.profiles[number] = *before;
+                    self.index.note_more(number);
+                }
+                Change::Reserved(number, reserved) => {
+                    self.profiles[number].take_back(reserved, &mut self.saved);
+                    self.index.note_more(number);
+                }
+                Change::Purse(group, before) => self.purses[group] = before,
+                Change::Offer(offer, before) => self.offers_left[offer] = before,
             }
-        }
-    }
-
-    fn swap(&mut self, change: &mut Change) {
-        match change {
-            Change::Profile(number, other) => {
-                std::mem::swap(&mut self.profiles[*number], other);
-                self.index.note_more(*number);
-            }
-            Change::Purse(group, other) => std::mem::swap(&mut self.purses[*group], other),
-            Change::Offer(offer, other) => std::mem::swap(&mut self.offers_left[*offer], other),
         }
     }
 }

@@ -152,6 +152,7 @@ impl Planner {
             mix: &self.mix,
             offers: &self.offers,
             occupancies: &self.occupancies,
+            courses: &self.courses,
         }
     }
 

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::fleet::Fleet;
 use crate::layout::{ClassMask, Level, Need, Want};
-use crate::profile::Profile;
+use crate::profile::{CLASSES, Met, Profile};
 use crate::trees::{Root, Seconds, Trees, instant, seconds};
 
 /// A kind with fewer nodes has no trees.
@@ -35,9 +35,7 @@ const LENGTHS: [i64; 11] = [
     76_800_000,
     153_600_000,
 ];
-/// Classes of requests: see [`sizes_met`].
-const SIZES: usize = 7;
-const COLUMNS: usize = SIZES * LENGTHS.len();
+const COLUMNS: usize = CLASSES * LENGTHS.len();
 
 /// One bound for each column: instants in milliseconds since the Unix epoch.
 type Bounds = [i64; COLUMNS];
@@ -112,51 +110,42 @@ pub(crate) fn column_of(need: &Need, span_ms: i64) -> Option<usize> {
     Some(size * LENGTHS.len() + length)
 }
 
-/// One bit for each class of requests that may fit: 1, 2, 4 and 8 whole accelerators; any part of one, half of one;
-/// 1 CPU.
-fn sizes_met(level: &Level) -> u8 {
-    let whole = level.whole_free_of_all();
-    let part = level.most_blocks_free(u8::MAX);
-    let met =
-        [whole >= 1, whole >= 2, whole >= 4, whole >= 8, part >= 1, part >= 50, level.cpus_milli >= 1_000];
-    met.iter().enumerate().fold(0, |bits, (at, met)| bits | u8::from(*met) << at)
-}
-
 /// A node's bounds from `now` on.
 pub(crate) fn bounds(profile: &Profile, now: i64) -> Bounds {
     let mut bounds = [i64::MAX; COLUMNS];
-    let mut since: [Option<i64>; SIZES] = [None; SIZES];
+    let mut since = [i64::MAX; CLASSES];
     let mut note = |size: usize, from: i64, until: i64| {
         let row = &mut bounds[size * LENGTHS.len()..][..LENGTHS.len()];
+        let length = until.saturating_sub(from);
         for (bound, least) in row.iter_mut().zip(LENGTHS) {
-            if *bound == i64::MAX && until.saturating_sub(from) >= least {
-                *bound = from;
+            if least > length {
+                return;
             }
+            *bound = (*bound).min(from);
         }
     };
-    let mut steps = profile.levels().peekable();
-    while let Some((from, level)) = steps.next() {
+    let mut steps = profile.met().peekable();
+    let mut last: Met = 0;
+    while let Some((from, met)) = steps.next() {
         // What has passed counts for nothing.
-        if steps.peek().is_some_and(|(next, _)| *next <= now) {
+        if met == last || steps.peek().is_some_and(|(next, _)| *next <= now) {
             continue;
         }
         let from = from.max(now);
-        let met = sizes_met(level);
-        for (size, since) in since.iter_mut().enumerate() {
-            match (*since, met >> size & 1 == 1) {
-                (None, true) => *since = Some(from),
-                (Some(began), false) => {
-                    note(size, began, from);
-                    *since = None;
-                }
-                (None, false) | (Some(_), true) => {}
+        let mut changed = met ^ last;
+        while changed != 0 {
+            let size = changed.trailing_zeros() as usize;
+            if met >> size & 1 == 1 {
+                since[size] = from;
+            } else {
+                note(size, since[size], from);
             }
+            changed &= changed - 1;
         }
+        last = met;
     }
-    for (size, since) in since.iter().enumerate() {
-        if let Some(began) = since {
-            note(size, *began, i64::MAX);
-        }
+    for (size, began) in since.into_iter().enumerate().filter(|(size, _)| last >> size & 1 == 1) {
+        note(size, began, i64::MAX);
     }
     bounds
 }
@@ -367,11 +356,12 @@ impl Index {
                 until = look(*number, i64::MIN);
             }
         }
-        let Root { least, position: first, second } = index.trees.root(column);
         let mut until = seconds(until, self.began);
+        let least = self.least[column][kind];
         if least > until || least == Seconds::MAX {
             return;
         }
+        let Root { least, position: first, second } = index.trees.root(column);
         let mut look = |position: usize, bound: Seconds| {
             seconds(look(index.nodes[position].0, instant(bound, self.began)), self.began)
         };

@@ -9,6 +9,7 @@ use std::cmp::Ordering;
 use spillway_types::{Interconnect, Market, Reason};
 
 use crate::board::Board;
+use crate::courses::Courses;
 use crate::fleet::Fleet;
 use crate::fragmentation::{NodeRoom, TaskMix, fragmentation, rise};
 use crate::index::{Ask, column_of};
@@ -68,6 +69,8 @@ pub(crate) struct Ground<'a> {
     pub(crate) offers: &'a [Offer],
     /// Parallel to the fleet's kinds, as far as it goes.
     pub(crate) occupancies: &'a [Occupancy],
+    /// The same, roughly.
+    pub(crate) courses: &'a Courses,
 }
 
 /// How good a place is among those that cost the same; smaller is better.
@@ -271,13 +274,20 @@ impl Ground<'_> {
     /// than that can save, the soonest start costs least.
     fn costs_more(&self, item: &Item, (kind, fit): (usize, &KindFit), soonest: i64, cost: f64) -> bool {
         const BEYOND_ROUNDING: f64 = 1.0 + 1e-9;
-        let Some(occupancy) = self.occupancies.get(kind).filter(|_| cost.is_finite()) else { return false };
-        if item.holding(occupancy.most, fit.marginal) > item.wait_price {
+        if !cost.is_finite() {
             return false;
         }
-        let start = soonest.max(self.now);
-        let holding = item.holding(self.taken_ms(item, kind, start, fit.span(item)), fit.marginal);
-        self.cost_here(item, start, fit, fit.marginal) + holding > cost * BEYOND_ROUNDING
+        let most = self.courses.most(kind).or_else(|| Some(self.occupancies.get(kind)?.most));
+        if most.is_none_or(|most| item.holding(most, fit.marginal) > item.wait_price) {
+            return false;
+        }
+        let (start, span) = (soonest.max(self.now), fit.span(item));
+        let window = (start, start.saturating_add(span));
+        let left = cost * BEYOND_ROUNDING - self.cost_here(item, start, fit, fit.marginal);
+        let least = self.courses.taken_at_least(kind, window) - self.own_ms(item, kind, window);
+        left < 0.0
+            || item.holding(least, fit.marginal) > left
+            || item.holding(self.taken_ms(item, kind, start, span), fit.marginal) > left
     }
 
     /// The best of the nodes of one kind: the earliest start, then the least loss. None also where it costs more than
@@ -349,9 +359,13 @@ impl Ground<'_> {
     pub(crate) fn taken_ms(&self, item: &Item, kind: usize, start: i64, span: i64) -> f64 {
         let Some(occupancy) = self.occupancies.get(kind) else { return 0.0 };
         let window = (start, start.saturating_add(span));
+        (occupancy.taken(window.0, window.1) - self.own_ms(item, kind, window)).max(0.0)
+    }
+
+    /// How much of that is what the task itself was planned to take.
+    fn own_ms(&self, item: &Item, kind: usize, window: (i64, i64)) -> f64 {
         let mine = item.counted.iter().filter(|own| own.kind == kind);
-        let own: f64 = mine.map(|own| own.taken(window, self.fleet.kinds[kind].whole_of_all())).sum();
-        (occupancy.taken(window.0, window.1) - own).max(0.0)
+        mine.map(|own| own.taken(window, self.fleet.kinds[kind].whole_of_all())).sum()
     }
 
     /// Cost of a run, its data and its wait here, in micros. `marginal` is per hour, for all parts.

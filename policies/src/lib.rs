@@ -28,6 +28,7 @@ mod promise;
 mod search;
 
 mod board;
+mod courses;
 mod gang;
 mod index;
 mod item;

@@ -100,13 +100,21 @@ impl Occupancy {
         self.steps = Vec::new();
     }
 
+    /// The instants between which the course is straight, in order.
+    pub(crate) fn instants(&self) -> impl DoubleEndedIterator<Item = i64> {
+        let grid = self.grid.iter().flat_map(|grid| {
+            (0..grid.before.len()).map(|at| grid.began.saturating_add(grid.width.saturating_mul(at as i64)))
+        });
+        self.steps.iter().map(|step| step.from).chain(grid)
+    }
+
     /// How many milliseconds of `from` until `to` are taken, each counted by its share.
     pub(crate) fn taken(&self, from: i64, to: i64) -> f64 {
         self.until(to) - self.until(from)
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a share is compared, never counted")]
-    fn until(&self, time: i64) -> f64 {
+    pub(crate) fn until(&self, time: i64) -> f64 {
         if let Some(grid) = &self.grid {
             return grid.until(time);
         }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use spillway_types::{DataMap, DatasetName, FreeResources, GroupName, JobId, UnixMs};
 
 use crate::board::{Board, Mark};
+use crate::courses::Courses;
 use crate::fleet::Fleet;
 use crate::fragmentation::TaskMix;
 use crate::gate::Gatekeeper;
@@ -61,6 +62,7 @@ pub struct Planner {
     pub(crate) displacements: Vec<Displacement>,
     /// How much is taken when, by what ran and was planned before the present layout was made.
     pub(crate) occupancies: Vec<Occupancy>,
+    pub(crate) courses: Courses,
     /// Slots that the layout still names, of jobs that wait no more.
     pub(crate) retired: Vec<usize>,
     /// What is left of nodes where the present layout starts something now.
@@ -117,6 +119,7 @@ impl Planner {
             layout: Layout::default(),
             displacements: Vec::new(),
             occupancies: Vec::new(),
+            courses: Courses::default(),
             retired: Vec::new(),
             given: BTreeMap::new(),
             closed: BTreeSet::new(),
@@ -205,6 +208,7 @@ impl Planner {
             .zip(changes)
             .map(|(kind, changes)| Occupancy::of(now, kind.whole_of_all(), changes))
             .collect();
+        self.courses = Courses::of(now, &self.occupancies);
         self.items.iter_mut().flatten().for_each(|item| item.counted.clear());
         for (slot, own) in counted {
             if let Some(Some(item)) = self.items.get_mut(slot) {
@@ -215,6 +219,9 @@ impl Planner {
 
     /// Prices those anew whose data is read by more or fewer than before.
     fn count_readers(&mut self) {
+        if self.readers.values().all(|readers| *readers == 0) {
+            return;
+        }
         for slot in 0..self.items.len() {
             let Some(item) = self.items[slot].as_ref().filter(|item| !item.job.inputs.is_empty()) else {
                 continue;
@@ -347,6 +354,7 @@ impl Planner {
             mix: &self.mix,
             offers: &self.offers,
             occupancies: &self.occupancies,
+            courses: &self.courses,
         };
         let Some(item) = self.items[slot].as_ref() else { return 0.0 };
         let Layout { sequence: known, laid, marks, .. } = &mut self.layout;
@@ -372,6 +380,7 @@ impl Planner {
             mix: &self.mix,
             offers: &self.offers,
             occupancies: &self.occupancies,
+            courses: &self.courses,
         };
         for slot in &self.away {
             let Some(item) = self.items[*slot].as_ref() else { continue };

@@ -41,7 +41,7 @@ fn cut(text: &str) -> String {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Zone {
     name: String,
-    zone: TimeZone,
+    pub(crate) zone: TimeZone,
 }
 
 impl Zone {

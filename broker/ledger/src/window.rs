@@ -5,41 +5,15 @@
 //! the months of a zone tile time: none overlap, and none leave a gap.
 
 use std::fmt;
-use std::str::FromStr;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
-use jiff::tz::{TimeZone, TimeZoneDatabase};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use spillway_types::UnixMs;
 
-/// A time zone by its IANA name, for example `Europe/Berlin`.
-#[derive(Clone)]
-pub struct Zone(TimeZone);
-
-/// Why a text is not a time zone.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{value}` is not a time zone: write an IANA name, for example `Europe/Berlin`, `Asia/Seoul` or `UTC`"
-)]
-pub struct ZoneError {
-    /// What was given, cut to 80 characters.
-    pub value: String,
-}
+pub use crate::calendar::Zone;
 
 impl Zone {
-    /// Coordinated universal time: the zone of a group that names none.
-    #[must_use]
-    pub const fn utc() -> Self {
-        Self(TimeZone::UTC)
-    }
-
-    /// The name, as the database spells it.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        self.0.iana_name().unwrap_or("UTC")
-    }
-
     /// The month that `at` is in.
     #[must_use]
     pub fn month_of(&self, at: UnixMs) -> Month {
@@ -48,7 +22,7 @@ impl Zone {
         } else {
             Timestamp::MAX
         });
-        let date = self.0.to_datetime(at).date();
+        let date = self.zone.to_datetime(at).date();
         Month { year: date.year(), month: date.month() }
     }
 
@@ -56,58 +30,10 @@ impl Zone {
     #[must_use]
     pub fn start_of(&self, month: Month) -> UnixMs {
         let first = Date::new(month.year, month.month, 1).ok();
-        let start = first.and_then(|date| date.to_zoned(self.0.clone()).ok());
+        let start = first.and_then(|date| date.to_zoned(self.zone.clone()).ok());
         start.map_or(UnixMs(if month.year < 0 { i64::MIN } else { i64::MAX }), |start| {
             UnixMs(start.timestamp().as_millisecond())
         })
-    }
-}
-
-impl Default for Zone {
-    fn default() -> Self {
-        Self::utc()
-    }
-}
-
-impl PartialEq for Zone {
-    fn eq(&self, other: &Self) -> bool {
-        self.name() == other.name()
-    }
-}
-
-impl Eq for Zone {}
-
-impl FromStr for Zone {
-    type Err = ZoneError;
-
-    fn from_str(text: &str) -> Result<Self, ZoneError> {
-        let known = TimeZoneDatabase::bundled().get(text.trim());
-        known.map(Self).map_err(|_| ZoneError { value: text.chars().take(80).collect() })
-    }
-}
-
-impl fmt::Display for Zone {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl fmt::Debug for Zone {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl Serialize for Zone {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Zone {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
     }
 }
 

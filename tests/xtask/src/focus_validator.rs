@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::setup;
 use crate::step::{Step, say};
 
 /// The validator with all it needs, at the versions that were tried together.
@@ -116,13 +117,8 @@ fn find_python() -> Option<PathBuf> {
 }
 
 fn is_3_12(python: &Path) -> bool {
-    let probe = Command::new(python)
-        .args(["-c", "import sys, venv, ensurepip; sys.exit(sys.version_info[:2] != (3, 12))"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    probe.is_ok_and(|status| status.success())
+    let asks = "import sys, venv, ensurepip; sys.exit(sys.version_info[:2] != (3, 12))";
+    setup::succeeds(Command::new(python).args(["-c", asks]))
 }
 
 #[cfg(test)]

@@ -94,12 +94,12 @@ fn no_service_please(root: &Path, root_prefix: &str) -> Result<()> {
 /// Whether the shell would find the program.
 #[must_use]
 pub fn is_on_path(program: &str) -> bool {
-    let probe = Command::new("sh")
-        .args(["-c", "command -v -- \"$1\"", "probe", program])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
+    succeeds(Command::new("sh").args(["-c", "command -v -- \"$1\"", "probe", program]))
+}
+
+/// Whether a program runs and ends well; what it says is thrown away.
+pub(crate) fn succeeds(command: &mut Command) -> bool {
+    let probe = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
     probe.is_ok_and(|status| status.success())
 }
 

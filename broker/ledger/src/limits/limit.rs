@@ -3,10 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use spillway_types::{GpuModel, GroupName, SiteKind, SiteName};
 
 use super::demand::{Place, Share};
+use crate::calendar::as_text;
 use crate::window::Window;
 
 /// Largest amount of a limit, in its metric's unit: sums of any 9 of them fit an `i64`, and it is 10^12 currency
@@ -167,24 +168,8 @@ impl FromStr for Action {
     }
 }
 
-macro_rules! as_text {
-    ($($name:ident),+) => {$(
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
-
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-                text.parse().map_err(serde::de::Error::custom)
-            }
-        }
-    )+};
-}
-
-as_text!(Metric, Scope);
+as_text!(Metric);
+as_text!(Scope);
 
 impl Scope {
     /// Whether use of `share` at `place` counts here.

@@ -118,6 +118,8 @@ pub(crate) struct Fleet {
     /// A number below 64 for each model, in the order in which they became known; the last one stands for all beyond.
     models: BTreeMap<GpuModel, u8>,
     reviews: BTreeSet<(i64, usize)>,
+    /// Each set of groups that some pool is for, and its number, in the order in which they became known.
+    pools_for: BTreeMap<BTreeSet<GroupName>, usize>,
 }
 
 impl KindKey {
@@ -167,6 +169,17 @@ impl Fleet {
         self.models.get(model).copied()
     }
 
+    /// How many sets of groups pools are for.
+    pub(crate) fn pool_sets(&self) -> usize {
+        self.pools_for.len()
+    }
+
+    /// The numbers of the sets of groups that a group is in: groups that are in the same may use the same nodes.
+    pub(crate) fn sets_with(&self, group: &GroupName) -> Vec<usize> {
+        let sets = self.pools_for.iter().filter(|(groups, _)| groups.contains(group));
+        sets.map(|(_, number)| *number).collect()
+    }
+
     fn number_models(&mut self, view: &NodeView) {
         for accelerator in &view.capacity.accelerators {
             if !self.models.contains_key(&accelerator.model) {
@@ -186,6 +199,10 @@ impl Fleet {
         let key = KindKey::of(&view);
         if !self.kind_of.contains_key(&key) {
             self.number_models(&view);
+            if let Some(groups) = view.groups.as_ref().filter(|groups| !self.pools_for.contains_key(*groups))
+            {
+                self.pools_for.insert(groups.clone(), self.pools_for.len());
+            }
         }
         let kind = *self.kind_of.entry(key).or_insert_with(|| {
             let layout = Layout::of(&view.capacity);

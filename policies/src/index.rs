@@ -8,11 +8,11 @@
 //!
 //! Kinds with few nodes have no trees: looking at all of them costs less.
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::fleet::Fleet;
 use crate::layout::{ClassMask, Level, Need, Want};
+use crate::learned::Learned;
 use crate::profile::{CLASSES, Met, Profile};
 use crate::trees::{Root, Seconds, Trees, instant, seconds};
 
@@ -22,7 +22,7 @@ const INDEXED_FROM: usize = 64;
 const INDEXED_FROM_OF_MANY: usize = 1;
 const MANY: usize = 1_000;
 /// Runs at least as long are one class, in milliseconds: five minutes to 43 hours, a factor of two between them.
-const LENGTHS: [i64; 11] = [
+pub(crate) const LENGTHS: [i64; 11] = [
     0,
     300_000,
     600_000,
@@ -60,15 +60,6 @@ pub(crate) struct Ask {
     pub(crate) span_ms: i64,
 }
 
-/// What a search has found: nothing like it, and nothing longer, starts before on that kind's nodes, until something is
-/// given back.
-#[derive(Debug, Clone, Copy)]
-struct Learned {
-    ask: Ask,
-    soonest: i64,
-    given_back: u64,
-}
-
 /// Every kind's trees.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
@@ -81,7 +72,7 @@ pub(crate) struct Index {
     /// By column, then by kind: the least bound of all its nodes.
     least: Vec<Vec<Seconds>>,
     /// The same way: what was found last.
-    learned: Vec<Vec<Cell<Option<Learned>>>>,
+    learned: Vec<Vec<Learned>>,
     /// How often profiles have changed in such a way that more may be free.
     given_back: u64,
     /// By the node's number: its kind and its position there.
@@ -106,8 +97,12 @@ pub(crate) fn column_of(need: &Need, span_ms: i64) -> Option<usize> {
         Want::Nothing if need.cpus_milli >= 1_000 => 6,
         Want::Nothing => return None,
     };
-    let length = LENGTHS.iter().rposition(|least| span_ms >= *least).unwrap_or(0);
-    Some(size * LENGTHS.len() + length)
+    Some(size * LENGTHS.len() + length_class(span_ms))
+}
+
+/// Which of [`LENGTHS`] a run is of.
+pub(crate) fn length_class(span_ms: i64) -> usize {
+    LENGTHS.iter().rposition(|least| span_ms >= *least).unwrap_or(0)
 }
 
 /// A node's bounds from `now` on.
@@ -319,7 +314,7 @@ impl Index {
             self.least.resize_with(COLUMNS, Vec::new);
             self.least.iter_mut().for_each(|least| least.resize(kinds, Seconds::MAX));
             self.learned.resize_with(COLUMNS, Vec::new);
-            self.learned.iter_mut().for_each(|learned| learned.resize_with(kinds, Cell::default));
+            self.learned.iter_mut().for_each(|learned| learned.resize_with(kinds, Learned::default));
         }
         if self.places.len() < fleet.numbers() {
             self.places.resize(fleet.numbers(), None);
@@ -380,11 +375,8 @@ impl Index {
         if !self.has(kind) {
             return None;
         }
-        let learned = self.learned[column][kind].get().filter(|learned| {
-            let like = learned.ask.need == ask.need && learned.ask.mask == ask.mask;
-            like && learned.ask.span_ms <= ask.span_ms && learned.given_back == self.given_back
-        });
-        let learned = learned.map(|learned| learned.soonest);
+        let learned = self.learned[column][kind].soonest(ask, self.given_back);
+        let learned = learned.map(|soonest| instant(soonest, self.began));
         if self.has_twins[kind] {
             return learned;
         }
@@ -395,8 +387,7 @@ impl Index {
     /// A search has found that no node of a kind can start this before.
     pub(crate) fn learn(&self, kind: usize, column: usize, ask: Ask, soonest: i64) {
         if self.has(kind) {
-            let learned = Learned { ask, soonest, given_back: self.given_back };
-            self.learned[column][kind].set(Some(learned));
+            self.learned[column][kind].learn(&ask, seconds(soonest, self.began), self.given_back);
         }
     }
 }

@@ -91,9 +91,7 @@ impl Item {
             Some(own) => (own, Weighs::OwnWord),
             None => (policy.min_wait, Weighs::Cost),
         };
-        let longest_wait = job.placement.max_wait.unwrap_or(terms.max_wait);
-        let in_time = job.deadline.map_or(i64::MAX, |end| end.0.saturating_sub(signed(job.estimate)));
-        let bound = job.since.0.saturating_add(signed(longest_wait)).min(in_time);
+        let bound = bound(&job, &terms);
         Self {
             shape,
             group,
@@ -191,6 +189,13 @@ impl Item {
         let cloud = real(cheapest.run_micros) / real(signed(self.job.estimate).max(1));
         (cloud - real(marginal) / MS_PER_HOUR).max(0.0) * HOLD_SHARE * taken_ms
     }
+}
+
+/// When a job's wait ends where a cloud can take it: the longest wait, or the latest start by which its deadline is met.
+pub(crate) fn bound(job: &QueuedJob, terms: &Terms) -> i64 {
+    let longest = job.placement.max_wait.unwrap_or(terms.max_wait);
+    let in_time = job.deadline.map_or(i64::MAX, |end| end.0.saturating_sub(signed(job.estimate)));
+    job.since.0.saturating_add(signed(longest)).min(in_time)
 }
 
 /// What one part of a job holds at a rate, in micros.

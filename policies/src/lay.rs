@@ -305,12 +305,14 @@ impl Ground<'_> {
         let latest = if most.is_finite() { self.latest_for(item, most, fit)?.min(latest) } else { latest };
         let column = column_of(need, span);
         let ask = Ask { need: *need, mask: fit.mask, span_ms: span };
-        if let Some(soonest) = column.and_then(|column| board.index.soonest(at, column, &ask))
+        let soonest = column.and_then(|column| board.index.soonest(at, column, &ask));
+        if let Some(soonest) = soonest
             && (soonest > latest || self.costs_more(item, (at, fit), soonest, most))
         {
             return None;
         }
         let loss_on = |node: usize, start: i64| self.loss(board, item, node, fit, start);
+        let from = soonest.map_or(self.now, |soonest| soonest.max(self.now));
         // What a node's room is worth is asked only where several could start it at one instant.
         let mut found: Option<(i64, Option<f64>, usize)> = None;
         let (mut until, mut compared) = (latest, 0);
@@ -319,7 +321,7 @@ impl Ground<'_> {
             if profile.soonest(need) > until {
                 return until;
             }
-            let start = profile.earliest((bound.max(self.now), until), span, need, fit.mask);
+            let start = profile.earliest((bound.max(from), until), span, need, fit.mask);
             let Some(start) = start.filter(|start| *start <= until) else { return until };
             match &mut found {
                 Some((other, known_loss, known)) if *other == start => {

@@ -264,6 +264,18 @@ impl Need {
         Self { want, cpus_milli: resources.cpus_milli, memory_mib: resources.memory_mib }
     }
 
+    /// Whether whatever gives this gives the other too.
+    pub(crate) const fn asks_at_least(&self, other: &Self) -> bool {
+        let more = match (self.want, other.want) {
+            (_, Want::Nothing) => true,
+            (Want::Whole(mine), Want::Whole(other)) | (Want::Blocks(mine), Want::Blocks(other)) => {
+                mine >= other
+            }
+            (Want::Nothing | Want::Whole(_) | Want::Blocks(_), Want::Whole(_) | Want::Blocks(_)) => false,
+        };
+        more && self.cpus_milli >= other.cpus_milli && self.memory_mib >= other.memory_mib
+    }
+
     /// Whether it fits into this level, using classes of `mask` only.
     pub(crate) fn fits(&self, level: &Level, mask: ClassMask) -> bool {
         self.cpus_milli <= level.cpus_milli

@@ -33,6 +33,7 @@ mod gang;
 mod index;
 mod item;
 mod lay;
+mod learned;
 mod occupancy;
 mod profile;
 mod sites;

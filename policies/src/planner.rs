@@ -9,14 +9,14 @@ use crate::courses::Courses;
 use crate::fleet::Fleet;
 use crate::fragmentation::TaskMix;
 use crate::gate::Gatekeeper;
-use crate::item::{Item, age};
+use crate::item::{Item, age, bound};
 use crate::lay::{Ground, Here, Laid, Spot};
 use crate::occupancy::{Counted, Occupancy};
 use crate::offer::Offer;
 use crate::order::{Front, Lines, Share, Shares};
 use crate::promise::News;
 use crate::shape::{Shape, ShapeKey};
-use crate::{Decision, Displacement, GroupView, Policy, QueuedJob, Snapshot};
+use crate::{Burst, Decision, Displacement, GroupView, Policy, QueuedJob, Snapshot};
 
 /// After so many tasks it is asked whether there is time for more.
 const ASKS_EVERY: usize = 64;
@@ -388,6 +388,14 @@ impl Planner {
             self.layout.sequence.push(*slot);
             self.layout.laid.push(ground.leave(&mut self.board, item));
         }
+    }
+
+    /// Until when a job has started or has left for a cloud, where one can take it; none where it never leaves. The
+    /// planner need not know the job.
+    #[must_use]
+    pub fn bound(&self, job: &QueuedJob) -> Option<UnixMs> {
+        let terms = self.policy.terms(job.class.as_ref());
+        (terms.burst != Burst::Never).then(|| UnixMs(bound(job, &terms)))
     }
 
     /// When the plan should be made again even if nothing is heard: a planned start, or something that should have

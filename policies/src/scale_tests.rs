@@ -168,3 +168,24 @@ fn only_a_whole_plan_takes_in_what_changes_everything() {
     planner.plan(NOW, &mut || true);
     assert_eq!(planner.admit(NOW), None, "the best order of a short queue is looked for");
 }
+
+#[test]
+fn groups_that_may_use_the_same_nodes_share_what_is_known_of_them() {
+    let mut all = snapshot().unsearched().node(node(1, "H100:8").busy(8, 600));
+    for (id, group) in [(1, "lab"), (2, "vip"), (3, "poor")] {
+        all = all.job(job(id, "8").runs(60).of_group(group));
+    }
+    let mut planner = Planner::of(&all);
+    planner.plan(NOW, &mut || true);
+    assert_eq!(planner.shapes.len(), 1);
+    // A pool for two of the three comes: they may use it, and the third may not.
+    let named = |name: &str| name.parse().expect("it is a name");
+    let mut pool = node(2, "H100:8").in_site("theirs");
+    pool.groups = Some([named("vip"), named("poor")].into());
+    planner.set_node(pool, NOW);
+    assert_eq!(planner.shapes.len(), 2);
+    planner.plan(NOW, &mut || true);
+    let verdict = |id: u128| planner.explanation(job(id, "").job).unwrap().candidates;
+    let barred = |id: u128| verdict(id).iter().any(|seen| seen.verdict == crate::Verdict::OtherGroups);
+    assert_eq!([1, 2, 3].map(barred), [true, false, false]);
+}

@@ -25,7 +25,7 @@ pub(crate) const PLAIN_SPEED: u32 = 1000;
 /// What makes two jobs the same shape: all that the hard rules and prices look at.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ShapeKey {
-    group: GroupName,
+    who: Who,
     gpus: Option<GpuRequest>,
     cpus_milli: u32,
     memory_mib: u64,
@@ -41,10 +41,19 @@ pub(crate) struct ShapeKey {
     seen: Option<Seen>,
 }
 
+/// What of a job's group tells where it may run.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Who {
+    /// In which of the sets of groups that pools are for it is: [`Fleet::sets_with`].
+    In(Vec<usize>),
+    /// The group itself, where a gate is asked.
+    Group(GroupName),
+}
+
 impl ShapeKey {
-    pub(crate) fn of(job: &QueuedJob, spot: SpotRule) -> Self {
+    pub(crate) fn of(job: &QueuedJob, spot: SpotRule, fleet: &Fleet) -> Self {
         Self {
-            group: job.group.clone(),
+            who: Who::In(fleet.sets_with(&job.group)),
             gpus: job.resources.gpus.clone(),
             cpus_milli: job.resources.cpus_milli,
             memory_mib: job.resources.memory_mib,
@@ -62,7 +71,10 @@ impl ShapeKey {
 
     /// The same where a gate is asked.
     pub(crate) fn at(self, gate: Option<&Gatekeeper>, job: &QueuedJob) -> Self {
-        Self { seen: gate.map(|gate| gate.sees(job)), ..self }
+        match gate {
+            Some(gate) => Self { who: Who::Group(job.group.clone()), seen: Some(gate.sees(job)), ..self },
+            None => self,
+        }
     }
 }
 

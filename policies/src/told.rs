@@ -52,8 +52,12 @@ impl Planner {
         }
         self.off_estimate |= self.fleet.ended_off_estimate(&node, now);
         self.lost_room |= self.fleet.loses_room(&node);
+        let sets = self.fleet.pool_sets();
         let number = self.fleet.set(node, now);
         self.changed_nodes.insert(number);
+        if self.fleet.pool_sets() > sets {
+            self.shape_anew();
+        }
     }
 
     /// A node has left.
@@ -212,13 +216,25 @@ impl Planner {
 
     pub(crate) fn shape_number(&mut self, job: &QueuedJob) -> usize {
         let spot = self.policy.terms(job.class.as_ref()).spot;
-        let (shapes, gate) = (&mut self.shapes, self.gate.as_ref());
-        *self.shape_of.entry(ShapeKey::of(job, spot).at(gate, job)).or_insert_with(|| {
+        let (shapes, gate, fleet) = (&mut self.shapes, self.gate.as_ref(), &self.fleet);
+        *self.shape_of.entry(ShapeKey::of(job, spot, fleet).at(gate, job)).or_insert_with(|| {
             let mut shape = Shape::of(job, spot).at(gate);
-            shape.ask = ask_of(job, &self.fleet);
+            shape.ask = ask_of(job, fleet);
             shapes.push(shape);
             shapes.len() - 1
         })
+    }
+
+    /// Gathers the jobs into shapes again: groups that were alike are so no more.
+    fn shape_anew(&mut self) {
+        self.shapes.clear();
+        self.shape_of.clear();
+        for slot in 0..self.items.len() {
+            let Some(mut item) = self.items[slot].take() else { continue };
+            item.shape = self.shape_number(&item.job);
+            self.shapes[item.shape].extend(&self.fleet, &self.offers, (&self.policy, &self.data));
+            self.items[slot] = Some(item);
+        }
     }
 
     pub(crate) fn group_number(&mut self, name: &GroupName) -> usize {

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use spillway_core::entity::Job;
 use spillway_core::{Feed, Key, State, snapshot};
-use spillway_policies::{Burst, CloudOffer, Decision, Displacement, Planner, Policy};
+use spillway_policies::{CloudOffer, Decision, Displacement, Planner, Policy};
 use spillway_types::{DataMap, UnixMs};
 
 /// What a scheduler sees.
@@ -52,14 +52,13 @@ pub trait Scheduler: std::fmt::Debug {
 pub struct PlannerScheduler {
     planner: Planner,
     feed: Feed,
-    policy: Policy,
 }
 
 impl PlannerScheduler {
     /// Plans by this policy.
     #[must_use]
     pub fn new(policy: Policy) -> Self {
-        Self { planner: Planner::new(policy.clone()), feed: Feed::default(), policy }
+        Self { planner: Planner::new(policy), feed: Feed::default() }
     }
 }
 
@@ -81,19 +80,7 @@ impl Scheduler for PlannerScheduler {
         self.planner.wake_at()
     }
 
-    /// The planner's own bound: the longest wait, or the latest start by which the deadline is met.
     fn bound(&self, state: &State, job: &Job) -> Option<UnixMs> {
-        let asks = snapshot::queued_job(state, job);
-        let class = asks.class.as_ref().and_then(|name| self.policy.classes.get(name)).copied();
-        let class = class.unwrap_or_default();
-        if class.burst.unwrap_or(self.policy.burst) == Burst::Never {
-            return None;
-        }
-        let own = asks.placement.max_wait;
-        let longest = own.or(class.max_wait).unwrap_or(self.policy.max_wait);
-        let patient = own.unwrap_or(self.policy.min_wait);
-        let in_time = asks.deadline.map(|end| UnixMs(end.0.saturating_sub_unsigned(asks.estimate.0)));
-        let latest = asks.since.plus(longest);
-        Some(in_time.map_or(latest, |in_time| in_time.min(latest)).max(asks.since.plus(patient)))
+        self.planner.bound(&snapshot::queued_job(state, job))
     }
 }

@@ -70,10 +70,13 @@ pub fn supervise_main(dir: &Path) -> ExitCode {
     if dir == Path::new(nursery::NURSERY) {
         return nursery::run();
     }
-    match supervise(dir) {
+    // There is nobody to talk to but the folder; where it is gone, the agent sees the part vanish.
+    if std::env::set_current_dir(dir).is_err() {
+        return ExitCode::FAILURE;
+    }
+    match supervise() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // There is nobody to talk to but the folder; if even that fails, the agent sees the part vanish.
             fs::write(SUPERVISOR_ERROR, error.to_string()).ok();
             ExitCode::FAILURE
         }
@@ -86,8 +89,7 @@ struct Part {
     boot: String,
 }
 
-fn supervise(dir: &Path) -> io::Result<()> {
-    std::env::set_current_dir(dir)?;
+fn supervise() -> io::Result<()> {
     // Fails where the supervisor leads a process group already, which does as well.
     rustix::process::setsid().ok();
     let spec: Spec = read_json(Path::new(SPEC))?.ok_or(io::ErrorKind::NotFound)?;

@@ -5,14 +5,19 @@
 //! whose use was not all known, cost at most in `grace + report lag`. Ten thousand federations are drawn from a
 //! seed each; a failure names the seed.
 
+#[cfg(test)]
 mod federation;
+#[cfg(test)]
 mod random;
 
+#[cfg(test)]
 use federation::{Federation, Seen};
 
 /// In four parts, so that they run beside each other.
+#[cfg(test)]
 const RUNS_OF_A_PART: u64 = 2_500;
 
+#[cfg(test)]
 fn run_part(part: u64) {
     let mut all = Seen::default();
     for seed in part * RUNS_OF_A_PART..(part + 1) * RUNS_OF_A_PART {

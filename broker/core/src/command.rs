@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use spillway_ledger::limits::LimitsChange;
 use spillway_policies::Decision;
 use spillway_types::{
     AttemptId, DurationMs, GroupName, InstanceId, Inventory, JobId, JobSpec, JoinTokenId, NodeId, NodeStep,
@@ -31,6 +32,8 @@ pub enum Command {
         /// In micros; none means no limit.
         limit_micros: Option<i64>,
     },
+    /// Changes a limit, a group's time zone or a weight, or transfers budget.
+    ChangeLimits(Box<LimitsChange>),
     /// Declares or changes a user.
     DeclareUser {
         /// The user.

@@ -65,9 +65,12 @@ impl Feed {
                 | Key::Token(_)
                 | Key::JoinToken(_)
                 | Key::Submission(_)
-                | Key::History(_) => {}
+                | Key::History(_)
+                | Key::Limit(_) => {}
             }
         }
+        // What limits refused may fit by now.
+        jobs.extend(state.waits.jobs());
         planner.set_groups(self.groups(state));
         planner.set_offers(self.left_of(offers));
         for key in touched {
@@ -86,8 +89,9 @@ impl Feed {
             }
         }
         for id in jobs {
-            match state.jobs.get(&id).filter(|job| snapshot::waits(job)) {
-                Some(job) => planner.set_job(snapshot::queued_job(state, job)),
+            let job = state.jobs.get(&id).filter(|job| snapshot::waits(job));
+            match job.and_then(|job| snapshot::within_limits(state, job, now)) {
+                Some(job) => planner.set_job(job),
                 None => planner.remove_job(id),
             }
         }

@@ -82,6 +82,7 @@ pub(crate) fn handle(turn: &mut Turn<'_>, command: Command) -> Result<Reply, Ref
         Command::DeclarePool(pool) => admin::declare_pool(turn, pool),
         Command::DeclareGroup(group) => admin::declare_group(turn, group),
         Command::SetBudget { group, limit_micros } => admin::set_budget(turn, &group, limit_micros),
+        Command::ChangeLimits(change) => admin::change_limits(turn, *change),
         Command::DeclareUser { user, role, groups } => admin::declare_user(turn, user, role, groups),
         Command::IssueToken { user, hash } => admin::issue_token(turn, user, hash),
         Command::IssueJoinToken { hash, pool, lifetime, issuer } => {

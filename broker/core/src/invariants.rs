@@ -47,7 +47,8 @@ pub fn check_changed(state: &State) -> Vec<String> {
             | Key::Token(_)
             | Key::JoinToken(_)
             | Key::Instance(_)
-            | Key::Submission(_) => {}
+            | Key::Submission(_)
+            | Key::Limit(_) => {}
             Key::History(kind) => {
                 let runs = state.history.runs(kind).map_or(0, |runs| runs.recent.len());
                 if runs > history::MAX_RUNS || state.history.kinds() > history::MAX_KINDS {

@@ -1,6 +1,7 @@
 //! Why a command was refused. Nothing changed.
 
 use spillway_ledger::BudgetRefusal;
+use spillway_ledger::limits::LimitsError;
 use spillway_types::{AttemptId, GroupName, IllegalTransition, JobId, NodeId, UserName};
 
 /// Why a command was refused, with the value that was wrong and the way out.
@@ -105,6 +106,9 @@ pub enum Refusal {
     /// The thing is in a state that does not allow it.
     #[error(transparent)]
     Illegal(#[from] IllegalTransition),
+    /// The limits cannot be changed so.
+    #[error(transparent)]
+    Limits(#[from] Box<LimitsError>),
     /// The budget cannot be set so.
     #[error("budget of group {group}: {problem}")]
     Limit {

@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use spillway_ledger::limits::{LimitKey, Limits};
 use spillway_ledger::{Book, Entry};
 use spillway_types::{AttemptId, GroupName, InstanceId, JobId, NodeId, PoolName, SiteName, UserName};
 
 use crate::History;
 use crate::entity::{Attempt, Group, Instance, Job, JoinToken, Node, Pool, Site, Submission, Token, User};
+use crate::limited::Waits;
 
 /// The federation: groups, sites, nodes, and every job, attempt and instance that is not over.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -45,6 +47,12 @@ pub struct State {
     /// What each group was charged beyond its holds: overruns, and what instances cost that no attempt used.
     /// Credits do not lower it: what they gave back may have been held again since.
     pub overshoot_micros: BTreeMap<GroupName, i64>,
+    /// What groups may use, hold and have used.
+    #[serde(default)]
+    pub limits: Limits,
+    /// What limits last refused to start. Not part of the state: it is found out again.
+    #[serde(skip)]
+    pub waits: Waits,
     /// How long runs took.
     #[serde(default)]
     pub history: History,
@@ -82,6 +90,8 @@ pub enum Key {
     Submission(String),
     /// The runs of a kind.
     History(String),
+    /// A row of the limits.
+    Limit(LimitKey),
 }
 
 /// What changed since the last write: rows to write, rows that ended, entries to append.

@@ -179,6 +179,10 @@ impl Builder {
                 self.keyed(&tables::SUBMISSIONS, portable(key), state.submissions.get(key))
             }
             Key::History(kind) => self.keyed(&tables::RUN_HISTORY, portable(kind), state.history.runs(kind)),
+            Key::Limit(key) => {
+                let row = state.limits.row(key);
+                self.keyed(&tables::LIMITS, portable(&key.to_string()), row.as_ref())
+            }
             // What left memory earlier can be touched again, by a late report; its row stays as it ended.
             Key::Node(id) => {
                 state.nodes.get(id).map_or(Ok(()), |node| self.node(&tables::NODES, node, ALIVE))

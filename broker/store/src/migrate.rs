@@ -9,9 +9,10 @@ use crate::sql::Connection;
 use crate::target::Target;
 
 /// Version, description and statements, oldest first.
-pub(crate) const MIGRATIONS: [(i64, &str, &str); 2] = [
+pub(crate) const MIGRATIONS: [(i64, &str, &str); 3] = [
     (1, "initial", include_str!("../migrations/0001_initial.sql")),
     (2, "run history", include_str!("../migrations/0002_run_history.sql")),
+    (3, "limits", include_str!("../migrations/0003_limits.sql")),
 ];
 
 /// Brings the schema up to date.

@@ -1,5 +1,6 @@
 //! Attempts: from the hold to the settlement.
 
+use spillway_ledger::limits::HoldStep;
 use spillway_ledger::{Accepted, Hold, Payee, Slice, SliceBook, Subject};
 use spillway_types::{
     Allocation, AttemptId, AttemptState, AttemptStep, DurationMs, HourlyRate, InstanceId, NodeId, TaskStep,
@@ -28,7 +29,7 @@ impl State {
         } else if let Event::AttemptActivated { attempt } = event {
             self.activate(*attempt, at)
         } else if let Event::UsageCharged { attempt, rank, from_ms, to_ms } = event {
-            self.charge(*attempt, *rank, *from_ms, *to_ms)
+            self.charge(*attempt, *rank, (*from_ms, *to_ms), at)
         } else if let Event::PartEnded { attempt, rank, end, ran_ms } = event {
             self.part_mut(*attempt, *rank)?.state = PartState::Ended { end: end.clone(), ran_ms: *ran_ms };
             Ok(())
@@ -111,7 +112,8 @@ impl State {
             cost_micros: 0,
             gpu_ms: 0,
         };
-        self.post(entry);
+        self.post(entry, at);
+        self.reserve(placed, at)?;
         for part in &attempt.parts {
             self.occupy(placed.attempt, part)?;
         }
@@ -166,6 +168,7 @@ impl State {
             part.state = PartState::Leased;
             part.host = host;
         }
+        self.step_hold(id, HoldStep::Activate);
         self.step_task(job, task, TaskStep::Stage)
     }
 
@@ -184,10 +187,17 @@ impl State {
             attempt.state = attempt.state.after(AttemptStep::Drain)?;
         }
         let (job, task) = (attempt.job, attempt.task);
+        self.step_hold(id, HoldStep::Drain);
         self.step_task(job, task, TaskStep::Finish)
     }
 
-    fn charge(&mut self, id: AttemptId, rank: u32, from_ms: u64, to_ms: u64) -> Result<(), ApplyError> {
+    fn charge(
+        &mut self,
+        id: AttemptId,
+        rank: u32,
+        (from_ms, to_ms): (u64, u64),
+        at: UnixMs,
+    ) -> Result<(), ApplyError> {
         let attempt = self.attempt_mut(id)?;
         let accepted = attempt.slices.accept(rank, from_ms, to_ms, to_ms);
         let accepted = accepted.map_err(|error| ApplyError::Ledger(error.to_string()))?;
@@ -195,7 +205,7 @@ impl State {
         let part = usize::try_from(rank).ok().and_then(|rank| attempt.parts.get(rank));
         let part = part.ok_or_else(|| ApplyError::missing(format_args!("part {rank} of {id}")))?;
         let slice = Slice { rank, from_ms, to_ms, rate: part.rate, gpu_blocks: part.allocation.blocks() };
-        let node = part.node;
+        let (node, started) = (part.node, part.started.or(attempt.leased).unwrap_or(attempt.placed));
         let (subject, payee) = (attempt.subject(), attempt.payee.clone());
         let entries = attempt.hold.charge(&subject, &payee, &slice);
         let (cost, gpu_ms) = (slice.cost_micros(), slice.gpu_ms());
@@ -203,8 +213,9 @@ impl State {
         attempt.gpu_ms = attempt.gpu_ms.saturating_add(gpu_ms);
         let job = attempt.job;
         for entry in entries {
-            self.post(entry);
+            self.post(entry, at);
         }
+        self.use_limits(id, &slice, started);
         let job = self.job_mut(job)?;
         job.cost_micros = job.cost_micros.saturating_add(cost);
         job.gpu_ms = job.gpu_ms.saturating_add(gpu_ms);
@@ -228,6 +239,8 @@ impl State {
         for node in nodes {
             self.vacate(id, node, at);
         }
+        self.step_hold(id, HoldStep::Release);
+        self.step_hold(id, HoldStep::Finish);
         if *outcome == TaskOutcome::Succeeded {
             self.learn(id, at);
         }
@@ -282,8 +295,9 @@ impl State {
         let release = attempt.hold.settle(&subject);
         let job = attempt.job;
         if let Some(entry) = release {
-            self.post(entry);
+            self.post(entry, at);
         }
+        self.give_back(id);
         self.job_mut(job)?.unsettled -= 1;
         if let Some(attempt) = self.attempts.remove(&id) {
             self.changes.ended_attempts.push(attempt);

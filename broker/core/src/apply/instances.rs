@@ -35,7 +35,7 @@ impl State {
         entry.gone = Some((at, why.clone()));
         if let Some(gone) = self.instances.remove(&id) {
             if let Some(entry) = overhead_entry(&gone.subject(), &gone.payee(), gone.overhead_micros(at)) {
-                self.post(entry);
+                self.post(entry, at);
             }
             self.changes.ended_instances.push(gone);
         }

@@ -72,7 +72,8 @@ impl Driver<'_> {
             | Key::JoinToken(_)
             | Key::Node(_)
             | Key::Submission(_)
-            | Key::History(_) => Ok(()),
+            | Key::History(_)
+            | Key::Limit(_) => Ok(()),
         }
     }
 

@@ -70,7 +70,8 @@ impl State {
                 self.pools.insert(pool.name.clone(), pool.clone());
                 Ok(())
             }
-            Event::GroupDeclared(group) => self.apply_group(group),
+            Event::GroupDeclared(group) => self.apply_group(group, at),
+            Event::LimitsChanged(change) => self.apply_limits(change, at),
             Event::UserDeclared(user) => {
                 self.touch(Key::User(user.name.clone()));
                 self.users.insert(user.name.clone(), user.clone());
@@ -131,7 +132,11 @@ impl State {
         }
     }
 
-    fn apply_group(&mut self, group: &crate::entity::Group) -> Result<(), ApplyError> {
+    fn apply_group(&mut self, group: &crate::entity::Group, at: UnixMs) -> Result<(), ApplyError> {
+        let zone = self.limits.zone(&group.name).cloned().unwrap_or_default();
+        self.limits
+            .set_group(group.name.clone(), group.parent.clone(), zone, at)
+            .map_err(|error| ApplyError::Ledger(error.to_string()))?;
         self.book
             .set_group(group.name.clone(), group.parent.clone(), group.budget_micros)
             .map_err(|error| ApplyError::Ledger(error.to_string()))?;
@@ -144,8 +149,11 @@ impl State {
         self.changes.touched.insert(key);
     }
 
-    pub(crate) fn post(&mut self, entry: Entry) {
+    pub(crate) fn post(&mut self, entry: Entry, at: UnixMs) {
         self.book.apply(&entry);
+        if entry.kind() == EntryKind::Overhead {
+            self.spend_limits(entry.subject(), entry.spend_micros(), at);
+        }
         if matches!(entry.kind(), EntryKind::Overrun | EntryKind::Overhead) {
             let group = entry.subject().group.clone();
             let beyond = self.overshoot_micros.entry(group.clone()).or_default();

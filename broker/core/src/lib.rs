@@ -17,6 +17,7 @@ pub mod federation;
 pub mod feed;
 pub mod history;
 pub mod invariants;
+pub mod limited;
 mod rating;
 pub mod refusal;
 pub mod snapshot;

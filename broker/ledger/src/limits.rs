@@ -24,6 +24,7 @@ mod weights;
 
 mod admit;
 mod change;
+mod rows;
 mod state;
 mod transfer;
 mod view;
@@ -39,6 +40,7 @@ pub use demand::{Demand, LeaseTerms, Place, Share, overshoot_micros};
 pub use limit::{Action, Limit, LimitId, LimitProblem, MAX_AMOUNT, MAX_THRESHOLDS, Metric, Scope, TermError};
 pub use phase::{HoldPhase, HoldStep};
 pub use refusal::{LimitRefusal, LimitRefusalKind};
+pub use rows::{LimitKey, LimitRow, LimitsChange};
 pub use state::{Holding, Limits};
 pub use tally::Tally;
 pub use transfer::Transfer;

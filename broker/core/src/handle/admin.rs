@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use spillway_ledger::Book;
+use spillway_ledger::limits::LimitsChange;
 use spillway_types::{DurationMs, GroupName, JoinTokenId, PoolName, Role, UserName};
 
 use crate::entity::{Group, JoinScope, JoinToken, Pool, Site, Token, User};
@@ -43,6 +44,9 @@ pub(super) fn declare_group(turn: &mut Turn<'_>, group: Group) -> Result<Reply, 
         return Err(Refusal::Invalid { field: "weight", value: group.weight.to_string(), problem });
     }
     check_limit(&turn.state.book, &group)?;
+    let zone = turn.state.limits.zone(&group.name).cloned().unwrap_or_default();
+    let mut tree = turn.state.limits.clone();
+    tree.set_group(group.name.clone(), group.parent.clone(), zone, turn.now).map_err(Box::new)?;
     if turn.state.groups.get(&group.name) != Some(&group) {
         turn.emit(Event::GroupDeclared(group));
     }
@@ -60,6 +64,16 @@ fn check_limit(book: &Book, group: &Group) -> Result<(), Refusal> {
     }
     let trial = book.clone().set_group(group.name.clone(), group.parent.clone(), group.budget_micros);
     trial.map_err(|error| Refusal::Limit { group: group.name.clone(), problem: error.to_string() })
+}
+
+/// Changes limits, where the change can be. The same change again is no change.
+pub(super) fn change_limits(turn: &mut Turn<'_>, change: LimitsChange) -> Result<Reply, Refusal> {
+    let mut trial = turn.state.limits.clone();
+    trial.change(&change, turn.now).map_err(Box::new)?;
+    if trial != turn.state.limits {
+        turn.emit(Event::LimitsChanged(change));
+    }
+    Ok(Reply::Done)
 }
 
 pub(super) fn set_budget(

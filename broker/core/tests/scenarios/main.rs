@@ -8,6 +8,8 @@ mod faults;
 #[cfg(test)]
 mod gangs;
 mod life;
+#[cfg(test)]
+mod limits;
 mod nodes;
 mod queue;
 mod rules;

@@ -7,7 +7,7 @@ use super::grants::Grants;
 use super::refusal::{LimitRefusal, LimitRefusalKind};
 use super::state::{Budget, Drawn, Holding, Node};
 use super::tally::scopes_of;
-use super::{Demand, HoldPhase, HoldStep, LimitId, Limits, Metric, Share, Tally};
+use super::{Demand, HoldPhase, HoldStep, LimitId, Limits, Metric, Place, Share, Tally};
 use crate::window::Window;
 
 /// Why a hold could not be changed so. Nothing changed.
@@ -221,6 +221,33 @@ impl Limits {
             holding.overrun = holding.overrun.plus(beyond);
         }
         Ok(beyond)
+    }
+
+    /// Adds money that was spent without a hold: what an instance cost beside the slices that ran on it. Never
+    /// refused; below 0 it is a credit.
+    pub fn spend(&mut self, group: &GroupName, place: &Place, micros: i64, now: UnixMs) {
+        let share = Share { class: None, blocks: 0, cap: HourlyRate(0) };
+        let scopes = scopes_of(place, &share);
+        let amount = Tally { micros, ..Tally::default() };
+        let places: Vec<usize> = self.place_of(group).into_iter().flat_map(|at| self.ancestors(at)).collect();
+        let mut burnt = vec![];
+        for at in places {
+            let Some(node) = self.nodes.get_mut(at) else { continue };
+            let month = node.zone.month_of(now);
+            node.used.entry(month).or_default().add(&scopes, &share, amount);
+            for budget in &node.budgets {
+                let id = &budget.limit.id;
+                let Some(grants) = Grants::led_by(node, &budget.limit) else { continue };
+                if id.metric == Metric::Money && id.scope.covers(place, &share) {
+                    burnt.extend(grants.burn(micros, now, u64::MAX));
+                }
+            }
+        }
+        for (grant, amount) in burnt {
+            if let Some(budget) = self.budget_mut(&grant) {
+                budget.burnt = budget.burnt.saturating_add(amount);
+            }
+        }
     }
 
     /// Takes a hold through its states. When it is over, what is left of it is given back; that happens once.

@@ -109,6 +109,10 @@ impl From<Refusal> for Failure {
                 let (message, hint) = halves(&error.to_string());
                 with_hint(ApiError::invalid(message).field("card"), hint)
             }
+            Refusal::Limits(error) => {
+                let (message, hint) = halves(&error.to_string());
+                with_hint(ApiError::invalid(message).field("limit"), hint)
+            }
             Refusal::StaleEpoch { .. } | Refusal::SpoolGap { .. } | Refusal::Illegal(_) => {
                 conflict(refusal.to_string())
             }

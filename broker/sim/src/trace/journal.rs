@@ -112,6 +112,7 @@ impl Story {
             | Event::SiteDeclared(_)
             | Event::PoolDeclared(_)
             | Event::GroupDeclared(_)
+            | Event::LimitsChanged(_)
             | Event::UserDeclared(_)
             | Event::PeriodClosed { .. }
             | Event::PeriodFrozen { .. }

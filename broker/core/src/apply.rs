@@ -72,6 +72,8 @@ impl State {
             }
             Event::GroupDeclared(group) => self.apply_group(group, at),
             Event::LimitsChanged(change) => self.apply_limits(change, at),
+            Event::GroupRemoved { group } => self.remove_group(group),
+            Event::LeaseExtended { attempt, lease } => self.extend_lease(*attempt, *lease, at),
             Event::UserDeclared(user) => {
                 self.touch(Key::User(user.name.clone()));
                 self.users.insert(user.name.clone(), user.clone());
@@ -130,6 +132,16 @@ impl State {
                 self.apply_to_instance(at, event)
             }
         }
+    }
+
+    fn remove_group(&mut self, group: &spillway_types::GroupName) -> Result<(), ApplyError> {
+        let ledger = |error: &dyn std::fmt::Display| ApplyError::Ledger(error.to_string());
+        self.limits.remove_group(group).map_err(|error| ledger(&error))?;
+        self.book.remove_group(group).map_err(|error| ledger(&error))?;
+        self.groups.remove(group);
+        self.touch(Key::Group(group.clone()));
+        self.touch(Key::Limit(spillway_ledger::limits::LimitKey::Group(group.clone())));
+        Ok(())
     }
 
     fn apply_group(&mut self, group: &crate::entity::Group, at: UnixMs) -> Result<(), ApplyError> {

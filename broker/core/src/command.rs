@@ -56,6 +56,11 @@ pub enum Command {
         /// The card.
         card: Box<Card>,
     },
+    /// Removes a group that nothing is below and nobody uses.
+    RemoveGroup {
+        /// The group.
+        group: GroupName,
+    },
     /// Changes a limit, a group's time zone or a weight, or transfers budget.
     ChangeLimits(Box<LimitsChange>),
     /// Declares or changes a user.

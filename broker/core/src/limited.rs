@@ -7,13 +7,15 @@
 use std::collections::BTreeMap;
 
 use spillway_ledger::limits::{
-    Charge, Demand, HoldStep, LeaseTerms, LimitKey, LimitRefusal, LimitsChange, Metric, Place, Scope, Share,
+    Charge, Demand, HoldPhase, HoldStep, Holding, LeaseTerms, LimitKey, LimitRefusal, LimitsChange, Metric,
+    Place, Scope, Share,
 };
 use spillway_ledger::{Slice, Subject};
-use spillway_types::{AttemptId, DurationMs, JobId, SiteName, UnixMs};
+use spillway_types::resources::GpuSelector;
+use spillway_types::{AttemptId, DurationMs, GpuRequest, HourlyRate, JobId, JobSpec, SiteName, UnixMs};
 
 use crate::apply::ApplyError;
-use crate::entity::Job;
+use crate::entity::{Job, Site};
 use crate::event::{Placed, PlacedParts};
 use crate::{Key, State};
 
@@ -59,7 +61,24 @@ impl Waits {
     }
 }
 
-/// What a placement asks of its group's limits: everything its time limit allows, with the grace.
+/// How long an attempt runs on what is held for it, where it can stop and go on: half a working day, so that a job of
+/// weeks does not keep others from a budget that they share, and what its group may spend is looked at twice a day.
+pub const LEASE: DurationMs = DurationMs::from_secs(4 * 3600);
+/// So long before a lease ends the next one is held: many ticks, so that a broker that was away for a while is in time.
+pub const EXTENDED_BEFORE: DurationMs = DurationMs::from_secs(10 * 60);
+
+/// How long an attempt of a job runs on one lease; none where it keeps no checkpoints: everything that its time limit
+/// allows is held for it, since to stop it would be to lose its work.
+#[must_use]
+pub fn lease_of(job: &Job) -> Option<DurationMs> {
+    let every = job.spec.checkpoint.every.filter(|every| every.0 > 0)?;
+    // A lease that ends before the first checkpoint would keep nothing.
+    let lease = LEASE.max(DurationMs(every.0.saturating_mul(2)));
+    (job.spec.time_limit > lease).then_some(lease)
+}
+
+/// What a placement asks of its group's limits: for its first lease, or everything its time limit allows, with the
+/// grace.
 #[must_use]
 pub fn demand_of(job: &Job, placed: &Placed) -> Demand {
     let model = |rank: usize| placed.models.get(rank).cloned().flatten();
@@ -74,13 +93,34 @@ pub fn demand_of(job: &Job, placed: &Placed) -> Demand {
         }
     };
     let terms = LeaseTerms {
-        lease: job.spec.time_limit,
+        lease: placed.lease.unwrap_or(job.spec.time_limit),
         grace: job.spec.checkpoint.grace,
         minimum: DurationMs(0),
         increment: DurationMs(0),
     };
     let place = Place { site: placed.site.clone(), kind: placed.kind };
     Demand { group: job.spec.group.clone(), place, shares, terms, egress_micros: 0 }
+}
+
+/// The least that a job asks for at a site: its accelerators for as long as it may run, at no price.
+#[must_use]
+pub fn least_demand(spec: &JobSpec, site: &Site) -> Demand {
+    let gpus = spec.resources.gpus.as_ref();
+    let class = gpus.and_then(|gpus| match &gpus.selector {
+        GpuSelector::Model(model) => Some(model.clone()),
+        GpuSelector::Any | GpuSelector::MemoryAtLeast { .. } | GpuSelector::Mig { .. } => None,
+    });
+    let blocks = gpus.map_or(0, GpuRequest::blocks);
+    let share = Share { class, blocks, cap: HourlyRate(0) };
+    let terms = LeaseTerms {
+        lease: if spec.checkpoint.every.is_some() { DurationMs(0) } else { spec.time_limit },
+        grace: spec.checkpoint.grace,
+        minimum: DurationMs(0),
+        increment: DurationMs(0),
+    };
+    let place = Place { site: site.name.clone(), kind: site.kind };
+    let shares = vec![share; usize::try_from(spec.nodes).unwrap_or(usize::MAX)];
+    Demand { group: spec.group.clone(), place, shares, terms, egress_micros: 0 }
 }
 
 impl State {
@@ -126,6 +166,32 @@ impl State {
         held.map_err(|error| ApplyError::Ledger(error.to_string()))?;
         self.waits.forget(placed.job);
         self.touch(Key::Limit(LimitKey::Hold(placed.attempt)));
+        Ok(())
+    }
+
+    /// Attempts whose lease ends soon and goes on after it, each with the number of its next lease.
+    pub(crate) fn leases_to_extend(&self, now: UnixMs) -> Vec<(AttemptId, u32)> {
+        let due = |attempt: AttemptId, holding: &Holding| {
+            let terms = &holding.demand().terms;
+            let held_ms = terms.lease.0.saturating_mul(u64::from(holding.leases()));
+            let runs = matches!(holding.phase(), HoldPhase::Active | HoldPhase::Extended);
+            let soon = now.plus(EXTENDED_BEFORE) >= holding.placed().plus(DurationMs(held_ms));
+            let entry = self.attempts.get(&attempt).filter(|entry| entry.stop.is_none())?;
+            let goes_on = held_ms < self.jobs.get(&entry.job)?.spec.time_limit.0;
+            (runs && soon && goes_on).then(|| (attempt, holding.leases().saturating_add(1)))
+        };
+        self.limits.holdings().filter_map(|(attempt, holding)| due(attempt, holding)).collect()
+    }
+
+    pub(crate) fn extend_lease(
+        &mut self,
+        attempt: AttemptId,
+        lease: u32,
+        at: UnixMs,
+    ) -> Result<(), ApplyError> {
+        let extended = self.limits.extend(attempt, lease, at);
+        extended.map_err(|error| ApplyError::Ledger(error.to_string()))?;
+        self.touch(Key::Limit(LimitKey::Hold(attempt)));
         Ok(())
     }
 

@@ -66,6 +66,7 @@ fn place_one(turn: &mut Turn<'_>, decision: Decision, endpoint: &Endpoint) -> Op
         return None;
     }
     let number = job.tries.get(&decision.task).map_or(0, |tries| tries.made) + 1;
+    let lease = limited::lease_of(job);
     let (nodes, group, user) = (job.spec.nodes as usize, job.spec.group.clone(), job.user.clone());
     let one_domain = nodes > 1 && job.spec.placement.interconnect == Interconnect::SameDomain;
     let (target, hold_micros) = by_cards(turn, decision.target, decision.hold_micros);
@@ -89,6 +90,7 @@ fn place_one(turn: &mut Turn<'_>, decision: Decision, endpoint: &Endpoint) -> Op
                 kind,
                 cloud,
                 parts: PlacedParts::Nodes { parts },
+                lease,
                 models,
                 hold_micros,
                 because: decision.because,
@@ -114,6 +116,7 @@ fn place_one(turn: &mut Turn<'_>, decision: Decision, endpoint: &Endpoint) -> Op
                 kind: SiteKind::Cloud,
                 cloud: Some(cloud.clone()),
                 parts: PlacedParts::Instances { instances: instances.clone(), allocation, rate },
+                lease,
                 models: vec![model; nodes],
                 hold_micros,
                 because: decision.because,

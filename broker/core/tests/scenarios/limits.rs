@@ -1,9 +1,12 @@
 //! Groups' limits: what is refused waits, starts when there is room or elsewhere, and counts where it was used.
 
+use spillway_core::command::PartNews;
+use spillway_core::entity::{Group, StopCause};
 use spillway_core::limited::Standing;
 use spillway_core::{Command, Refusal};
 use spillway_ledger::limits::{Action, Limit, LimitId, LimitsChange, LimitsError, Transfer};
 use spillway_ledger::window::Window;
+use spillway_types::PartEnd;
 
 use crate::words::{DOLLAR, HOUR, Scene, ended_well, job, name};
 
@@ -110,4 +113,85 @@ fn a_change_that_cannot_be_is_refused_and_the_same_again_changes_nothing() {
     };
     scene.refused(Command::ChangeLimits(Box::new(LimitsChange::Transfer { transfer })));
     assert_eq!(scene.world.replayed().as_ref(), Ok(scene.state()));
+}
+
+#[test]
+fn a_long_job_holds_lease_by_lease_and_stops_where_there_is_no_room_for_the_next() {
+    let mut scene = Scene::new();
+    let node = scene.node("H100:8");
+    let minutes = |minutes: u64| i64::try_from(minutes * HOUR / 60).unwrap();
+    // Two leases of 4 hours on 1 GPU, with the grace of each; not a third.
+    scene.must(set(limit("lab", "normalised-gpu-time", "everywhere", Window::Month, minutes(9 * 60))));
+    let mut long = job("H100:1");
+    long.time_limit = spillway_types::DurationMs(100 * HOUR);
+    let whole = scene.refused(Scene::submission(&long));
+    assert!(matches!(&whole, Refusal::NeverFits(_)), "it would have to hold 100 hours: {whole}");
+    long.checkpoint.every = Some(spillway_types::DurationMs(HOUR));
+    let (id, attempt) = scene.start(&long);
+    let held = |scene: &Scene| standing(scene, "lab").1;
+    let grace = i64::try_from(long.checkpoint.grace.0).unwrap();
+    assert_eq!(held(&scene), minutes(4 * 60) + grace);
+    scene.world.pass(spillway_types::DurationMs(4 * HOUR - 11 * HOUR / 60));
+    scene.tick();
+    assert_eq!(held(&scene), minutes(4 * 60) + grace, "not yet");
+    scene.world.pass(spillway_types::DurationMs(HOUR / 60));
+    scene.tick();
+    assert_eq!(held(&scene), minutes(8 * 60) + grace);
+    scene.tick();
+    assert_eq!(held(&scene), minutes(8 * 60) + grace, "once");
+    scene.world.pass(spillway_types::DurationMs(4 * HOUR));
+    scene.tick();
+    assert_eq!(scene.attempt(attempt).stop, Some(StopCause::Limit));
+    scene.says(node, attempt, 0, PartNews::Ended { end: PartEnd::Stopped, ran_ms: 7 * HOUR });
+    assert_eq!(scene.stands(id), "queued");
+    assert_eq!(standing(&scene, "lab"), (minutes(7 * 60), 0));
+    scene.world.place().unwrap();
+    let waits = scene.state().limits_leave(scene.job(id), scene.world.now());
+    assert!(matches!(waits, Standing::Waits(_)), "{waits:?}");
+}
+
+#[test]
+fn a_group_is_removed_only_where_nothing_of_it_would_be_lost() {
+    let mut scene = Scene::new();
+    let node = scene.node("H100:8");
+    let remove = |group: &str| Command::RemoveGroup { group: name(group) };
+    let refused = |scene: &mut Scene, group: &str| scene.refused(remove(group)).to_string();
+    assert!(refused(&mut scene, "nobody").contains("nobody"));
+    assert!(refused(&mut scene, "org").contains("is below it"));
+    scene.must(Command::DeclareGroup(Group {
+        name: name("new"),
+        parent: Some(name("lab")),
+        weight: 1,
+        priority: 0,
+        budget_micros: Some(0),
+    }));
+    scene.must(set(limit("new", "money", "cloud", Window::Month, 5)));
+    scene.must(remove("new"));
+    assert!(!scene.state().groups.contains_key(&name::<spillway_types::GroupName>("new")));
+    assert_eq!(scene.world.replayed().as_ref(), Ok(scene.state()));
+    let (_, attempt) = scene.start(&job("H100:1"));
+    assert!(refused(&mut scene, "lab").contains("of its attempts hold"));
+    scene.says(node, attempt, 0, ended_well(1000));
+    scene.submit(&job("H100:8"));
+    assert!(refused(&mut scene, "lab").contains("has jobs that are not over"));
+}
+
+#[test]
+fn what_no_limit_ever_allows_is_refused_at_once() {
+    let mut scene = Scene::new();
+    scene.node("H100:8");
+    scene.must(set(limit("org", "concurrent-gpus", "everywhere", Window::Instant, 400)));
+    let refusal = scene.refused(Scene::submission(&job("H100:5")));
+    assert!(refusal.to_string().contains("waiting cannot help"), "{refusal}");
+    scene.submit(&job("H100:4"));
+    scene.must(set(limit(
+        "org",
+        "gpu-time:H100",
+        "everywhere",
+        Window::Month,
+        7 * i64::try_from(HOUR).unwrap(),
+    )));
+    let refusal = scene.refused(Scene::submission(&job("H100:4")));
+    assert!(refusal.to_string().contains("gpu-time:H100"), "{refusal}");
+    scene.submit(&job("H100:3"));
 }

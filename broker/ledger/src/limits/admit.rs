@@ -92,6 +92,9 @@ struct Burning<'a> {
     beyond: Tally,
 }
 
+/// Amounts by share, until when, and from which grants or why not.
+type NextLease = (Vec<Tally>, UnixMs, Result<Vec<Drawn>, Box<LimitRefusal>>);
+
 impl Want<'_> {
     fn of(&self, id: &LimitId) -> i64 {
         let covered = self.demand.shares.iter().zip(self.amounts);
@@ -157,16 +160,8 @@ impl Limits {
         }
         let phase = holding.phase.after(HoldStep::Extend)?;
         let demand = holding.demand.clone();
-        let terms = demand.terms;
-        let until_lease = |count: u32| terms.span(DurationMs(terms.lease.0.saturating_mul(u64::from(count))));
-        let (before, after) = (until_lease(holding.leases), until_lease(lease));
-        let until = holding.placed.plus(after).max(holding.until);
-        let more = self.amounts(&demand, holding.placed, before, after, 0);
-        let Some(at) = self.place_of(&demand.group) else {
-            return Err(HoldError::UnknownGroup { group: demand.group });
-        };
-        let want = Want { demand: &demand, amounts: &more, now, until, extension: true };
-        let drawn = match self.judge(at, &want) {
+        let (more, until, judged) = self.next_lease(attempt, now)?;
+        let drawn = match judged {
             Ok(drawn) => drawn,
             Err(refusal) => {
                 self.step(attempt, HoldStep::Drain)?;
@@ -187,6 +182,33 @@ impl Limits {
             }
         }
         Ok(Extension::Granted)
+    }
+
+    /// Whether every limit has room for the next lease of what runs. Changes nothing.
+    ///
+    /// # Errors
+    /// [`HoldError`] where the attempt holds nothing or does not run, or where a limit has no room.
+    pub fn check_extension(&self, attempt: AttemptId, now: UnixMs) -> Result<(), HoldError> {
+        let holding = self.holdings.get(&attempt).ok_or(HoldError::Unknown { attempt })?;
+        holding.phase.after(HoldStep::Extend)?;
+        let (.., judged) = self.next_lease(attempt, now)?;
+        Ok(judged.map(drop)?)
+    }
+
+    /// What an attempt's next lease asks for beside what it holds, until when it lasts, and what the limits say.
+    fn next_lease(&self, attempt: AttemptId, now: UnixMs) -> Result<NextLease, HoldError> {
+        let holding = self.holdings.get(&attempt).ok_or(HoldError::Unknown { attempt })?;
+        let Holding { demand, leases, placed, .. } = holding;
+        let terms = demand.terms;
+        let until_lease = |count: u32| terms.span(DurationMs(terms.lease.0.saturating_mul(u64::from(count))));
+        let (before, after) = (until_lease(*leases), until_lease(leases.saturating_add(1)));
+        let until = placed.plus(after).max(holding.until);
+        let more = self.amounts(demand, *placed, before, after, 0);
+        let unknown = || HoldError::UnknownGroup { group: demand.group.clone() };
+        let at = self.place_of(&demand.group).ok_or_else(unknown)?;
+        let want = Want { demand, amounts: &more, now, until, extension: true };
+        let judged = self.judge(at, &want);
+        Ok((more, until, judged))
     }
 
     /// Turns what is held into what was used, in the windows in which it was used. Never refused: gives what was

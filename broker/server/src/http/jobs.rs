@@ -239,7 +239,7 @@ async fn view(api: &Api, job: Job) -> Result<JobView, Failure> {
             attempts: shown.collect(),
             failure: job.first_failure.clone(),
             estimate: (!job.is_final()).then(|| view.federation.state().history.estimate(&job.spec)),
-            explanation: job_views::explanation_of(&job, view.explanations.get(&job.id)),
+            explanation: job_views::explanation_of(&job, view),
             spec: job.spec,
             summary,
         }

@@ -20,6 +20,7 @@ pub mod invariants;
 pub mod limited;
 mod rating;
 pub mod refusal;
+pub mod shares;
 pub mod snapshot;
 pub mod state;
 

@@ -14,6 +14,7 @@
 
 pub mod quota;
 
+mod amount;
 mod demand;
 mod grants;
 mod limit;
@@ -35,6 +36,7 @@ mod properties;
 mod tests;
 
 pub use admit::{Charge, Extension, HoldError};
+pub use amount::AmountError;
 pub use change::LimitsError;
 pub use demand::{Demand, LeaseTerms, Place, Share, overshoot_micros};
 pub use limit::{Action, Limit, LimitId, LimitProblem, MAX_AMOUNT, MAX_THRESHOLDS, Metric, Scope, TermError};

@@ -19,6 +19,7 @@ mod health;
 mod job_views;
 mod jobs;
 mod ledger;
+mod limits;
 mod logs;
 mod nodes;
 mod plan;
@@ -150,7 +151,14 @@ fn routes() -> Vec<Route> {
         Route::new(Method::GET, route::OFFERS, User, fleet::offers),
         Route::new(Method::GET, route::GROUPS, User, accounts::groups),
         Route::new(Method::POST, route::GROUPS, Admin, accounts::create_group),
+        Route::new(Method::PUT, route::GROUP, Admin, limits::change_group),
+        Route::new(Method::DELETE, route::GROUP, Admin, limits::remove_group),
         Route::new(Method::PUT, route::GROUP_BUDGET, Admin, accounts::set_budget),
+        Route::new(Method::GET, route::LIMITS, User, limits::list),
+        Route::new(Method::PUT, route::LIMITS, Admin, limits::set),
+        Route::new(Method::GET, route::TRANSFERS, User, limits::transfers),
+        Route::new(Method::POST, route::TRANSFERS, Admin, limits::transfer),
+        Route::new(Method::GET, route::FAIR_SHARE, User, limits::fair_share),
         Route::new(Method::GET, route::USERS, User, accounts::users),
         Route::new(Method::POST, route::USERS, Admin, accounts::create_user),
         Route::new(Method::POST, route::USER_TOKENS, Admin, accounts::create_token),

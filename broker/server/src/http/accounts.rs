@@ -41,6 +41,7 @@ fn show_group(group: &Group, state: &State) -> GroupView {
     GroupView {
         name: group.name.clone(),
         parent: group.parent.clone(),
+        zone: state.limits.zone(&group.name).cloned().unwrap_or_default(),
         weight: group.weight,
         priority: group.priority,
         budget: group.budget_micros.map(Money::usd_micros),
@@ -51,7 +52,7 @@ fn show_group(group: &Group, state: &State) -> GroupView {
     }
 }
 
-async fn read_group(api: &Api, name: GroupName) -> Result<GroupView, Failure> {
+pub(super) async fn read_group(api: &Api, name: GroupName) -> Result<GroupView, Failure> {
     let missing = Failure(ApiError::not_found("group", &name));
     let read = move |view: &crate::View<'_>| {
         let state = view.federation.state();

@@ -31,9 +31,9 @@ pub fn fair_shares(state: &State, now: UnixMs) -> Vec<FairShare> {
     let parent =
         |at: usize| state.groups.get(order[at])?.parent.as_ref().and_then(|name| places.get(name)).copied();
     let mut own = used.clone();
-    for at in 0..order.len() {
+    for (at, used) in used.iter().enumerate() {
         if let Some(above) = parent(at) {
-            own[above] = own[above].saturating_sub(used[at]);
+            own[above] = own[above].saturating_sub(*used);
         }
     }
     let weight = |at: usize| state.groups.get(order[at]).map_or(1, |group| u64::from(group.weight));

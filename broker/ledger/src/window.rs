@@ -209,7 +209,7 @@ impl Window {
     pub fn word(self) -> String {
         match self {
             Self::Grant { from, to } => format!("{}..{}", instant_word(from), instant_word(to)),
-            other => other.to_string(),
+            Self::Instant | Self::Month | Self::Quarter => self.to_string(),
         }
     }
 }

@@ -72,6 +72,21 @@ fn place_one(turn: &mut Turn<'_>, decision: Decision, endpoint: &Endpoint) -> Op
     let (target, hold_micros) = by_cards(turn, decision.target, decision.hold_micros);
     turn.state.book.can_hold(&group, hold_micros).ok()?;
     let offer = offer_of(turn, &target).cloned();
+    let (job, task, because) = (decision.job, decision.task, decision.because);
+    let placed = |attempt, (site, kind, cloud), parts, models| Placed {
+        attempt,
+        job,
+        task,
+        number,
+        site,
+        kind,
+        cloud,
+        parts,
+        lease,
+        models,
+        hold_micros,
+        because,
+    };
     match target {
         Target::Nodes { parts } => {
             let (site, kind) = check_nodes(turn, &parts, nodes, &group)?;
@@ -81,20 +96,7 @@ fn place_one(turn: &mut Turn<'_>, decision: Decision, endpoint: &Endpoint) -> Op
             let cloud = turn.state.sites.get(&site)?.cloud.clone();
             let models = parts.iter().map(|part| model_on(turn, part)).collect();
             let attempt = AttemptId::generate(turn.ids);
-            let placed = Placed {
-                attempt,
-                job: decision.job,
-                task: decision.task,
-                number,
-                site,
-                kind,
-                cloud,
-                parts: PlacedParts::Nodes { parts },
-                lease,
-                models,
-                hold_micros,
-                because: decision.because,
-            };
+            let placed = placed(attempt, (site, kind, cloud), PlacedParts::Nodes { parts }, models);
             check_limits(turn, &placed)?;
             turn.emit(Event::AttemptPlaced(Box::new(placed)));
             turn.emit(Event::AttemptLeased { attempt });
@@ -107,26 +109,15 @@ fn place_one(turn: &mut Turn<'_>, decision: Decision, endpoint: &Endpoint) -> Op
             let attempt = AttemptId::generate(turn.ids);
             let instances: Vec<InstanceId> = (0..nodes).map(|_| InstanceId::generate(turn.ids)).collect();
             let model = model_of(&offer.capacity, &allocation);
-            let placed = Placed {
-                attempt,
-                job: decision.job,
-                task: decision.task,
-                number,
-                site: site.clone(),
-                kind: SiteKind::Cloud,
-                cloud: Some(cloud.clone()),
-                parts: PlacedParts::Instances { instances: instances.clone(), allocation, rate },
-                lease,
-                models: vec![model; nodes],
-                hold_micros,
-                because: decision.because,
-            };
+            let parts = PlacedParts::Instances { instances: instances.clone(), allocation, rate };
+            let place = (site.clone(), SiteKind::Cloud, Some(cloud.clone()));
+            let placed = placed(attempt, place, parts, vec![model; nodes]);
             check_limits(turn, &placed)?;
             turn.emit(Event::AttemptPlaced(Box::new(placed)));
             for instance in instances {
                 turn.emit(Event::InstanceIntended(Box::new(Intended {
                     instance,
-                    job: decision.job,
+                    job,
                     attempt,
                     group: group.clone(),
                     user: user.clone(),

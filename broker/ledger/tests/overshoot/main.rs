@@ -10,14 +10,11 @@ mod federation;
 #[cfg(test)]
 mod random;
 
-#[cfg(test)]
 use federation::{Federation, Seen};
 
 /// In four parts, so that they run beside each other.
-#[cfg(test)]
 const RUNS_OF_A_PART: u64 = 2_500;
 
-#[cfg(test)]
 #[expect(clippy::print_stdout, reason = "the worst that was seen is printed")]
 fn run_part(part: u64) {
     let mut all = Seen::default();

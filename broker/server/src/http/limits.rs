@@ -12,7 +12,7 @@ use spillway_core::entity::Group;
 use spillway_core::shares::fair_shares;
 use spillway_core::{Command, State};
 use spillway_ledger::limits::{Limit, LimitId, LimitsChange, Standing, Transfer};
-use spillway_types::{GroupName, UnixMs};
+use spillway_types::{GroupName, IdSource as _, UnixMs};
 
 use super::accounts::read_group;
 use super::auth::Caller;
@@ -20,6 +20,7 @@ use super::failure::Failure;
 use super::input::{self, MAX_SMALL_BODY, Segment};
 use super::{Api, Shared, may_see};
 use crate::View;
+use crate::clock::RealIds;
 
 /// Longest reason of a transfer, in characters: a sentence or two.
 const MAX_BECAUSE: usize = 500;
@@ -112,7 +113,8 @@ pub(super) async fn transfer(
         let problem = format!("say why in 1 to {MAX_BECAUSE} characters: it stays on record");
         return Err(Failure(ApiError::invalid(problem).field("because").value(&request.because)));
     }
-    let key = request.key.unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+    let clock = api.app.engine.clock();
+    let key = request.key.unwrap_or_else(|| RealIds::new(clock).next_uuid().to_string());
     if key.is_empty() || key.len() > MAX_KEY {
         let problem = format!("a key has 1 to {MAX_KEY} bytes");
         return Err(Failure(ApiError::invalid(problem).field("key").value(&key)));
@@ -123,7 +125,7 @@ pub(super) async fn transfer(
         scope: request.scope.clone(),
         window: request.window,
     };
-    let (now, known) = (api.app.engine.clock().now(), known_transfer(&api, &key).await?);
+    let (now, known) = (clock.now(), known_transfer(&api, &key).await?);
     // Sent again without a date, it is the one that was made then.
     let effective = request.effective.or(known.map(|known| known.effective)).unwrap_or(now);
     let transfer = Transfer {

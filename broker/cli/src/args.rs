@@ -473,8 +473,8 @@ pub(crate) enum UsersCommand {
         /// The group
         #[arg(long)]
         group: GroupName,
-        /// What the user may do: member or admin
-        #[arg(long, default_value = "member", value_parser = parse_role)]
+        /// What the user may do: member, group-owner, finance-viewer, finance-closer or admin
+        #[arg(long, default_value = "member")]
         role: Role,
     },
     /// Make a token; it is shown this once
@@ -485,14 +485,6 @@ pub(crate) enum UsersCommand {
         #[arg(long, value_name = "TIME")]
         ttl: Option<DurationMs>,
     },
-}
-
-fn parse_role(text: &str) -> Result<Role, String> {
-    match text {
-        "member" => Ok(Role::Member),
-        "admin" => Ok(Role::Admin),
-        other => Err(format!("`{other}` is not a role: write member or admin")),
-    }
 }
 
 #[derive(Debug, Args)]

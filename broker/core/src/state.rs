@@ -157,9 +157,6 @@ impl State {
     /// Whether `user` may see things of `group`: an admin all, a member the subtrees of the own groups.
     #[must_use]
     pub fn may_see(&self, user: &User, group: &GroupName) -> bool {
-        match user.role {
-            spillway_types::Role::Admin => true,
-            spillway_types::Role::Member => user.groups.iter().any(|own| self.is_within(group, own)),
-        }
+        user.role.sees_all() || user.groups.iter().any(|own| self.is_within(group, own))
     }
 }

@@ -24,7 +24,7 @@ fn a_job_waits_for_a_limit_and_says_so_and_starts_when_there_is_room() {
     let second = federation.submit(Work::new("second").at(ON_PREM));
     let waits = || {
         let view = federation.job(&second);
-        (view.summary.reason == Some(Reason::Limit)).then_some(view)
+        if view.summary.reason == Some(Reason::Limit) { Ok(view) } else { Err(format!("{:?}", view.summary)) }
     };
     let view = wait_for("the reason", SOON, waits);
     let way_out = view.explanation.and_then(|explanation| explanation.way_out).unwrap_or_default();

@@ -23,6 +23,10 @@ pub(super) fn submit(
         let problem = format!("is not a group that {user} may submit for; yours: {own}");
         return Err(Refusal::Invalid { field: "group", value: spec.group.to_string(), problem });
     }
+    if !who.role.works() {
+        let what = format!("submit jobs: it is a {}", who.role.as_str());
+        return Err(Refusal::Forbidden { user: user.clone(), what });
+    }
     let key = key.map(|(key, digest)| (format!("{user}/{key}"), digest));
     if let Some((key, digest)) = &key
         && let Some(known) = turn.state.submissions.get(key)

@@ -12,6 +12,7 @@ mod life;
 mod limits;
 mod nodes;
 mod queue;
+mod roles;
 mod rules;
 #[cfg(test)]
 mod words;

@@ -120,7 +120,7 @@ async fn groups_to_list(
     who: &Arc<Who>,
     below: Option<GroupName>,
 ) -> Result<Option<Vec<GroupName>>, Failure> {
-    if below.is_none() && who.role == spillway_types::Role::Admin {
+    if below.is_none() && who.role.sees_all() {
         return Ok(None);
     }
     let who = Arc::clone(who);

@@ -1,5 +1,7 @@
 //! What groups may use: limits, transfers of budget, fair shares, and the tree itself.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State as Handed;
@@ -12,13 +14,13 @@ use spillway_core::entity::Group;
 use spillway_core::shares::fair_shares;
 use spillway_core::{Command, State};
 use spillway_ledger::limits::{Limit, LimitId, LimitsChange, Standing, Transfer};
-use spillway_types::{GroupName, IdSource as _, UnixMs};
+use spillway_types::{GroupName, IdSource as _, Role, UnixMs};
 
 use super::accounts::read_group;
-use super::auth::Caller;
+use super::auth::{Caller, Who};
 use super::failure::Failure;
 use super::input::{self, MAX_SMALL_BODY, Segment};
-use super::{Api, Shared, may_see};
+use super::{Api, Shared, may_manage, may_see};
 use crate::View;
 use crate::clock::RealIds;
 
@@ -26,6 +28,36 @@ use crate::clock::RealIds;
 const MAX_BECAUSE: usize = 500;
 /// Longest key of a transfer, in bytes.
 const MAX_KEY: usize = 128;
+
+/// Refuses those who do not manage all of these groups. An owner manages what is below the own group, and, where `own`
+/// is asked, that itself.
+pub(super) async fn must_manage(
+    api: &Api,
+    who: &Arc<Who>,
+    groups: &[&GroupName],
+    own: bool,
+) -> Result<(), Failure> {
+    let (user, groups) = (Arc::clone(who), groups.iter().map(|group| (*group).clone()).collect::<Vec<_>>());
+    let read = move |view: &View<'_>| {
+        let state = view.federation.state();
+        groups.into_iter().find(|group| !may_manage(state, &user, group, own))
+    };
+    match api.app.engine.read(read).await? {
+        None => Ok(()),
+        Some(group) => Err(not_managed(who, &group)),
+    }
+}
+
+/// Refuses all but admins: what is at the top is below nobody's group.
+pub(super) fn must_be_admin(who: &Who, group: &GroupName) -> Result<(), Failure> {
+    if who.role == Role::Admin { Ok(()) } else { Err(not_managed(who, group)) }
+}
+
+fn not_managed(who: &Who, group: &GroupName) -> Failure {
+    let message = format!("user {} does not manage group `{group}`", who.name);
+    let error = ApiError::new(ErrorCode::Forbidden, message).field("group").value(group);
+    Failure(error.hint("a group's owner manages the groups below it; ask an admin for others"))
+}
 
 fn show(standing: Standing) -> LimitView {
     let Standing { limit, nominal, used, held, left, period, reached, .. } = standing;
@@ -69,12 +101,14 @@ pub(super) async fn list(
 /// Sets a limit, or takes it away.
 pub(super) async fn set(
     Handed(api): Handed<Shared>,
+    Caller(who): Caller,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Page<LimitView>>, Failure> {
     let request: LimitRequest = input::json(&headers, body, MAX_SMALL_BODY).await?;
     let LimitRequest { group, metric, scope, window, nominal, borrow, lend, action, thresholds, priority } =
         request;
+    must_manage(&api, &who, &[&group], false).await?;
     let id = LimitId { group: group.clone(), metric, scope, window };
     let change = match nominal {
         Some(nominal) => {
@@ -113,6 +147,7 @@ pub(super) async fn transfer(
         let problem = format!("say why in 1 to {MAX_BECAUSE} characters: it stays on record");
         return Err(Failure(ApiError::invalid(problem).field("because").value(&request.because)));
     }
+    must_manage(&api, &who, &[&request.from, &request.to], true).await?;
     let clock = api.app.engine.clock();
     let key = request.key.unwrap_or_else(|| RealIds::new(clock).next_uuid().to_string());
     if key.is_empty() || key.len() > MAX_KEY {
@@ -155,6 +190,7 @@ async fn known_transfer(api: &Api, key: &str) -> Result<Option<TransferView>, Fa
 /// Changes what is named, and nothing else.
 pub(super) async fn change_group(
     Handed(api): Handed<Shared>,
+    Caller(who): Caller,
     Segment(name): Segment<GroupName>,
     headers: HeaderMap,
     body: Body,
@@ -164,7 +200,14 @@ pub(super) async fn change_group(
         let error = ApiError::invalid("a group is at the top or below another, not both").field("parent");
         return Err(Failure(error.hint("give `parent` or `top`")));
     }
+    must_manage(&api, &who, &[&name], false).await?;
     let known = known_group(&api, &name).await?;
+    if change.top {
+        must_be_admin(&who, &name)?;
+    }
+    if let Some(parent) = &change.parent {
+        must_manage(&api, &who, &[parent], true).await?;
+    }
     let group = Group {
         parent: if change.top { None } else { change.parent.or_else(|| known.parent.clone()) },
         weight: change.weight.unwrap_or(known.weight),
@@ -190,8 +233,10 @@ async fn known_group(api: &Api, name: &GroupName) -> Result<Group, Failure> {
 
 pub(super) async fn remove_group(
     Handed(api): Handed<Shared>,
+    Caller(who): Caller,
     Segment(group): Segment<GroupName>,
 ) -> Result<Json<serde_json::Value>, Failure> {
+    must_manage(&api, &who, &[&group], false).await?;
     api.app.engine.command(Command::RemoveGroup { group: group.clone() }).await?;
     Ok(Json(serde_json::json!({ "removed": group })))
 }

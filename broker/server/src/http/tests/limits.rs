@@ -4,7 +4,7 @@ use spillway_api::ErrorCode;
 use spillway_api::v1::{GroupChange, GroupRequest, LimitRequest, TransferRequest};
 use spillway_ledger::limits::{Action, Scope};
 use spillway_ledger::window::Window;
-use spillway_types::{GroupName, Reason};
+use spillway_types::{GroupName, Reason, Role};
 
 use super::world::{World, job, refused, submit};
 
@@ -116,4 +116,42 @@ async fn groups_are_changed_and_removed() {
     let shares = root.fair_share().await.unwrap();
     let shares: Vec<(&str, u64)> = shares.items.iter().map(|row| (row.group.as_str(), row.share)).collect();
     assert_eq!(shares, [("lab", 500_000), ("vision", 500_000), ("rivals", 500_000)]);
+}
+
+#[tokio::test]
+async fn an_owner_manages_what_is_below_and_sees_nothing_else() {
+    let world = World::start().await;
+    world.user("own", Role::GroupOwner, "lab").await;
+    let own = world.client("own");
+    let root = world.client("root");
+    for group in ["vision", "rivals", "lab"] {
+        root.set_limit(&limit(group, "money", Some(5_000_000))).await.unwrap();
+    }
+    let seen: Vec<String> =
+        own.groups().await.unwrap().items.iter().map(|group| group.name.to_string()).collect();
+    assert_eq!(seen, ["lab", "vision"]);
+    assert!(own.limits().await.unwrap().items.iter().all(|limit| limit.group.as_str() != "rivals"));
+    own.set_limit(&limit("vision", "money", Some(1_000_000))).await.unwrap();
+    own.transfer(&transfer("lab", "vision", 2_000_000)).await.unwrap();
+    let below = |name: &str, parent: Option<&str>| GroupRequest {
+        name: name.parse().unwrap(),
+        parent: parent.map(|parent| parent.parse().unwrap()),
+        weight: None,
+        priority: None,
+        budget: None,
+    };
+    own.create_group(&below("deep", Some("vision"))).await.unwrap();
+    own.remove_group(&"deep".parse().unwrap()).await.unwrap();
+    let forbidden = |answer: spillway_api::ApiError| assert_eq!(answer.code, ErrorCode::Forbidden);
+    forbidden(refused(own.set_limit(&limit("lab", "money", Some(9_000_000))).await));
+    forbidden(refused(own.set_limit(&limit("rivals", "money", Some(1))).await));
+    forbidden(refused(own.transfer(&transfer("rivals", "vision", 1)).await));
+    forbidden(refused(own.create_group(&below("free", None)).await));
+    forbidden(refused(own.create_group(&below("spy", Some("rivals"))).await));
+    forbidden(refused(own.set_budget(&"lab".parse().unwrap(), None).await));
+    let out = GroupChange { top: true, ..GroupChange::default() };
+    forbidden(refused(own.change_group(&"vision".parse().unwrap(), &out).await));
+    let away = GroupChange { parent: Some("rivals".parse().unwrap()), ..GroupChange::default() };
+    forbidden(refused(own.change_group(&"vision".parse().unwrap(), &away).await));
+    forbidden(refused(world.client("ada").set_limit(&limit("vision", "money", Some(1))).await));
 }

@@ -9,8 +9,10 @@ mod jobs;
 mod nodes;
 
 use spillway_ledger::journal::Closed;
+use spillway_ledger::limits::LimitKey;
+use spillway_ledger::rates::Card;
 use spillway_ledger::{Entry, EntryKind};
-use spillway_types::{IllegalTransition, UnixMs};
+use spillway_types::{GroupName, IllegalTransition, PoolName, UnixMs};
 
 use crate::{Event, Key, State};
 
@@ -89,12 +91,7 @@ impl State {
                 let frozen = self.periods.freeze(*period, *digest);
                 frozen.map_err(|error| ApplyError::Ledger(error.to_string()))
             }
-            Event::RatesSet { pool, effective, card } => {
-                self.touch(Key::Rates(pool.clone()));
-                let (card, zone) = (card.as_ref().clone(), self.periods.zone().clone());
-                let set = self.rates.set(pool.clone(), *effective, card, None, &zone);
-                set.map_err(|error| ApplyError::Ledger(error.to_string()))
-            }
+            Event::RatesSet { pool, effective, card } => self.set_rates(pool, *effective, card),
             Event::TokenIssued(token) => {
                 self.touch(Key::Token(token.hash.clone()));
                 self.tokens.insert(token.hash.clone(), token.clone());
@@ -134,13 +131,20 @@ impl State {
         }
     }
 
-    fn remove_group(&mut self, group: &spillway_types::GroupName) -> Result<(), ApplyError> {
+    fn set_rates(&mut self, pool: &PoolName, effective: UnixMs, card: &Card) -> Result<(), ApplyError> {
+        self.touch(Key::Rates(pool.clone()));
+        let zone = self.periods.zone().clone();
+        let set = self.rates.set(pool.clone(), effective, card.clone(), None, &zone);
+        set.map_err(|error| ApplyError::Ledger(error.to_string()))
+    }
+
+    fn remove_group(&mut self, group: &GroupName) -> Result<(), ApplyError> {
         let ledger = |error: &dyn std::fmt::Display| ApplyError::Ledger(error.to_string());
         self.limits.remove_group(group).map_err(|error| ledger(&error))?;
         self.book.remove_group(group).map_err(|error| ledger(&error))?;
         self.groups.remove(group);
         self.touch(Key::Group(group.clone()));
-        self.touch(Key::Limit(spillway_ledger::limits::LimitKey::Group(group.clone())));
+        self.touch(Key::Limit(LimitKey::Group(group.clone())));
         Ok(())
     }
 

@@ -111,11 +111,8 @@ async fn pass(gate: &Gate, mut request: Request, next: Next) -> Result<Response,
 
 fn not_for(who: &auth::Who, access: Access) -> Failure {
     let role = Role::ALL.into_iter().find(|role| access.is_open_to(*role)).unwrap_or(Role::Admin);
-    let needs = match role {
-        Role::Admin => "an admin".to_owned(),
-        role => format!("a {} or an admin", role.as_str()),
-    };
-    let message = format!("user {} may not do this: it needs {needs}", who.name);
+    let others = if role == Role::Admin { String::new() } else { format!("a {} or ", role.as_str()) };
+    let message = format!("user {} may not do this: it needs {others}an admin", who.name);
     Failure(ApiError::new(ErrorCode::Forbidden, message).hint("ask an admin of this broker"))
 }
 

@@ -159,6 +159,7 @@ fn routes() -> Vec<Route> {
         Route::new(Method::GET, route::LEDGER, Admin, ledger::records),
         Route::new(Method::POST, route::LEDGER_VERIFY, Admin, ledger::verify).long(),
         Route::new(Method::GET, route::PERIODS, User, ledger::periods),
+        Route::new(Method::GET, route::PERIOD, Admin, ledger::period),
         Route::new(Method::POST, route::PERIOD_CLOSE, Admin, ledger::close).long(),
         Route::new(Method::GET, route::PERIOD_EXPORT, Admin, ledger::period_export).long(),
         Route::new(Method::GET, route::RATES, User, ledger::rates),

@@ -7,6 +7,7 @@
 mod clock;
 mod disk;
 mod dispatch;
+mod focus;
 mod fragmentation;
 mod ledger;
 mod planner_scale;
@@ -65,6 +66,11 @@ const BENCHES: &[Bench] = &[
         name: "ledger",
         about: "usage slices a second posted durably on SQLite, as the journal grows, and the verification of it",
         run: ledger::run,
+    },
+    Bench {
+        name: "focus",
+        about: "the charges of a replayed trace as FOCUS: rows, seconds, megabytes, and what the validator says",
+        run: focus::run,
     },
     Bench {
         name: "fragmentation",

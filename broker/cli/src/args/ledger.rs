@@ -45,8 +45,8 @@ Examples:
   spillway export focus --period 2026-11 --version 1.3 --format parquet --out november-1.3
   spillway focus check november/focus-2026-11.csv --manifest november/manifest.json
 
-A closed month is byte for byte the same for ever. One that is open is exported as it stands, and its
-manifest says that it is provisional.";
+A closed month is byte for byte the same for ever. One that is open is exported as it stands,
+and its manifest says that it is provisional.";
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct FocusExportArgs {

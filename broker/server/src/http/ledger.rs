@@ -71,11 +71,10 @@ pub(super) async fn period(
     let goes_on = period == Period::of(api.app.engine.clock().now(), &zone);
     if closed_at.is_none() && !goes_on && store.booked_records(period, 0, 1).await?.is_empty() {
         let message = format!(
-            "there is no period `{period}`: nothing is booked into it, and it is not the month that goes on; \
-             `spillway periods` lists those that are closed"
+            "there is no period `{period}`: nothing is booked into it, and it is not the month that goes on"
         );
         let error = ApiError::new(ErrorCode::NotFound, message).field("period").value(period);
-        return Err(Failure(error));
+        return Err(Failure(error.hint("`spillway periods` lists the months that are closed")));
     }
     Ok(Json(MonthView { period, zone, closed_at, newest_record }))
 }

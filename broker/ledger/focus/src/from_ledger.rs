@@ -16,6 +16,8 @@
 mod parties;
 mod priced;
 mod statement;
+#[cfg(test)]
+mod tests;
 
 use spillway_ledger::calendar::{Period as Month, Zone};
 use spillway_ledger::journal::{Fact, Record};

@@ -39,7 +39,7 @@ impl State {
             for (subject, micros) in gone.overheads(at) {
                 if let Some(entry) = overhead_entry(&subject, &payee, micros) {
                     let usage = self.overhead_usage(&gone, &subject.group, at);
-                    self.post(entry.using(usage));
+                    self.post(entry.using(usage), at);
                 }
             }
             self.changes.ended_instances.push(gone);

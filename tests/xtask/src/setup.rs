@@ -13,6 +13,9 @@ use crate::step::{Step, say};
 /// Read by Debian's PostgreSQL packages before they make a cluster and start it as a service.
 const CLUSTER_SETTINGS: &str = "/etc/postgresql-common/createcluster.conf";
 
+/// Asked by Debian's packages whether they may start what they install; 101 says no.
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
 /// Something the tests start.
 struct Need {
     name: &'static str,
@@ -20,9 +23,14 @@ struct Need {
     is_there: fn() -> bool,
 }
 
-const NEEDS: [Need; 3] = [
+const NEEDS: [Need; 8] = [
     Need { name: "PostgreSQL", package: "postgresql", is_there: || postgres::find_binaries().is_some() },
     Need { name: "hledger", package: "hledger", is_there: || is_on_path("hledger") },
+    Need { name: "slurmctld", package: "slurmctld", is_there: || is_on_path("slurmctld") },
+    Need { name: "slurmd", package: "slurmd", is_there: || is_on_path("slurmd") },
+    Need { name: "slurmdbd", package: "slurmdbd", is_there: || is_on_path("slurmdbd") },
+    Need { name: "munge", package: "munge", is_there: || is_on_path("munged") },
+    Need { name: "MariaDB", package: "mariadb-server-core", is_there: || is_on_path("mariadbd") },
     Need { name: "setpriv", package: "util-linux", is_there: || is_on_path("setpriv") },
 ];
 
@@ -46,9 +54,10 @@ pub fn run(root: &Path) -> Result<()> {
     }
     let root_prefix = root_prefix()?;
     if missing.iter().any(|need| need.package == "postgresql") {
-        no_service_please(root, root_prefix)?;
+        no_cluster_please(root, root_prefix)?;
     }
     let install = apt_get(root_prefix, &format!("install -y --no-install-recommends {packages}"));
+    let install = without_services(root_prefix, &install);
     // The lists of a fresh container are empty, or too old to be served.
     if install.run(root).is_err() {
         apt_get(root_prefix, "update").run(root)?;
@@ -79,8 +88,20 @@ fn apt_get(root_prefix: &str, line: &str) -> Step {
     Step::new("packages", program, rest)
 }
 
-/// The tests start servers of their own; a system service would only stand around.
-fn no_service_please(root: &Path, root_prefix: &str) -> Result<()> {
+/// The same installation with nothing that it installs started as a service: the tests start servers of their own.
+/// A policy that is there stays as it is; ours is taken away again.
+fn without_services(root_prefix: &str, install: &Step) -> Step {
+    let script = format!(
+        "if test -e {POLICY}; then exec {install}; fi; trap '{root_prefix}rm -f {POLICY}' EXIT; trap 'exit 1' INT TERM; \
+         printf '#!/bin/sh\\nexit 101\\n' | {root_prefix}tee {POLICY} >/dev/null && \
+         {root_prefix}chmod 755 {POLICY} && {install}",
+        install = install.command_line()
+    );
+    Step::new("packages", "sh", "-c").args([script])
+}
+
+/// The tests start servers of their own; a cluster of the system would only stand around.
+fn no_cluster_please(root: &Path, root_prefix: &str) -> Result<()> {
     if Path::new(CLUSTER_SETTINGS).exists() {
         return Ok(());
     }
@@ -88,7 +109,7 @@ fn no_service_please(root: &Path, root_prefix: &str) -> Result<()> {
         "{root_prefix}mkdir -p /etc/postgresql-common && \
          echo create_main_cluster = false | {root_prefix}tee {CLUSTER_SETTINGS} >/dev/null"
     );
-    Step::new("no PostgreSQL service", "sh", "-c").args([script]).run(root)
+    Step::new("no PostgreSQL cluster", "sh", "-c").args([script]).run(root)
 }
 
 /// Whether the shell would find the program.
@@ -122,6 +143,12 @@ mod tests {
         for (prefix, expected) in cases {
             let line = apt_get(prefix, "install -y postgresql").command_line();
             assert!(line.starts_with(expected) && line.ends_with(" install -y postgresql"), "{line}");
+            let line = without_services(prefix, &apt_get(prefix, "install -y munge")).command_line();
+            assert!(
+                line.contains(&format!("exec {expected}"))
+                    && line.contains(&format!("{prefix}rm -f {POLICY}")),
+                "{line}"
+            );
         }
     }
 }

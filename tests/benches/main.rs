@@ -4,6 +4,7 @@
 //! `{"bench","metric","value","unit","peer","peer_value","ratio"}`, the median of its runs, with the peer (what it
 //! is compared to, if anything) measured in the same run. Talk goes to stderr.
 
+mod admission;
 mod clock;
 mod disk;
 mod dispatch;
@@ -65,6 +66,11 @@ const BENCHES: &[Bench] = &[
         name: "ledger",
         about: "usage slices a second posted durably on SQLite, as the journal grows, and the verification of it",
         run: ledger::run,
+    },
+    Bench {
+        name: "admission",
+        about: "one attempt asked of every limit of its group and of the seven above it, and held",
+        run: admission::run,
     },
     Bench {
         name: "fragmentation",

@@ -17,8 +17,10 @@ pub mod federation;
 pub mod feed;
 pub mod history;
 pub mod invariants;
+pub mod limited;
 mod rating;
 pub mod refusal;
+pub mod shares;
 pub mod snapshot;
 pub mod state;
 

@@ -17,6 +17,7 @@
 pub mod alerts;
 pub mod quota;
 
+mod amount;
 mod demand;
 mod grants;
 mod limit;
@@ -27,6 +28,7 @@ mod weights;
 
 mod admit;
 mod change;
+mod rows;
 mod state;
 mod transfer;
 mod view;
@@ -37,11 +39,13 @@ mod properties;
 mod tests;
 
 pub use admit::{Charge, Extension, HoldError};
+pub use amount::AmountError;
 pub use change::LimitsError;
 pub use demand::{Demand, LeaseTerms, Place, Share, overshoot_micros};
 pub use limit::{Action, Limit, LimitId, LimitProblem, MAX_AMOUNT, MAX_THRESHOLDS, Metric, Scope, TermError};
 pub use phase::{HoldPhase, HoldStep};
 pub use refusal::{LimitRefusal, LimitRefusalKind};
+pub use rows::{LimitKey, LimitRow, LimitsChange};
 pub use state::{Holding, Limits};
 pub use tally::Tally;
 pub use transfer::Transfer;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use spillway_ledger::calendar::Zone;
 use spillway_types::{DurationMs, GroupName, JoinTokenId, Money, PoolName, Role, SiteName, UnixMs, UserName};
 
 use crate::parse::nearest;
@@ -16,6 +17,9 @@ pub struct GroupView {
     /// The group above it.
     #[serde(default)]
     pub parent: Option<GroupName>,
+    /// The time zone of its months.
+    #[serde(default)]
+    pub zone: Zone,
     /// Share among groups of one priority.
     pub weight: u32,
     /// Higher goes first.

@@ -38,7 +38,7 @@ impl State {
             let payee = gone.payee();
             for (subject, micros) in gone.overheads(at) {
                 if let Some(entry) = overhead_entry(&subject, &payee, micros) {
-                    self.post(entry);
+                    self.post(entry, at);
                 }
             }
             self.changes.ended_instances.push(gone);

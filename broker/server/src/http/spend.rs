@@ -12,7 +12,7 @@ use spillway_api::{ApiError, ErrorCode};
 use spillway_core::State;
 use spillway_ledger::Account;
 use spillway_store::SpendBy;
-use spillway_types::{Money, Role};
+use spillway_types::Money;
 
 use super::auth::{Caller, Who};
 use super::failure::Failure;
@@ -60,10 +60,7 @@ fn columns(by: &[SpendKey], who: &Who) -> Vec<SpendBy> {
         SpendKey::User => SpendBy::User,
         SpendKey::Job => SpendBy::Job,
     };
-    let own = match who.role {
-        Role::Admin => None,
-        Role::Member => Some(SpendBy::Group),
-    };
+    let own = (!who.role.sees_all()).then_some(SpendBy::Group);
     by.iter().map(column).chain(own).collect()
 }
 
@@ -75,12 +72,12 @@ async fn read(api: &Api, who: &Arc<Who>, by: &[SpendKey]) -> Result<SpendReport,
         .engine
         .read(move |view| {
             let state = view.federation.state();
-            let own = |row: &spillway_store::SpendRow| match who.role {
-                Role::Admin => true,
-                Role::Member => row
-                    .keys
-                    .last()
-                    .is_some_and(|group| group.parse().is_ok_and(|group| may_see(state, &who, &group))),
+            let own = |row: &spillway_store::SpendRow| {
+                let last = row.keys.last();
+                let seen = || {
+                    last.is_some_and(|group| group.parse().is_ok_and(|group| may_see(state, &who, &group)))
+                };
+                who.role.sees_all() || seen()
             };
             let sums = sum(rows.into_iter().filter(own), &by, state);
             let groups = state.groups.keys().filter(|group| may_see(state, &who, group));

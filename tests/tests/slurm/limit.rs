@@ -1,5 +1,5 @@
-//! A budget of 60 GPU-minutes: a real Slurm and the broker's limits are told the same, and start and hold back the
-//! same jobs, for the same reason, with the same minutes left.
+//! A budget of 60 GPU-minutes: a real Slurm, the broker's limits and its core are told the same, and start and hold
+//! back the same jobs, for the same reason, with the same minutes left.
 //!
 //! Slurm counts in whole minutes rounded down, so what it says is compared after rounding; the steps are chosen such
 //! that less than a minute decides nothing.
@@ -7,15 +7,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use spillway_core::Command;
+use spillway_core::limited::Standing as Waiting;
 use spillway_ledger::limits::{
     Action, Charge, Demand, HoldError, HoldStep, LeaseTerms, Limit, LimitId, LimitRefusalKind, Limits,
-    Metric, Place, Scope, Share,
+    LimitsChange, Metric, Place, Scope, Share,
 };
 use spillway_ledger::window::{Window, Zone};
 use spillway_tests::slurm::{JobRow, Minutes, Slurm, User};
 use spillway_tests::wait_for;
-use spillway_types::{AttemptId, DurationMs, HourlyRate, SequentialIds, SiteKind, UnixMs};
+use spillway_types::{AttemptId, DurationMs, HourlyRate, JobId, SequentialIds, SiteKind, Tariff, UnixMs};
 
+use crate::broker::{Broker, instant, spec};
 use crate::{name, slurm, users};
 
 const MINUTE: u64 = 60_000;
@@ -61,21 +64,21 @@ const STEPS: [Step; 8] = [
 /// Anything that holds a budget before jobs start.
 trait Holds {
     /// A job is submitted.
-    fn submit(&mut self, job: &'static str, gpus: u64, minutes: u64, now: UnixMs);
+    fn submit(&mut self, job: &'static str, gpus: u64, minutes: u64, now: u64);
     /// A job that ran has ended, after so many seconds.
-    fn end(&mut self, job: &'static str, ran_s: u64, now: UnixMs);
+    fn end(&mut self, job: &'static str, ran_s: u64, now: u64);
     /// Where all stands.
-    fn standing(&self, now: UnixMs) -> Standing;
+    fn standing(&self, now: u64) -> Standing;
 }
 
 #[test]
 fn the_limits_hold_back_the_same_jobs() {
     let Some(slurm) = slurm() else { return };
-    assert_same(&slurm, &mut InLimits::new());
+    assert_same(&slurm, [&mut InLimits::new(), &mut InCore::default()]);
 }
 
-/// Tells both the same, and compares after every step.
-fn assert_same(slurm: &Slurm, ours: &mut dyn Holds) {
+/// Tells all the same, and compares after every step.
+fn assert_same(slurm: &Slurm, mut ours: [&mut dyn Holds; 2]) {
     let user = users().remove(0);
     slurm.add_account(ACCOUNT, "root").expect("an account");
     slurm.limit_gpu_minutes(ACCOUNT, BUDGET_MINUTES).expect("a limit");
@@ -85,17 +88,18 @@ fn assert_same(slurm: &Slurm, ours: &mut dyn Holds) {
         let now = match step {
             Step::Submit(job, gpus, minutes) => {
                 let now = theirs.submit(job, gpus, minutes);
-                ours.submit(job, gpus, minutes, now);
+                ours.iter_mut().for_each(|ours| ours.submit(job, gpus, minutes, now));
                 now
             }
             Step::EndEarly(job, after_s) => {
                 let row = theirs.end_early(job, after_s);
-                let now = instant(row.end.expect("it ended"));
-                ours.end(job, row.elapsed_s, now);
+                let now = row.end.expect("it ended");
+                ours.iter_mut().for_each(|ours| ours.end(job, row.elapsed_s, now));
                 now
             }
         };
-        let expected = ours.standing(now);
+        let [expected, in_core] = ours.each_ref().map(|ours| ours.standing(now));
+        assert_eq!(expected, in_core, "the limits and the core say the same after {step:?}");
         wait_for(&format!("Slurm to stand as here after {step:?}: {expected:?}"), SOON, || {
             theirs.is_at(&expected)
         });
@@ -108,12 +112,9 @@ fn assert_same(slurm: &Slurm, ours: &mut dyn Holds) {
     });
     let rolled_up = slurm.usage(from, to).expect("sreport answers");
     assert_eq!(rolled_up[&(ACCOUNT.to_owned(), String::new())].gpu_s, used);
-    let last = ours.standing(instant(to));
-    assert_eq!(last.minutes, Minutes { used: used / 60, held: 0 }, "what was used, and nothing is held");
-}
-
-fn instant(second: u64) -> UnixMs {
-    UnixMs(i64::try_from(second * 1000).expect("an instant of these years"))
+    for last in ours.each_ref().map(|ours| ours.standing(to)) {
+        assert_eq!(last.minutes, Minutes { used: used / 60, held: 0 }, "what was used, and nothing is held");
+    }
 }
 
 /// The same jobs in Slurm.
@@ -124,12 +125,12 @@ struct InSlurm<'a> {
 }
 
 impl InSlurm<'_> {
-    fn submit(&mut self, job: &'static str, gpus: u64, minutes: u64) -> UnixMs {
+    fn submit(&mut self, job: &'static str, gpus: u64, minutes: u64) -> u64 {
         let (gres, limit) = (format!("--gres=gpu:{gpus}"), minutes.to_string());
         let arguments = ["-A", ACCOUNT, &gres, "-t", &limit];
         let id = self.slurm.submit(&self.user, &arguments, "exec sleep 600").expect("Slurm takes the job");
         self.ids.insert(id.clone(), job);
-        instant(self.row(&id, |_| true).submit)
+        self.row(&id, |_| true).submit
     }
 
     fn end_early(&self, job: &'static str, after_s: u64) -> JobRow {
@@ -181,6 +182,25 @@ impl InSlurm<'_> {
     }
 }
 
+fn limit() -> Limit {
+    let id = LimitId {
+        group: name(ACCOUNT),
+        metric: Metric::GpuTime(name("H100")),
+        scope: Scope::Everywhere,
+        window: Window::Grant { from: UnixMs(0), to: UnixMs(i64::MAX) },
+    };
+    let nominal = i64::try_from(BUDGET_MINUTES * MINUTE).expect("an hour");
+    let (action, thresholds) = (Action::DenyNew, vec![]);
+    Limit { id, nominal, borrow: None, lend: None, action, thresholds, priority: 0 }
+}
+
+/// What the one limit says, rounded as Slurm does.
+fn minutes(limits: &Limits, now: u64) -> Minutes {
+    let standings = limits.standings(&name(ACCOUNT), instant(now));
+    let minutes = |gpu_ms: i64| u64::try_from(gpu_ms).expect("not below 0") / MINUTE;
+    Minutes { used: minutes(standings[0].used), held: minutes(standings[0].held) }
+}
+
 /// The same jobs under the broker's limits: a queue in order, each started as soon as its hold fits.
 struct InLimits {
     limits: Limits,
@@ -194,20 +214,12 @@ impl InLimits {
         let mut limits = Limits::new();
         let now = UnixMs(0);
         limits.set_group(name(ACCOUNT), None, Zone::utc(), now).expect("a group");
-        let id = LimitId {
-            group: name(ACCOUNT),
-            metric: Metric::GpuTime(name("H100")),
-            scope: Scope::Everywhere,
-            window: Window::Grant { from: UnixMs(0), to: UnixMs(i64::MAX) },
-        };
-        let nominal = i64::try_from(BUDGET_MINUTES * MINUTE).expect("an hour");
-        let (action, thresholds) = (Action::DenyNew, vec![]);
-        let limit = Limit { id, nominal, borrow: None, lend: None, action, thresholds, priority: 0 };
-        limits.set_limit(limit, now).expect("a limit");
+        limits.set_limit(limit(), now).expect("a limit");
         Self { limits, ids: SequentialIds::new(1), waiting: vec![], running: BTreeMap::new() }
     }
 
-    fn start_what_fits(&mut self, now: UnixMs) {
+    fn start_what_fits(&mut self, now: u64) {
+        let now = instant(now);
         for (job, attempt, demand) in std::mem::take(&mut self.waiting) {
             match self.limits.hold(attempt, demand.clone(), now) {
                 Ok(()) => {
@@ -227,7 +239,7 @@ impl InLimits {
 }
 
 impl Holds for InLimits {
-    fn submit(&mut self, job: &'static str, gpus: u64, minutes: u64, now: UnixMs) {
+    fn submit(&mut self, job: &'static str, gpus: u64, minutes: u64, now: u64) {
         let nothing = DurationMs(0);
         let demand = Demand {
             group: name(ACCOUNT),
@@ -245,10 +257,10 @@ impl Holds for InLimits {
         self.start_what_fits(now);
     }
 
-    fn end(&mut self, job: &'static str, ran_s: u64, now: UnixMs) {
+    fn end(&mut self, job: &'static str, ran_s: u64, now: u64) {
         let (attempt, _) = self.running.remove(job).expect("it runs");
         let ran_ms = ran_s * 1000;
-        let started = UnixMs(now.0 - i64::try_from(ran_ms).expect("seconds"));
+        let started = instant(now - ran_s);
         let charge = Charge { share: 0, started, from_ms: 0, to_ms: ran_ms, rate: HourlyRate(0) };
         let beyond = self.limits.charge(attempt, &charge).expect("it holds");
         assert_eq!(beyond.gpu_ms, 0, "it ran within its hold");
@@ -258,14 +270,71 @@ impl Holds for InLimits {
         self.start_what_fits(now);
     }
 
-    fn standing(&self, now: UnixMs) -> Standing {
-        let standings = self.limits.standings(&name(ACCOUNT), now);
-        let minutes = |gpu_ms: i64| u64::try_from(gpu_ms).expect("not below 0") / MINUTE;
-        let (used, held) = (minutes(standings[0].used), minutes(standings[0].held));
+    fn standing(&self, now: u64) -> Standing {
         Standing {
             runs: self.running.keys().copied().collect(),
             held_back: self.waiting.iter().map(|(job, ..)| *job).collect(),
-            minutes: Minutes { used, held },
+            minutes: minutes(&self.limits, now),
         }
+    }
+}
+
+/// The same jobs in the broker's core, placed by its planner.
+#[derive(Default)]
+struct InCore {
+    broker: Option<Broker>,
+    ids: BTreeMap<&'static str, JobId>,
+}
+
+impl InCore {
+    /// Plans until nothing more starts: what a limit refuses is known to the next plan only.
+    fn place(broker: &mut Broker) {
+        for _ in 0..STEPS.len() {
+            broker.world.place().expect("the core takes the plan");
+        }
+    }
+
+    fn attempt(broker: &Broker, id: JobId) -> Option<AttemptId> {
+        broker.world.job(id).and_then(|job| job.task(0)?.attempt())
+    }
+}
+
+impl Holds for InCore {
+    fn submit(&mut self, job: &'static str, gpus: u64, minutes: u64, now: u64) {
+        let broker = self.broker.get_or_insert_with(|| {
+            let mut broker = Broker::new(now, Tariff::default(), &[(ACCOUNT, "root")], &["ada"].into());
+            broker.must(Command::ChangeLimits(Box::new(LimitsChange::Set { limit: limit() })));
+            broker
+        });
+        broker.pass_to(now);
+        let spec = spec(ACCOUNT, gpus, 1, DurationMs(minutes * MINUTE));
+        self.ids.insert(job, broker.submit(spec, "ada"));
+        Self::place(broker);
+    }
+
+    fn end(&mut self, job: &'static str, ran_s: u64, now: u64) {
+        let broker = self.broker.as_mut().expect("something was submitted");
+        broker.pass_to(now);
+        let attempt = Self::attempt(broker, self.ids[job]).expect("it runs");
+        broker.says_ended(attempt, ran_s);
+        Self::place(broker);
+    }
+
+    fn standing(&self, now: u64) -> Standing {
+        let broker = self.broker.as_ref().expect("something was submitted");
+        let state = broker.world.state();
+        let mut standing = Standing { minutes: minutes(&state.limits, now), ..Standing::default() };
+        for (name, id) in &self.ids {
+            let Some(job) = state.jobs.get(id) else { continue };
+            if Self::attempt(broker, *id).is_some() {
+                standing.runs.insert(name);
+                continue;
+            }
+            let waits = state.limits_leave(job, instant(now));
+            let Waiting::Waits(why) = waits else { panic!("{name} waits, and for no limit: {waits:?}") };
+            assert_eq!(why.kind, LimitRefusalKind::UnsafeWithRunning, "it waits for others: {why}");
+            standing.held_back.insert(name);
+        }
+        standing
     }
 }

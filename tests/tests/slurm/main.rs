@@ -1,6 +1,8 @@
 //! The same jobs through a real Slurm with slurmdbd and MariaDB, and through the broker's own books.
 
 #[cfg(test)]
+mod broker;
+#[cfg(test)]
 mod limit;
 #[cfg(test)]
 mod usage;

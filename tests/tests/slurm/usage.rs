@@ -4,19 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use spillway_core::entity::{Group, Pool, Site};
-use spillway_core::{Command, Reply};
-use spillway_policies::Policy;
+use spillway_core::Command;
+use spillway_sim::Program;
 use spillway_sim::trace::{Skipped, Trace};
-use spillway_sim::{Program, World};
 use spillway_tests::slurm::{JobRow, Slurm, Used};
 use spillway_tests::wait_for;
-use spillway_types::{
-    Accelerator, Capabilities, Checkpoint, DurationMs, HourlyRate, Inventory, InventorySource, JobId,
-    JobSpec, NodeCapacity, PartEnd, Placement, Resources, RetryPolicy, Role, SiteKind, Tariff, UnixMs,
-};
+use spillway_types::{DurationMs, HourlyRate, JobId, PartEnd, Tariff};
 
-use crate::{CPUS, GPUS, name, slurm, users};
+use crate::broker::{Broker, spec};
+use crate::{name, slurm, users};
 
 /// Accounts with the one above each, in the order in which they are made. Slurm has `root` from the start.
 const ACCOUNTS: [(&str, &str); 5] =
@@ -137,75 +133,34 @@ fn run_jobs(slurm: &Slurm) {
 /// Runs what Slurm ran through the broker's core, second by second as Slurm recorded it, and gives what the ledger
 /// says of each group with all below it, and of each group and user.
 fn in_the_ledger(ran: &[&JobRow]) -> BTreeMap<(String, String), Used> {
-    let mut broker = Broker::new(ran);
+    let mut rerun = Rerun::new(ran);
     let starts = ran.iter().filter_map(|job| job.start);
     let instants: BTreeSet<u64> = starts.chain(ran.iter().filter_map(|job| job.end)).collect();
     for instant in instants {
-        broker.pass_to(instant);
+        rerun.broker.pass_to(instant);
         for job in ran.iter().filter(|job| job.end == Some(instant) && job.state.starts_with("CANCELLED")) {
-            broker.cancel(job);
+            rerun.cancel(job);
         }
-        broker.contact();
+        rerun.broker.contact();
         for job in ran.iter().filter(|job| job.start == Some(instant)) {
-            broker.start(job);
+            rerun.start(job);
         }
-        broker.contact();
+        rerun.broker.contact();
     }
-    broker.used()
+    rerun.used()
 }
 
-/// The broker's core with one node, moved by hand.
-struct Broker {
-    world: World,
+/// The core with the accounts as groups, and jobs of Slurm's.
+struct Rerun {
+    broker: Broker,
     ids: BTreeMap<String, JobId>,
 }
 
-impl Broker {
-    /// With the accounts as groups and who ran jobs as users, at the second in which the first job began.
+impl Rerun {
     fn new(ran: &[&JobRow]) -> Self {
-        let mut broker = Self { world: World::new(1, Policy::default()), ids: BTreeMap::new() };
-        broker.pass_to(ran.iter().filter_map(|job| job.start).min().expect("jobs ran"));
-        let (site, pool) = ("home", "main");
-        let kind = SiteKind::OnPrem;
-        broker.must(Command::DeclareSite(Site { name: name(site), kind, jurisdiction: None, cloud: None }));
-        broker.must(Command::DeclarePool(Pool {
-            name: name(pool),
-            site: name(site),
-            tariff: TARIFF,
-            groups: None,
-            labels: [].into(),
-        }));
-        let accounts = ACCOUNTS.map(|(account, parent)| (account, Some(parent)));
-        for (account, parent) in std::iter::once(("root", None)).chain(accounts) {
-            let (name, parent) = (name(account), parent.map(name));
-            let group = Group { name, parent, weight: 1, priority: 0, budget_micros: None };
-            broker.must(Command::DeclareGroup(group));
-        }
-        let groups: BTreeSet<_> = ACCOUNTS.map(|(account, _)| name(account)).into();
-        for user in ran.iter().map(|job| job.user.as_str()).collect::<BTreeSet<_>>() {
-            let user = Command::DeclareUser { user: name(user), role: Role::Member, groups: groups.clone() };
-            broker.must(user);
-        }
-        broker.must(Command::DeclareUser { user: name("admin"), role: Role::Admin, groups: [].into() });
-        let node = broker.world.join(&name(pool), &name("admin"), inventory()).expect("a node may join");
-        broker.world.connect(node).expect("a node may connect");
-        broker
-    }
-
-    fn must(&mut self, command: Command) -> Reply {
-        self.world.command(command).expect("the core takes the command")
-    }
-
-    fn pass_to(&mut self, second: u64) {
-        let instant = UnixMs(i64::try_from(second * 1000).expect("an instant of these years"));
-        self.world.pass(instant.since(self.world.now()));
-    }
-
-    /// The node hears what it should do, does it, and reports.
-    fn contact(&mut self) {
-        for _ in 0..4 {
-            self.world.contact_all().expect("the core takes what nodes say");
-        }
+        let users: BTreeSet<&str> = ran.iter().map(|job| job.user.as_str()).collect();
+        let begin = ran.iter().filter_map(|job| job.start).min().expect("jobs ran");
+        Self { broker: Broker::new(begin, TARIFF, &ACCOUNTS, &users), ids: BTreeMap::new() }
     }
 
     /// Submits the job and starts it at once, to run as long as Slurm let it.
@@ -215,28 +170,27 @@ impl Broker {
             "TIMEOUT" => PartEnd::TimeLimit,
             _ => PartEnd::Exited { code: job.code },
         };
-        let (spec, user) = (Box::new(spec(job)), name(&job.user));
-        let Reply::Job(id) = self.must(Command::Submit { spec, user, key: None }) else {
-            panic!("a submission gives a job")
-        };
+        let limit = DurationMs::from_secs(job.elapsed_s.max(60));
+        let spec = spec(&job.account, job.given("gres/gpu"), job.given("cpu"), limit);
+        let id = self.broker.submit(spec, &job.user);
         if !job.state.starts_with("CANCELLED") {
-            self.world.set_program(id, Program { runs, end });
+            self.broker.world.set_program(id, Program { runs, end });
         }
         self.ids.insert(job.id.clone(), id);
-        let placed = self.world.place().expect("the core takes the plan");
+        let placed = self.broker.world.place().expect("the core takes the plan");
         assert_eq!(placed, 1, "what Slurm started fits here too: {job:?}");
     }
 
     fn cancel(&mut self, job: &JobRow) {
-        let cancel = Command::Cancel { job: self.ids[&job.id], user: name(&job.user) };
-        self.must(cancel);
+        self.broker.must(Command::Cancel { job: self.ids[&job.id], user: name(&job.user) });
     }
 
     fn used(&self) -> BTreeMap<(String, String), Used> {
-        let state = self.world.state();
+        let world = &self.broker.world;
+        let state = world.state();
         assert!(state.jobs.is_empty() && state.attempts.is_empty(), "every job ended: {:?}", state.jobs);
         let mut used: BTreeMap<(String, String), (i64, i64)> = BTreeMap::new();
-        for entry in &self.world.records().entries {
+        for entry in &world.records().entries {
             let subject = entry.subject();
             let (gpu_ms, micros) = (entry.signed_gpu_ms(), entry.spend_micros());
             let own = (subject.group.to_string(), subject.user.to_string());
@@ -263,53 +217,4 @@ fn seconds(gpu_ms: i64, micros: i64) -> Used {
     assert_eq!(gpu_s * 1000, gpu_ms, "time and money say the same");
     let whole = |seconds: i64| u64::try_from(seconds).expect("nothing was taken back");
     Used { gpu_s: whole(gpu_s), cpu_s: whole(cpu_s) }
-}
-
-fn inventory() -> Inventory {
-    let gpu = |index| Accelerator {
-        index,
-        uuid: format!("GPU-{index}"),
-        model: name("H100"),
-        memory_mib: 81_559,
-        mig: vec![],
-        domain: None,
-    };
-    Inventory {
-        hostname: "localhost".to_owned(),
-        capacity: NodeCapacity {
-            accelerators: (0..GPUS).map(gpu).collect(),
-            cpus_milli: CPUS * 1000,
-            memory_mib: 65_536,
-        },
-        capabilities: Capabilities { process: true, container: false, fractions: false },
-        source: InventorySource::Declared,
-        labels: BTreeMap::new(),
-    }
-}
-
-fn spec(job: &JobRow) -> JobSpec {
-    let gpus = job.given("gres/gpu");
-    JobSpec {
-        name: format!("slurm-{}", job.id),
-        group: name(&job.account),
-        command: vec!["sleep".to_owned()],
-        env: BTreeMap::new(),
-        image: None,
-        resources: Resources {
-            gpus: (gpus > 0).then(|| name(&format!("H100:{gpus}"))),
-            cpus_milli: u32::try_from(job.given("cpu") * 1000).expect("a few processors"),
-            memory_mib: 1,
-        },
-        nodes: 1,
-        array: None,
-        time_limit: DurationMs::from_secs(job.elapsed_s.max(60)),
-        expected: None,
-        deadline: None,
-        class: None,
-        inputs: vec![],
-        placement: Placement::default(),
-        checkpoint: Checkpoint::default(),
-        retry: RetryPolicy { max_attempts: 1, on_loss: false, on_failure: false },
-        lease: DurationMs::from_secs(60),
-    }
 }

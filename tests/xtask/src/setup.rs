@@ -16,6 +16,9 @@ const CLUSTER_SETTINGS: &str = "/etc/postgresql-common/createcluster.conf";
 /// Asked by Debian's packages whether they may start what they install; 101 says no.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
+/// Debian's own Python, which its packages are for; the one on the path may be another.
+pub const PYTHON: &str = "/usr/bin/python3";
+
 /// Something the tests start.
 struct Need {
     name: &'static str,
@@ -23,7 +26,7 @@ struct Need {
     is_there: fn() -> bool,
 }
 
-const NEEDS: [Need; 8] = [
+const NEEDS: [Need; 9] = [
     Need { name: "PostgreSQL", package: "postgresql", is_there: || postgres::find_binaries().is_some() },
     Need { name: "hledger", package: "hledger", is_there: || is_on_path("hledger") },
     Need { name: "slurmctld", package: "slurmctld", is_there: || is_on_path("slurmctld") },
@@ -31,6 +34,7 @@ const NEEDS: [Need; 8] = [
     Need { name: "slurmdbd", package: "slurmdbd", is_there: || is_on_path("slurmdbd") },
     Need { name: "munge", package: "munge", is_there: || is_on_path("munged") },
     Need { name: "MariaDB", package: "mariadb-server-core", is_there: || is_on_path("mariadbd") },
+    Need { name: "aiosmtpd", package: "python3-aiosmtpd", is_there: has_smtp_server },
     Need { name: "setpriv", package: "util-linux", is_there: || is_on_path("setpriv") },
 ];
 
@@ -110,6 +114,12 @@ fn no_cluster_please(root: &Path, root_prefix: &str) -> Result<()> {
          echo create_main_cluster = false | {root_prefix}tee {CLUSTER_SETTINGS} >/dev/null"
     );
     Step::new("no PostgreSQL cluster", "sh", "-c").args([script]).run(root)
+}
+
+/// Whether Debian's Python has the SMTP server that tests send mail to.
+#[must_use]
+pub fn has_smtp_server() -> bool {
+    succeeds(Command::new(PYTHON).args(["-c", "import aiosmtpd"]))
 }
 
 /// Whether the shell would find the program.

@@ -131,7 +131,7 @@ fn everybody_is_told_once_of_each_threshold_also_when_the_broker_is_killed() {
         (&true.into(), &format!("Spillway: {}", headline(50)).into())
     );
     assert_eq!(mail["to"], serde_json::json!(["finance@example.org", "ops@example.org"]));
-    assert!(mail["text"].as_str().is_some_and(|text| text.contains("\nUsed: 1 GPUs\n")), "{mail}");
+    assert!(mail["text"].as_str().is_some_and(|text| text.contains("\nUsed: 1 GPUs\r\n")), "{mail}");
 
     federation.kill_broker();
     start(&mut federation, &settings);

@@ -326,7 +326,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     /// Settings with these alerts, beside a file `key` with a secret, one `short`, and one `open` to all.
-    fn resolved(alerts: &str) -> Result<Vec<Destination>, String> {
+    fn written(alerts: &str) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         let files = [
             ("key", "0123456789abcdef\n", 0o600),
@@ -338,8 +338,13 @@ mod tests {
             fs::write(folder.path().join(name), text).unwrap();
             fs::set_permissions(folder.path().join(name), fs::Permissions::from_mode(mode)).unwrap();
         }
+        fs::write(folder.path().join("broker.toml"), format!("data_dir = '/data'\n{alerts}")).unwrap();
+        folder
+    }
+
+    fn resolved(alerts: &str) -> Result<Vec<Destination>, String> {
+        let folder = written(alerts);
         let path = folder.path().join("broker.toml");
-        fs::write(&path, format!("data_dir = '/data'\n{alerts}")).unwrap();
         let settings = Settings::resolve(Some(&path), Overrides::default());
         settings.map(|settings| settings.alerts).map_err(|error| error.to_string())
     }

@@ -78,15 +78,15 @@ fn facts(alert: &Alert) -> Vec<(&'static str, String)> {
         Window::Grant { .. } => Some(("Ends", alert.until.to_string())),
     };
     let when = if alert.passed { "It is passed" } else { "When it is full" };
-    let facts = [
+    // Of what counts at each instant, all that is held is in use.
+    let held = (alert.limit.window != Window::Instant).then(|| ("Held by running jobs", shown(alert.held)));
+    let amounts = [
         ("Threshold", format!("{} %", alert.percent)),
         ("Limit", shown(alert.nominal)),
         ("Used", shown(alert.used)),
-        ("Held by running jobs", shown(alert.held)),
-        ("Left", shown(alert.left)),
-        (when, follows(alert.action).to_owned()),
     ];
-    facts.into_iter().chain(renewed).collect()
+    let rest = [("Left", shown(alert.left)), (when, follows(alert.action).to_owned())];
+    amounts.into_iter().chain(held).chain(rest).chain(renewed).collect()
 }
 
 /// The body for programs. Amounts are whole numbers in `unit`; instants are RFC 3339.

@@ -10,7 +10,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::Value;
 use spillway_api::v1::JobState;
 use spillway_tests::federation::{GROUP, ON_PREM, SOON};
-use spillway_tests::{Federation, Spawned, Work, profile, wait_for};
+use spillway_tests::{Federation, Folder, Spawned, Work, profile, wait_for};
 use xtask::cli::Profile;
 use xtask::setup::{PYTHON, has_smtp_server};
 
@@ -19,44 +19,57 @@ use crate::limits::must;
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const PASSWORD: &str = "correct horse";
 
-/// The receivers: one program with an HTTPS and an SMTP server.
+/// The receivers: one program with an HTTPS and an SMTP server, in a folder of its own.
 struct Receivers {
     _process: Spawned,
     web: u16,
     mail: u16,
+    folder: Folder,
 }
 
 impl Receivers {
-    fn start(folder: &Path) -> Self {
-        certificates(folder);
+    fn start() -> Self {
+        let folder = Folder::new();
+        certificates(folder.path());
         let mut command = Command::new(PYTHON);
-        command.args(["-c", include_str!("receiver.py")]).current_dir(folder);
+        command.args(["-c", include_str!("receiver.py")]).current_dir(folder.path());
         command.args(["leaf.pem", "leaf.key", SECRET, "spillway", PASSWORD, "received"]);
-        let process = Spawned::start("receivers", command, folder);
+        let process = Spawned::start("receivers", command, folder.path());
         let [web, mail] = wait_for("the receivers to listen", SOON, || {
             let (said, talk) = (process.stdout(), process.stderr());
             serde_json::from_str::<[u16; 2]>(&said).map_err(|error| format!("{error}: {said} {talk}"))
         });
-        Self { _process: process, web, mail }
+        Self { _process: process, web, mail, folder }
     }
 
     /// What a broker is told of them.
-    fn settings(&self, folder: &Path) -> String {
+    fn settings(&self) -> String {
+        let folder = self.folder.path();
         let slack = format!("https://127.0.0.1:{}/slack", self.web);
         for (name, text) in [("hook.secret", SECRET), ("slack.secret", &slack), ("mail.secret", PASSWORD)] {
             let path = folder.join(name);
             fs::write(&path, text).expect("a secret is written");
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("its owner may");
         }
-        let (web, mail) = (self.web, self.mail);
+        let (web, mail, at) = (self.web, self.mail, folder.display());
         format!(
             "\n[[alerts]]\nname = \"hook\"\nkind = \"webhook\"\nurl = \"https://127.0.0.1:{web}/hook\"\n\
-             secret_file = \"hook.secret\"\nca_file = \"ca.pem\"\n\
-             [[alerts]]\nname = \"chat\"\nkind = \"slack\"\nsecret_file = \"slack.secret\"\nca_file = \"ca.pem\"\n\
+             secret_file = \"{at}/hook.secret\"\nca_file = \"{at}/ca.pem\"\n\
+             [[alerts]]\nname = \"chat\"\nkind = \"slack\"\nsecret_file = \"{at}/slack.secret\"\nca_file = \"{at}/ca.pem\"\n\
              [[alerts]]\nname = \"mail\"\nkind = \"email\"\nurl = \"smtp://spillway@127.0.0.1:{mail}\"\n\
-             secret_file = \"mail.secret\"\nca_file = \"ca.pem\"\nfrom = \"Spillway <spillway@example.org>\"\n\
+             secret_file = \"{at}/mail.secret\"\nca_file = \"{at}/ca.pem\"\nfrom = \"Spillway <spillway@example.org>\"\n\
              to = [\"finance@example.org\", \"ops@example.org\"]\ngroups = [\"{GROUP}\"]\n"
         )
+    }
+
+    /// What was received, when it is so much.
+    fn received(&self, count: usize) -> Vec<Value> {
+        wait_for(&format!("{count} deliveries"), SOON, || {
+            let text = fs::read_to_string(self.folder.path().join("received")).unwrap_or_default();
+            let rows: Result<Vec<Value>, _> = text.lines().map(serde_json::from_str).collect();
+            let rows = rows.map_err(|error| error.to_string())?;
+            if rows.len() >= count { Ok(rows) } else { Err(text) }
+        })
     }
 }
 
@@ -86,16 +99,6 @@ fn start(federation: &mut Federation, more: &str) {
     federation.start_broker_by(command);
 }
 
-/// What was received, when it is so much.
-fn received(folder: &Path, count: usize) -> Vec<Value> {
-    wait_for(&format!("{count} deliveries"), SOON, || {
-        let text = fs::read_to_string(folder.join("received")).unwrap_or_default();
-        let rows: Result<Vec<Value>, _> = text.lines().map(serde_json::from_str).collect();
-        let rows = rows.map_err(|error| error.to_string())?;
-        if rows.len() >= count { Ok(rows) } else { Err(text) }
-    })
-}
-
 fn by<'a>(rows: &'a [Value], receiver: &str) -> Vec<&'a Value> {
     rows.iter().filter(|row| row["by"] == receiver).collect()
 }
@@ -107,16 +110,15 @@ fn everybody_is_told_once_of_each_threshold_also_when_the_broker_is_killed() {
     }
     assert!(has_smtp_server(), "python3-aiosmtpd is not installed; `cargo xtask setup` installs it");
     let mut federation = Federation::prepare();
-    let folder = federation.path().to_owned();
-    let receivers = Receivers::start(&folder);
-    let settings = receivers.settings(&folder);
+    let receivers = Receivers::start();
+    let settings = receivers.settings();
     start(&mut federation, &settings);
     federation.join("one", 2);
     must(&federation, "limits", &["set", GROUP, "concurrent-gpus", "2", "--alert", "50", "--alert", "100"]);
     let first = federation.submit(Work::new("first").at(ON_PREM).until_told());
     federation.wait_begun(&first);
 
-    let rows = received(&folder, 3);
+    let rows = receivers.received(3);
     let headline =
         |percent| format!("Group {GROUP} has filled {percent} % of its limit on GPUs in use at once now");
     let [hook] = by(&rows, "/hook")[..] else { panic!("{rows:#?}") };
@@ -138,7 +140,7 @@ fn everybody_is_told_once_of_each_threshold_also_when_the_broker_is_killed() {
     federation.wait_node("one", spillway_types::NodeState::Ready);
     let second = federation.submit(Work::new("second").at(ON_PREM).until_told());
     federation.wait_begun(&second);
-    let rows = received(&folder, 6);
+    let rows = receivers.received(6);
     for receiver in ["/hook", "/slack", "mail"] {
         assert_eq!(by(&rows, receiver).len(), 2, "each was told of 50 and of 100, once: {rows:#?}");
     }

@@ -61,7 +61,7 @@ pub fn run(root: &Path) -> Result<()> {
         no_cluster_please(root, root_prefix)?;
     }
     let install = apt_get(root_prefix, &format!("install -y --no-install-recommends {packages}"));
-    let install = without_services(root_prefix, &install);
+    let install = without_services(POLICY, root_prefix, &install);
     // The lists of a fresh container are empty, or too old to be served.
     if install.run(root).is_err() {
         apt_get(root_prefix, "update").run(root)?;
@@ -94,12 +94,13 @@ fn apt_get(root_prefix: &str, line: &str) -> Step {
 
 /// The same installation with nothing that it installs started as a service: the tests start servers of their own.
 /// A policy that is there stays as it is; ours is taken away again.
-fn without_services(root_prefix: &str, install: &Step) -> Step {
+fn without_services(policy: &str, root_prefix: &str, install: &Step) -> Step {
+    let install = install.command_line();
     let script = format!(
-        "if test -e {POLICY}; then exec {install}; fi; trap '{root_prefix}rm -f {POLICY}' EXIT; trap 'exit 1' INT TERM; \
-         printf '#!/bin/sh\\nexit 101\\n' | {root_prefix}tee {POLICY} >/dev/null && \
-         {root_prefix}chmod 755 {POLICY} && {install}",
-        install = install.command_line()
+        "if test -e {policy}; then exec {install}; fi; \
+         trap '{root_prefix}rm -f {policy}' EXIT; trap 'exit 1' INT TERM; \
+         printf '#!/bin/sh\\nexit 101\\n' | {root_prefix}tee {policy} >/dev/null && \
+         {root_prefix}chmod 755 {policy} && {install}"
     );
     Step::new("packages", "sh", "-c").args([script])
 }
@@ -153,12 +154,22 @@ mod tests {
         for (prefix, expected) in cases {
             let line = apt_get(prefix, "install -y postgresql").command_line();
             assert!(line.starts_with(expected) && line.ends_with(" install -y postgresql"), "{line}");
-            let line = without_services(prefix, &apt_get(prefix, "install -y munge")).command_line();
-            assert!(
-                line.contains(&format!("exec {expected}"))
-                    && line.contains(&format!("{prefix}rm -f {POLICY}")),
-                "{line}"
-            );
         }
+    }
+
+    #[test]
+    fn nothing_is_started_while_packages_are_installed_and_the_policy_is_as_it_was_before() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let policy = folder.path().join("policy-rc.d");
+        let path = policy.display().to_string();
+        let asked = Step::new("t", "sh", "-c").args([format!("{path}; test $? = 101")]);
+        let failing = Step::new("t", "false", "");
+        without_services(&path, "", &asked).run(folder.path()).expect("the policy says 101 meanwhile");
+        assert!(!policy.exists(), "it was taken away");
+        assert!(without_services(&path, "", &failing).run(folder.path()).is_err());
+        assert!(!policy.exists(), "also after a failure");
+        std::fs::write(&policy, "mine").expect("a policy");
+        without_services(&path, "", &Step::new("t", "true", "")).run(folder.path()).expect("it runs");
+        assert_eq!(std::fs::read_to_string(&policy).expect("it is there"), "mine");
     }
 }

@@ -56,17 +56,20 @@ pub(crate) struct PendingEntry {
     booked: Period,
     key: String,
     body: String,
+    /// The instant of a slice; 0 of other entries.
+    slice_ms: i64,
 }
 
 /// The entries' rows after `head`, and where the chain then ends.
 pub(crate) fn linked(entries: Vec<PendingEntry>, mut head: Head) -> (Rows, Head) {
     let mut values = Vec::with_capacity(entries.len() * tables::LEDGER_ENTRIES.width());
     for entry in entries {
-        let PendingEntry { journal_seq, attempt, effective_at, recorded_at, booked, key, body } = entry;
+        let PendingEntry { journal_seq, attempt, effective_at, recorded_at, booked, key, body, slice_ms } =
+            entry;
         let seq = head.seq.saturating_add(1);
         let link = Link { seq, effective_at, recorded_at, booked, key: &key, body: &body };
         head = Head { seq, hash: link.hash(head.hash) };
-        let row: [Value; 9] = [
+        let row: [Value; 10] = [
             key.into(),
             journal_seq.into(),
             attempt.into(),
@@ -76,6 +79,7 @@ pub(crate) fn linked(entries: Vec<PendingEntry>, mut head: Head) -> (Rows, Head)
             recorded_at.0.into(),
             booked.to_string().into(),
             head.hash.to_string().into(),
+            slice_ms.into(),
         ];
         values.extend(row);
     }
@@ -311,6 +315,7 @@ impl Builder {
             recorded_at: at,
             booked,
             key: entry.key().to_owned(),
+            slice_ms: entry.effective_at().map_or(0, |at| at.0),
             body: body.map_err(|error| format!("an entry cannot be written as JSON: {error}"))?,
         });
         for posting in entry.postings() {

@@ -6,6 +6,7 @@
 //! - What is missing on the machine fails a test, unless the profile is `quick`; then the test says so.
 //!
 //! The helpers panic with a sentence for a person, because a test has nothing better to do with an error.
+//! - [`slurm`] is a private Slurm to compare with.
 //! - [`federation`] starts a broker with agents and a cloud, [`auditor`] compares what they all say at the end.
 //! - [`focus_month`] simulates weeks of charges, books them into months, and exports these as FOCUS.
 
@@ -19,6 +20,7 @@ pub mod link;
 pub mod postgres;
 pub mod process;
 pub mod profile;
+pub mod slurm;
 pub mod wait;
 
 mod leash;

@@ -9,9 +9,12 @@
 //! children may have more than their parent, and used + held stays within each limit at every ancestor. What is held
 //! counts in the window of now; what is used counts in the window in which it was used, for ever.
 //!
+//! Where a limit's thresholds are crossed, [`alerts`] says what somebody is told.
+//!
 //! Left out on purpose: prices (the caller gives the most that is to be paid), when a slice of use was reported
 //! before ([`crate::SliceBook`]), and postings, which are [`crate::Book`]'s.
 
+pub mod alerts;
 pub mod quota;
 
 mod amount;

@@ -4,9 +4,11 @@
 //! - [`engine`] owns the state; everything else is a task around it, with no state that a restart would miss.
 //! - [`sessions`] speaks with agents, [`clouds`] with providers, [`http`] with people and programs.
 //! - [`access`] puts the access policies where planner and core ask them.
+//! - [`alerts`] tells of limits that fill up.
 //! - [`planner`] and [`tick`] let plans be made and time pass.
 
 pub mod access;
+pub mod alerts;
 pub mod clock;
 pub mod clouds;
 pub mod engine;

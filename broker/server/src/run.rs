@@ -19,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::alerts::{self, Alerts};
 use crate::clouds::Clouds;
 use crate::engine::Engine;
 use crate::http::{self, App};
@@ -32,6 +33,8 @@ use crate::{access, planner, tick};
 pub const ADMIN_TOKEN_FILE: &str = "admin.token";
 /// File that says where a running broker listens.
 pub const ENDPOINT_FILE: &str = "endpoint.json";
+/// File of what was told of limits that fill up.
+const ALERTS_FILE: &str = "alerts.delivered";
 /// The admin's name.
 const ADMIN: &str = "admin";
 /// The group that is made where the settings name none, so that a first job can be submitted.
@@ -113,6 +116,8 @@ pub async fn run(
     let endpoint = Endpoint { broker_addr: broker_addr.clone(), ca_fingerprint: ca_fingerprint.clone() };
     tasks.spawn(planner::run(engine.clone(), endpoint, stop.clone()));
     tasks.spawn(tick::run(engine.clone(), limits(&settings), stop.clone()));
+    let alerts = Alerts::start(&settings.alerts, &data_dir.join(ALERTS_FILE), engine.clock(), &tasks, &stop)?;
+    tasks.spawn(alerts::watch(engine.clone(), alerts, stop.clone()));
     let app = Arc::new(App {
         engine,
         sessions,

@@ -2,7 +2,10 @@
 //! refused, and errors name the file and the place.
 
 mod access;
+mod alerts;
 mod policy;
+
+pub use alerts::{Channel, Destination, Encryption, MailServer, Secret};
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -51,6 +54,8 @@ pub struct Settings {
     pub access: Arc<AccessRules>,
     /// Where data lies.
     pub data: DataMap,
+    /// Who is told of limits that fill up.
+    pub alerts: Vec<Destination>,
     /// Bounds and rhythms.
     pub tuning: Tuning,
 }
@@ -196,6 +201,7 @@ struct SettingsFile {
     access: Vec<PathBuf>,
     datasets: Vec<DatasetEntry>,
     links: Vec<LinkEntry>,
+    alerts: Vec<alerts::AlertEntry>,
     tuning: Tuning,
 }
 
@@ -260,6 +266,7 @@ impl Settings {
         let knows = |name: &SiteName| regions || sites.iter().any(|site| site.name == *name);
         let data = DataMap::from_entries(parsed.datasets, parsed.links, &knows);
         let data = data.map_err(|error| wrong(path, error))?;
+        let alerts = alerts::resolve(path, &base, parsed.alerts)?;
         Ok(Self {
             database,
             listen: overrides.listen.or(parsed.listen).unwrap_or_else(|| address(DEFAULT_LISTEN)),
@@ -272,6 +279,7 @@ impl Settings {
             policy: parsed.policy.resolve(path, &base)?,
             access,
             data,
+            alerts,
             tuning: parsed.tuning,
             data_dir,
         })

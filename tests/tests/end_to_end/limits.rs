@@ -8,7 +8,7 @@ use spillway_types::Reason;
 
 use crate::bad_input::{refused, spillway};
 
-fn must(federation: &Federation, command: &str, arguments: &[&str]) -> String {
+pub(crate) fn must(federation: &Federation, command: &str, arguments: &[&str]) -> String {
     let said = spillway(federation, command, arguments);
     assert_eq!(said.code, 0, "{said:?}");
     said.stdout

@@ -13,6 +13,12 @@ use crate::step::{Step, say};
 /// Read by Debian's PostgreSQL packages before they make a cluster and start it as a service.
 const CLUSTER_SETTINGS: &str = "/etc/postgresql-common/createcluster.conf";
 
+/// Asked by Debian's packages whether they may start what they install; 101 says no.
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// Debian's own Python, which its packages are for; the one on the path may be another.
+pub const PYTHON: &str = "/usr/bin/python3";
+
 /// Something the tests start.
 struct Need {
     name: &'static str,
@@ -20,9 +26,15 @@ struct Need {
     is_there: fn() -> bool,
 }
 
-const NEEDS: [Need; 3] = [
+const NEEDS: [Need; 9] = [
     Need { name: "PostgreSQL", package: "postgresql", is_there: || postgres::find_binaries().is_some() },
     Need { name: "hledger", package: "hledger", is_there: || is_on_path("hledger") },
+    Need { name: "slurmctld", package: "slurmctld", is_there: || is_on_path("slurmctld") },
+    Need { name: "slurmd", package: "slurmd", is_there: || is_on_path("slurmd") },
+    Need { name: "slurmdbd", package: "slurmdbd", is_there: || is_on_path("slurmdbd") },
+    Need { name: "munge", package: "munge", is_there: || is_on_path("munged") },
+    Need { name: "MariaDB", package: "mariadb-server-core", is_there: || is_on_path("mariadbd") },
+    Need { name: "aiosmtpd", package: "python3-aiosmtpd", is_there: has_smtp_server },
     Need { name: "setpriv", package: "util-linux", is_there: || is_on_path("setpriv") },
 ];
 
@@ -46,9 +58,10 @@ pub fn run(root: &Path) -> Result<()> {
     }
     let root_prefix = root_prefix()?;
     if missing.iter().any(|need| need.package == "postgresql") {
-        no_service_please(root, root_prefix)?;
+        no_cluster_please(root, root_prefix)?;
     }
     let install = apt_get(root_prefix, &format!("install -y --no-install-recommends {packages}"));
+    let install = without_services(POLICY, root_prefix, &install);
     // The lists of a fresh container are empty, or too old to be served.
     if install.run(root).is_err() {
         apt_get(root_prefix, "update").run(root)?;
@@ -79,8 +92,21 @@ fn apt_get(root_prefix: &str, line: &str) -> Step {
     Step::new("packages", program, rest)
 }
 
-/// The tests start servers of their own; a system service would only stand around.
-fn no_service_please(root: &Path, root_prefix: &str) -> Result<()> {
+/// The same installation with nothing that it installs started as a service: the tests start servers of their own.
+/// A policy that is there stays as it is; ours is taken away again.
+fn without_services(policy: &str, root_prefix: &str, install: &Step) -> Step {
+    let install = install.command_line();
+    let script = format!(
+        "if test -e {policy}; then exec {install}; fi; \
+         trap '{root_prefix}rm -f {policy}' EXIT; trap 'exit 1' INT TERM; \
+         printf '#!/bin/sh\\nexit 101\\n' | {root_prefix}tee {policy} >/dev/null && \
+         {root_prefix}chmod 755 {policy} && {install}"
+    );
+    Step::new("packages", "sh", "-c").args([script])
+}
+
+/// The tests start servers of their own; a cluster of the system would only stand around.
+fn no_cluster_please(root: &Path, root_prefix: &str) -> Result<()> {
     if Path::new(CLUSTER_SETTINGS).exists() {
         return Ok(());
     }
@@ -88,7 +114,13 @@ fn no_service_please(root: &Path, root_prefix: &str) -> Result<()> {
         "{root_prefix}mkdir -p /etc/postgresql-common && \
          echo create_main_cluster = false | {root_prefix}tee {CLUSTER_SETTINGS} >/dev/null"
     );
-    Step::new("no PostgreSQL service", "sh", "-c").args([script]).run(root)
+    Step::new("no PostgreSQL cluster", "sh", "-c").args([script]).run(root)
+}
+
+/// Whether Debian's Python has the SMTP server that tests send mail to.
+#[must_use]
+pub fn has_smtp_server() -> bool {
+    succeeds(Command::new(PYTHON).args(["-c", "import aiosmtpd"]))
 }
 
 /// Whether the shell would find the program.
@@ -123,5 +155,21 @@ mod tests {
             let line = apt_get(prefix, "install -y postgresql").command_line();
             assert!(line.starts_with(expected) && line.ends_with(" install -y postgresql"), "{line}");
         }
+    }
+
+    #[test]
+    fn nothing_is_started_while_packages_are_installed_and_the_policy_is_as_it_was_before() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let policy = folder.path().join("policy-rc.d");
+        let path = policy.display().to_string();
+        let asked = Step::new("t", "sh", "-c").args([format!("{path}; test $? = 101")]);
+        let failing = Step::new("t", "false", "");
+        without_services(&path, "", &asked).run(folder.path()).expect("the policy says 101 meanwhile");
+        assert!(!policy.exists(), "it was taken away");
+        assert!(without_services(&path, "", &failing).run(folder.path()).is_err());
+        assert!(!policy.exists(), "also after a failure");
+        std::fs::write(&policy, "mine").expect("a policy");
+        without_services(&path, "", &Step::new("t", "true", "")).run(folder.path()).expect("it runs");
+        assert_eq!(std::fs::read_to_string(&policy).expect("it is there"), "mine");
     }
 }

@@ -40,6 +40,8 @@ pub const USERS: &str = "/v1/users";
 pub const USER_TOKENS: &str = "/v1/users/{user}/tokens";
 /// `GET` what was spent.
 pub const SPEND: &str = "/v1/spend";
+/// `GET` days whose spend is out of the ordinary.
+pub const SPEND_ANOMALIES: &str = "/v1/spend/anomalies";
 /// `GET` records of the ledger.
 pub const LEDGER: &str = "/v1/ledger";
 /// `POST` verifies the ledger.

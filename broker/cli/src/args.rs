@@ -1,6 +1,7 @@
 //! The command line: every command and flag, with help that shows by example.
 
 pub(crate) mod ledger;
+pub(crate) mod spend;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -46,7 +47,8 @@ Money and people:
   groups     List or create groups
   users      List or create users, and make their tokens
   budget     Show or set a group's budget
-  spend      Show what was spent
+  spend      Show what was spent, or where that was out of the ordinary
+  usage      Show what was used, and what an accelerator-hour cost
   rates      Show or set what pools charge
   periods    List closed months, or close one
   ledger     Verify the ledger
@@ -118,6 +120,8 @@ pub(crate) enum Format {
     Wide,
     /// JSON, as the API gives it
     Json,
+    /// CSV with plain numbers; of `spend` and `usage`
+    Csv,
 }
 
 #[derive(Debug, Subcommand)]
@@ -193,8 +197,12 @@ pub(crate) enum Ask {
         after_help = "Examples:\n  spillway budget vision\n  spillway budget vision 5000\n  spillway budget vision none"
     )]
     Budget(BudgetArgs),
-    /// Show what was spent
-    Spend(SpendArgs),
+    /// Show what was spent, against list prices, budgets and forecasts
+    #[command(after_help = spend::SPEND_EXAMPLES)]
+    Spend(spend::SpendArgs),
+    /// Show what was used, and what an accelerator-hour cost
+    #[command(after_help = spend::USAGE_EXAMPLES)]
+    Usage(spend::ReportArgs),
     /// Show or set what pools charge
     #[command(
         after_help = "Examples:\n  spillway rates show\n  spillway rates set dgx --gpu H100=2.50 --from 2026-04-01"
@@ -518,13 +526,6 @@ pub(crate) struct BudgetArgs {
     pub group: GroupName,
     /// What it may spend, for example `5000`; `none` takes the limit away; absent shows it
     pub amount: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct SpendArgs {
-    /// By what, with commas between: group, site, kind, provider, month, user, job
-    #[arg(long, default_value = "group")]
-    pub by: String,
 }
 
 #[cfg(test)]

@@ -4,4 +4,5 @@ pub(crate) mod account;
 pub(crate) mod fleet;
 pub(crate) mod job;
 pub(crate) mod ledger;
+pub(crate) mod spend;
 pub(crate) mod value;

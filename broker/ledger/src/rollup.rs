@@ -328,10 +328,9 @@ impl Rollup {
         self.rows.values().copied().sum()
     }
 
-    /// The rows of which `stored` does not say the same, at most `limit` of them, in order. This is the roll-up that
-    /// was made of the journal.
+    /// The rows of which `stored` does not say the same. This is the roll-up that was made of the journal.
     #[must_use]
-    pub fn differences(&self, stored: &Self, limit: usize) -> Vec<Difference> {
+    pub fn differences(&self, stored: &Self) -> Vec<Difference> {
         let rows = differing(&self.rows, &stored.rows).map(|(dimensions, journal, stored)| Difference {
             dimensions: dimensions.clone(),
             dataset: None,
@@ -345,7 +344,7 @@ impl Rollup {
             journal,
             stored,
         });
-        rows.chain(datasets).take(limit).collect()
+        rows.chain(datasets).collect()
     }
 }
 

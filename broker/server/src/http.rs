@@ -156,6 +156,7 @@ fn routes() -> Vec<Route> {
         Route::new(Method::POST, route::USER_TOKENS, Admin, accounts::create_token),
         Route::new(Method::POST, route::JOIN_TOKENS, Admin, accounts::create_join_token),
         Route::new(Method::GET, route::SPEND, User, spend::report),
+        Route::new(Method::GET, route::SPEND_ANOMALIES, User, spend::anomalies),
         Route::new(Method::GET, route::LEDGER, Admin, ledger::records),
         Route::new(Method::POST, route::LEDGER_VERIFY, Admin, ledger::verify).long(),
         Route::new(Method::GET, route::PERIODS, User, ledger::periods),

@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use spillway_core::entity::{Attempt, Instance, Job, Node};
 use spillway_core::{Changes, Event, Key, State};
+use spillway_ledger::Entry;
 use spillway_ledger::calendar::Period;
 use spillway_ledger::journal::{Head, Link, Periods};
-use spillway_ledger::{Entry, EntryKind};
+use spillway_ledger::rollup::{Charge, Rollup};
 use spillway_types::UnixMs;
 
+use crate::rollup;
 use crate::sql::Value;
 use crate::tables::{self, Table};
 
@@ -102,9 +104,12 @@ impl Prepared {
             rows.touched(batch.state, key)?;
         }
         rows.ledger(batch)?;
+        let rollups = rollup::rows(&rows.rollup)?;
         let listed = |rows: BTreeMap<&str, Rows>| rows.into_values().collect();
         let entries = std::mem::take(&mut rows.entries);
-        Ok(Self { inserts: listed(rows.inserts), deletes: listed(rows.deletes), entries, journal })
+        let mut inserts: Vec<Rows> = listed(rows.inserts);
+        inserts.extend(rollups);
+        Ok(Self { inserts, deletes: listed(rows.deletes), entries, journal })
     }
 }
 
@@ -144,6 +149,8 @@ struct Builder {
     inserts: BTreeMap<&'static str, Rows>,
     deletes: BTreeMap<&'static str, Rows>,
     entries: Vec<PendingEntry>,
+    /// What the entries charge.
+    rollup: Rollup,
 }
 
 impl Builder {
@@ -315,33 +322,30 @@ impl Builder {
                 [int(seq)?, posting.account.to_string().into(), posting.micros.into()],
             );
         }
-        match entry.kind() {
-            EntryKind::Charge | EntryKind::Overrun | EntryKind::Overhead | EntryKind::Egress => {
-                self.charge(seq, at, entry, booked)
-            }
-            EntryKind::Hold | EntryKind::Release => Ok(()),
+        if let Some(charge) = Charge::of(entry, effective_at, booked) {
+            self.insert(&tables::CHARGES, charge_row(journal_seq, at, entry, &charge));
+            self.rollup.add(charge);
         }
-    }
-
-    fn charge(&mut self, seq: u64, at: UnixMs, entry: &Entry, booked: Period) -> Result<(), Wrong> {
-        let subject = entry.subject();
-        let payee = entry.payee();
-        let row = [
-            int(seq)?,
-            at.0.into(),
-            booked.to_string().into(),
-            entry.kind().as_str().into(),
-            subject.group.as_str().into(),
-            subject.user.as_str().into(),
-            subject.site.as_str().into(),
-            payee.map(ToString::to_string).unwrap_or_default().into(),
-            subject.job.to_string().into(),
-            subject.attempt.to_string().into(),
-            Value::MaybeText(subject.instance.map(|instance| instance.to_string())),
-            entry.signed_gpu_ms().into(),
-            entry.spend_micros().into(),
-        ];
-        self.insert(&tables::CHARGES, row);
         Ok(())
     }
+}
+
+/// The row of what an entry charges.
+pub(crate) fn charge_row(journal_seq: i64, at: UnixMs, entry: &Entry, charge: &Charge) -> [Value; 13] {
+    let subject = entry.subject();
+    [
+        journal_seq.into(),
+        at.0.into(),
+        charge.dimensions.booked.to_string().into(),
+        entry.kind().as_str().into(),
+        subject.group.as_str().into(),
+        subject.user.as_str().into(),
+        subject.site.as_str().into(),
+        entry.payee().map(ToString::to_string).unwrap_or_default().into(),
+        subject.job.to_string().into(),
+        subject.attempt.to_string().into(),
+        Value::MaybeText(subject.instance.map(|instance| instance.to_string())),
+        entry.signed_gpu_ms().into(),
+        entry.spend_micros().into(),
+    ]
 }

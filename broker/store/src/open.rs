@@ -58,6 +58,7 @@ pub(crate) async fn open(url: &str) -> Result<(Target, Readers, Writer), StoreEr
     tracing::info!("{target} is open");
     let mut writer = Writer::new(target.clone(), connection, lock);
     writer.seal().await?;
+    writer.make_rollups().await?;
     Ok((target, readers, writer))
 }
 

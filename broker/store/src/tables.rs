@@ -102,15 +102,8 @@ macro_rules! tables {
 pub(crate) const DIMENSIONS: [&str; 9] =
     ["day", "booked", "group_name", "user_name", "site", "pool", "provider", "class", "market"];
 /// What roll-ups sum.
-pub(crate) const MEASURES: [&str; 7] = [
-    "spend_micros",
-    "overhead_micros",
-    "egress_micros",
-    "listed_micros",
-    "list_micros",
-    "gpu_ms",
-    "slices",
-];
+pub(crate) const MEASURES: [&str; 7] =
+    ["spend_micros", "overhead_micros", "egress_micros", "listed_micros", "list_micros", "gpu_ms", "slices"];
 
 macro_rules! rollups {
     ($($(#[$doc:meta])* $id:ident = $name:literal ($($own:literal),*);)+) => {

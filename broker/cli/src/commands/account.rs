@@ -1,10 +1,10 @@
-//! Money and people: groups, users, budgets, spend.
+//! Money and people: groups, users, budgets.
 
-use spillway_api::v1::{GroupRequest, SpendQuery, TokenRequest, UserRequest, parse_spend_by};
+use spillway_api::v1::{GroupRequest, TokenRequest, UserRequest};
 use spillway_api::{ApiError, Client, ClientError};
 use spillway_types::Money;
 
-use crate::args::{BudgetArgs, GroupsArgs, GroupsCommand, SpendArgs, UsersArgs, UsersCommand};
+use crate::args::{BudgetArgs, GroupsArgs, GroupsCommand, UsersArgs, UsersCommand};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::render::account as render;
@@ -62,19 +62,6 @@ fn parse_budget(text: &str) -> Result<Option<Money>, Failure> {
         return Err(Failure::usage("AMOUNT", text, "a budget cannot be negative"));
     }
     Ok(Some(money))
-}
-
-pub(super) async fn spend(client: &Client, args: SpendArgs, output: &mut Output) -> Result<u8, Failure> {
-    parse_spend_by(&args.by)?;
-    let report = client.spend(&SpendQuery { by: Some(args.by) }).await?;
-    output.show(&report, render::spend);
-    if report.total != report.ledger_total || report.imbalance_micros != 0 {
-        output.talk(&format!(
-            "warning: the ledger says {}, and its accounts sum to {} micros: this is a defect, please report it",
-            report.ledger_total, report.imbalance_micros
-        ));
-    }
-    Ok(0)
 }
 
 #[cfg(test)]

@@ -113,6 +113,15 @@ fn start(date: Date, zone: &Zone) -> UnixMs {
     UnixMs(at.map_or(i64::MAX, jiff::Timestamp::as_millisecond))
 }
 
+impl Zone {
+    /// The first instant of the date of that name in the zone; where a change of clocks skips it, the first one after
+    /// it.
+    #[must_use]
+    pub fn start_of_day(&self, day: Day) -> UnixMs {
+        start(jiff::tz::TimeZone::UTC.to_datetime(timestamp(day.start())).date(), self)
+    }
+}
+
 fn begin(date: Date, unit: Unit) -> Date {
     match unit {
         Unit::Month => date.first_of_month(),

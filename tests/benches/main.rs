@@ -11,6 +11,7 @@ mod fragmentation;
 mod ledger;
 mod planner_scale;
 mod report;
+mod rollup;
 mod slurm;
 mod starburst;
 mod submit;
@@ -65,6 +66,11 @@ const BENCHES: &[Bench] = &[
         name: "ledger",
         about: "usage slices a second posted durably on SQLite, as the journal grows, and the verification of it",
         run: ledger::run,
+    },
+    Bench {
+        name: "rollup",
+        about: "a report by group, site and month over up to 10 million slices of use",
+        run: rollup::run,
     },
     Bench {
         name: "fragmentation",

@@ -561,6 +561,8 @@ mod tests {
         let focus = command.find_subcommand_mut("focus").expect("focus");
         let check = focus.find_subcommand_mut("check").expect("check");
         insta::assert_snapshot!("help_focus_check", check.render_help());
+        let spend = command.find_subcommand_mut("spend").expect("spend");
+        insta::assert_snapshot!("help_spend", spend.render_help());
         let simulate = command.find_subcommand_mut("simulate").expect("simulate");
         insta::assert_snapshot!("help_simulate", simulate.render_help());
     }

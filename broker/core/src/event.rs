@@ -343,6 +343,9 @@ pub struct Intended {
     /// How it is sold.
     #[serde(default, skip_serializing_if = "Market::is_on_demand")]
     pub market: Market,
+    /// What the same shape cost on demand; none where it is bought on demand, or nobody offered that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_demand_price: Option<HourlyRate>,
     /// How its time is billed.
     #[serde(default)]
     pub billing: BillingTerms,

@@ -21,6 +21,7 @@ mod rating;
 pub mod refusal;
 pub mod snapshot;
 pub mod state;
+mod used;
 
 mod apply;
 mod handle;

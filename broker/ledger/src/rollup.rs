@@ -12,13 +12,13 @@ mod cover;
 #[cfg(test)]
 mod properties;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use spillway_types::{CloudName, GroupName, SiteName, UnixMs, UserName};
 
 use crate::calendar::{Day, Period};
-use crate::{Account, Amendment, Entry, EntryKind};
+use crate::{Account, Amendment, Entry, EntryKind, Usage};
 
 pub use cover::{Bucket, Grain, MAX_BUCKETS, Piece, TooMany, Unit, buckets, cover, month_of};
 
@@ -77,9 +77,9 @@ pub struct Measures {
     pub overhead_micros: i128,
     /// Of that, what bytes that left a site cost.
     pub egress_micros: i128,
-    /// Of that, what has a list price to be compared with.
+    /// Of that, what slices cost that were bought of a cloud, and so have a list price to be compared with.
     pub listed_micros: i128,
-    /// What the same would have cost at list price, on demand.
+    /// What the same slices would have cost at list price, on demand.
     pub list_micros: i128,
     /// Accelerator time, in milliseconds of one whole accelerator.
     pub gpu_ms: i128,
@@ -151,7 +151,7 @@ impl Charge {
         if matches!(entry.kind(), EntryKind::Hold | EntryKind::Release) {
             return None;
         }
-        let subject = entry.subject();
+        let (subject, usage) = (entry.subject(), entry.usage());
         let cloud = match entry.payee() {
             Some(Account::Payable { cloud, .. }) => Some(cloud),
             Some(
@@ -171,13 +171,20 @@ impl Charge {
             group: subject.group.clone(),
             user: subject.user.clone(),
             site: subject.site.clone(),
-            pool: String::new(),
+            pool: name(usage.and_then(|usage| usage.pool.as_ref())),
             provider: cloud.cloned().map_or(Provider::OnPrem, Provider::Cloud),
-            class: String::new(),
-            market: String::new(),
+            class: name(usage.and_then(|usage| usage.class.as_ref())),
+            market: name(usage.and_then(|usage| usage.market.as_ref())),
         };
-        Some(Self { dimensions, measures: measures(entry), datasets: vec![] })
+        let datasets = usage.map(|usage| usage.datasets.as_slice()).unwrap_or_default();
+        let datasets: BTreeSet<String> = datasets.iter().map(ToString::to_string).collect();
+        Some(Self { dimensions, measures: measures(entry), datasets: datasets.into_iter().collect() })
     }
+}
+
+/// What is not known is the empty text.
+fn name(of: Option<&impl ToString>) -> String {
+    of.map(ToString::to_string).unwrap_or_default()
 }
 
 fn measures(entry: &Entry) -> Measures {
@@ -187,15 +194,26 @@ fn measures(entry: &Entry) -> Measures {
         Some(Amendment::Reverses { .. }) => -1,
         Some(Amendment::Replaces { .. }) | None => 1,
     };
+    let slice = entry.kind() == EntryKind::Charge;
+    // Only what was bought of a cloud has another price to be compared with; of a slice it counts once, however many
+    // entries pay for it.
+    let listed = entry.usage().filter(|usage| usage.market.is_some());
+    let listed = listed.filter(|_| slice || entry.kind() == EntryKind::Overrun);
+    let list = listed.filter(|_| slice).map_or(0, |usage| i128::from(list_micros(usage)));
     Measures {
         spend_micros,
         overhead_micros: of_kind(EntryKind::Overhead),
         egress_micros: of_kind(EntryKind::Egress),
-        listed_micros: 0,
-        list_micros: 0,
+        listed_micros: listed.map_or(0, |_| spend_micros),
+        list_micros: sign * list,
         gpu_ms: i128::from(entry.signed_gpu_ms()),
-        slices: if entry.kind() == EntryKind::Charge { sign } else { 0 },
+        slices: if slice { sign } else { 0 },
     }
+}
+
+/// What a slice costs at list price, telescoping like its cost.
+fn list_micros(usage: &Usage) -> i64 {
+    usage.list_rate.cost_micros(1, 1, usage.offset_ms, usage.offset_ms.saturating_add(usage.span_ms()))
 }
 
 /// Charges added up. Equal roll-ups say the same: a row of nothing is no row.

@@ -65,8 +65,9 @@ CREATE TABLE spend_datasets (
 );
 
 -- What a charge adds to a roll-up, so that what lies between two midnights of UTC is added up from charges: when its
--- use began, what of it has a list price, what that price comes to, and 1 for a slice, -1 for one that is taken back.
+-- use began, who provides the machine, what of it has a list price, what that price comes to, and 1 for a slice, -1 for one that is taken back.
 ALTER TABLE charges ADD COLUMN effective_ms BIGINT;
+ALTER TABLE charges ADD COLUMN provider TEXT;
 ALTER TABLE charges ADD COLUMN listed_micros BIGINT;
 ALTER TABLE charges ADD COLUMN list_micros BIGINT;
 ALTER TABLE charges ADD COLUMN slices BIGINT;

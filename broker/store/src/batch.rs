@@ -11,6 +11,7 @@ use spillway_ledger::journal::{Head, Link, Periods};
 use spillway_ledger::rollup::{Charge, Rollup};
 use spillway_types::UnixMs;
 
+use crate::charge::{ChargeRow, charge_row};
 use crate::rollup;
 use crate::sql::Value;
 use crate::tables::{self, Table};
@@ -58,16 +59,23 @@ pub(crate) struct PendingEntry {
     booked: Period,
     key: String,
     body: String,
+    /// Its row among the charges, without its number in the chain; none for what is no charge.
+    charge: Option<Box<ChargeRow>>,
 }
 
-/// The entries' rows after `head`, and where the chain then ends.
-pub(crate) fn linked(entries: Vec<PendingEntry>, mut head: Head) -> (Rows, Head) {
+/// The rows of the entries and of their charges after `head`, and where the chain then ends.
+pub(crate) fn linked(entries: Vec<PendingEntry>, mut head: Head) -> ([Rows; 2], Head) {
     let mut values = Vec::with_capacity(entries.len() * tables::LEDGER_ENTRIES.width());
+    let mut charges = vec![];
     for entry in entries {
-        let PendingEntry { journal_seq, attempt, effective_at, recorded_at, booked, key, body } = entry;
+        let PendingEntry { journal_seq, attempt, effective_at, recorded_at, booked, key, body, charge } =
+            entry;
         let seq = head.seq.saturating_add(1);
         let link = Link { seq, effective_at, recorded_at, booked, key: &key, body: &body };
         head = Head { seq, hash: link.hash(head.hash) };
+        if let Some(charge) = charge {
+            charges.extend(charge.numbered(i64::try_from(seq).unwrap_or(i64::MAX)));
+        }
         let row: [Value; 9] = [
             key.into(),
             journal_seq.into(),
@@ -81,7 +89,9 @@ pub(crate) fn linked(entries: Vec<PendingEntry>, mut head: Head) -> (Rows, Head)
         ];
         values.extend(row);
     }
-    (Rows { table: &tables::LEDGER_ENTRIES, values }, head)
+    let rows =
+        [Rows { table: &tables::LEDGER_ENTRIES, values }, Rows { table: &tables::CHARGES, values: charges }];
+    (rows, head)
 }
 
 /// Rows of one table, or keys of rows to delete, one value after the other.
@@ -307,6 +317,14 @@ impl Builder {
         let effective_at = entry.effective_at().unwrap_or(at);
         let booked = periods.book(effective_at).period;
         let body = serde_json::to_string(entry);
+        let charge = match Charge::of(entry, effective_at, booked) {
+            Some(charge) => {
+                let row = charge_row((journal_seq, at), entry, effective_at, &charge)?;
+                self.rollup.add(charge);
+                Some(Box::new(row))
+            }
+            None => None,
+        };
         self.entries.push(PendingEntry {
             journal_seq,
             attempt: entry.subject().attempt.to_string(),
@@ -315,6 +333,7 @@ impl Builder {
             booked,
             key: entry.key().to_owned(),
             body: body.map_err(|error| format!("an entry cannot be written as JSON: {error}"))?,
+            charge,
         });
         for posting in entry.postings() {
             self.insert(
@@ -322,30 +341,6 @@ impl Builder {
                 [int(seq)?, posting.account.to_string().into(), posting.micros.into()],
             );
         }
-        if let Some(charge) = Charge::of(entry, effective_at, booked) {
-            self.insert(&tables::CHARGES, charge_row(journal_seq, at, entry, &charge));
-            self.rollup.add(charge);
-        }
         Ok(())
     }
-}
-
-/// The row of what an entry charges.
-pub(crate) fn charge_row(journal_seq: i64, at: UnixMs, entry: &Entry, charge: &Charge) -> [Value; 13] {
-    let subject = entry.subject();
-    [
-        journal_seq.into(),
-        at.0.into(),
-        charge.dimensions.booked.to_string().into(),
-        entry.kind().as_str().into(),
-        subject.group.as_str().into(),
-        subject.user.as_str().into(),
-        subject.site.as_str().into(),
-        entry.payee().map(ToString::to_string).unwrap_or_default().into(),
-        subject.job.to_string().into(),
-        subject.attempt.to_string().into(),
-        Value::MaybeText(subject.instance.map(|instance| instance.to_string())),
-        entry.signed_gpu_ms().into(),
-        entry.spend_micros().into(),
-    ]
 }

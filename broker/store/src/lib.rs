@@ -23,6 +23,7 @@ mod open;
 mod target;
 
 mod batch;
+mod charge;
 mod ledger;
 mod load;
 mod read;

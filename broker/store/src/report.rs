@@ -101,12 +101,15 @@ impl Source {
             (ReportBy::Site, _) => "site",
             (ReportBy::Booked, Self::Charges) => "month",
             (ReportBy::Booked, _) => "booked",
+            (ReportBy::Pool, Self::Charges) => "COALESCE(pool, '')",
             (ReportBy::Pool, _) => "pool",
             (ReportBy::Provider, _) => "provider",
+            (ReportBy::Class, Self::Charges) => "COALESCE(class, '')",
             (ReportBy::Class, _) => "class",
+            (ReportBy::Market, Self::Charges) => "COALESCE(market, '')",
             (ReportBy::Market, _) => "market",
             (ReportBy::Job, _) => "job",
-            (ReportBy::Dataset, Self::Charges) => "datasets",
+            (ReportBy::Dataset, Self::Charges) => "COALESCE(datasets, '')",
             (ReportBy::Dataset, _) => "dataset",
         }
     }

@@ -35,10 +35,10 @@ impl State {
         entry.state = entry.state.after(InstanceStep::Vanish)?;
         entry.gone = Some((at, why.clone()));
         if let Some(gone) = self.instances.remove(&id) {
-            let payee = gone.payee();
+            let (payee, usage) = (gone.payee(), Self::overhead_usage(&gone, at));
             for (subject, micros) in gone.overheads(at) {
                 if let Some(entry) = overhead_entry(&subject, &payee, micros) {
-                    self.post(entry);
+                    self.post(entry.using(usage.clone()));
                 }
             }
             self.changes.ended_instances.push(gone);
@@ -62,6 +62,7 @@ fn new_instance(intended: &Intended, journal: u64, at: UnixMs) -> Instance {
         capacity: intended.capacity.clone(),
         price: intended.price,
         market: intended.market,
+        on_demand_price: intended.on_demand_price,
         billing: intended.billing,
         job: intended.job,
         attempt: intended.attempt,

@@ -6,8 +6,10 @@ use spillway_types::UnixMs;
 use sqlx::SqlSafeStr as _;
 
 use super::{Transaction, Verb, Writer, run_rows};
-use crate::batch::{Rows, charge_row};
-use crate::sql::Row;
+use crate::batch::Rows;
+use crate::charge::{ChargeRow, charge_row};
+use crate::sql::{Row, Value};
+use crate::target::Target;
 use crate::{StoreError, load, rollup, tables};
 
 /// Entries that are read at a time.
@@ -61,12 +63,10 @@ impl Writer {
             after = last.int(0).map_err(failed)?;
             let mut values = vec![];
             for row in &page {
-                let (journal_seq, recorded_at, entry, charge) = match charged(target, row)? {
-                    Some(charged) => charged,
-                    None => continue,
-                };
-                values.extend(charge_row(journal_seq, recorded_at, &entry, &charge));
-                rollup.add(charge);
+                if let Some((row, charge)) = charged(target, row)? {
+                    values.extend(row);
+                    rollup.add(charge);
+                }
             }
             let rows = Rows { table: &tables::CHARGES, values };
             run_rows(connection, statements, Verb::Insert, rows).await.map_err(failed)?;
@@ -78,16 +78,19 @@ impl Writer {
     }
 }
 
-type Charged = (i64, UnixMs, spillway_ledger::Entry, Charge);
-
-/// What the entry of a row charges; none where it only reserves money, or is about no attempt.
-fn charged(target: &crate::target::Target, row: &Row) -> Result<Option<Charged>, StoreError> {
+/// What the entry of a row charges, with its row among the charges; none where it only reserves money, or is about no
+/// attempt.
+fn charged(
+    target: &Target,
+    row: &Row,
+) -> Result<Option<(impl Iterator<Item = Value> + use<>, Charge)>, StoreError> {
     let int = |column| row.int(column).map_err(|error| target.sqlx(error));
     let text = |column| row.text(column).map_err(|error| target.sqlx(error));
     let (effective_at, recorded_at) = (UnixMs(int(2)?), UnixMs(int(3)?));
     let booked = text(4)?.parse().map_err(|error| target.corrupt(error))?;
     let Fact::Entry(entry) = load::parse(target, &text(5)?)? else { return Ok(None) };
-    let charge = Charge::of(&entry, effective_at, booked);
-    let journal_seq = int(1)?;
-    Ok(charge.map(|charge| (journal_seq, recorded_at, entry, charge)))
+    let Some(charge) = Charge::of(&entry, effective_at, booked) else { return Ok(None) };
+    let row: ChargeRow = charge_row((int(1)?, recorded_at), &entry, effective_at, &charge)
+        .map_err(|what| target.other(what))?;
+    Ok(Some((row.numbered(int(0)?), charge)))
 }

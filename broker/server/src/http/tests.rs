@@ -8,4 +8,5 @@ mod jobs;
 mod ledger;
 mod live;
 mod logs;
+mod spend;
 pub(crate) mod world;

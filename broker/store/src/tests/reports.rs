@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use spillway_ledger::calendar::{Zone, parse_instant};
 use spillway_ledger::journal::Defect;
 use spillway_ledger::rollup::{Bucket, Measures, Unit, buckets};
-use spillway_types::UnixMs;
+use spillway_types::{DataMap, Dataset, UnixMs};
 
 use super::TestDatabase;
 use super::cases::meddle;
@@ -120,6 +120,44 @@ pub(super) async fn a_zone_moves_charges_between_buckets_only(database: &TestDat
         }
     }
     assert_eq!((months["UTC"], months["Asia/Seoul"]), (2, 1), "{months:?}");
+}
+
+/// What was used is of a pool and a class, and what was bought of a cloud has a list price.
+pub(super) async fn reports_say_what_was_used(database: &TestDatabase) {
+    let store = database.open().await;
+    let mut world = World::busy_day(&store).await;
+    let rows = report(&store, &query(&[ReportBy::Pool, ReportBy::Class, ReportBy::Market], always())).await;
+    let keys: Vec<String> = rows.iter().map(|row| row.keys.join(" ")).collect();
+    assert_eq!(keys, ["dgx H100 ", "us-east-1 H100 on-demand"]);
+    let (owned, bought) = (&rows[0].measures, &rows[1].measures);
+    assert_eq!((owned.listed_micros, owned.list_micros, owned.overhead_micros), (0, 0, 0));
+    assert_eq!(bought.listed_micros + bought.overhead_micros, bought.spend_micros);
+    assert_eq!(bought.list_micros, bought.listed_micros, "it was bought at list price");
+    // A job that reads two sets counts in both, and only its own charges do.
+    world.federation.set_data(DataMap {
+        datasets: ["books", "web"].map(|name| (name.parse().unwrap(), Dataset::default())).into(),
+        ..DataMap::default()
+    });
+    let (job, node) =
+        (world.submit_reading("reads", "speech", &["web", "books"]), world.join("node-reading"));
+    let attempt = world.place_on(job, node, 0);
+    world.runs(node, attempt);
+    world.ends(node, attempt);
+    world.commit(&store).await.unwrap();
+    let stretches =
+        buckets(always()[0].from, always()[0].to, Unit::Month, &"Asia/Seoul".parse().unwrap()).unwrap();
+    for stretches in [always(), stretches] {
+        let sets = report(&store, &query(&[ReportBy::Dataset, ReportBy::Group], stretches.clone())).await;
+        let keys: Vec<String> = sets.iter().map(|row| row.keys.join(" ")).collect();
+        assert_eq!(keys, ["books speech", "web speech"]);
+        let jobs = report(&store, &query(&[ReportBy::Job], stretches)).await;
+        let read = jobs.iter().find(|row| row.keys[0] == job.to_string()).unwrap();
+        assert_eq!([sets[0].measures, sets[1].measures], [read.measures, read.measures]);
+    }
+    assert_eq!(store.verify_ledger().await.unwrap().defect, None);
+    meddle(&store, "UPDATE spend_datasets SET slices = slices + 1 WHERE dataset = 'web'").await;
+    let defect = store.verify_ledger().await.unwrap().defect.unwrap().to_string();
+    assert!(defect.contains("data set web") && defect.contains("slices: "), "{defect}");
 }
 
 pub(super) async fn roll_ups_are_made_again_and_compared(database: &TestDatabase) {

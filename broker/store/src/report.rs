@@ -4,14 +4,12 @@
 //! report by job is made of charges alone. One statement sees one moment.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use spillway_ledger::calendar::{Day, Period, Zone};
-use spillway_ledger::rollup::{Bucket, Grain, Measures, Piece, cover};
+use spillway_ledger::rollup::{Bucket, Grain, Measures, Piece, cover, month_of};
 use spillway_types::{GroupName, UnixMs};
 use sqlx::{AssertSqlSafe, SqlSafeStr as _};
 
-use crate::rollup::measures;
 use crate::sql::Value;
 use crate::tables::MEASURES;
 use crate::{Store, StoreError};
@@ -153,50 +151,113 @@ fn sources(query: &ReportQuery) -> BTreeMap<Source, Vec<(usize, Piece)>> {
     sources
 }
 
-/// The statement, with what it binds. None where there is nothing to ask.
-fn statement(query: &ReportQuery) -> Option<(String, Vec<Value>)> {
+/// How the rows of one source say to which bucket they belong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Place {
+    /// By its number.
+    Number,
+    /// By the day that they are of: each bucket has exactly one. The groups then come in the order of an index.
+    Day(BTreeMap<i64, usize>),
+}
+
+/// One part of the statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Part {
+    source: Source,
+    pieces: Vec<(usize, Piece)>,
+    place: Place,
+}
+
+impl Part {
+    fn new(source: Source, pieces: Vec<(usize, Piece)>) -> Self {
+        let ends = |piece: &Piece| match source {
+            Source::Months => Some(month_of(Day::numbered(piece.from).plus(31)).number()),
+            Source::Days => Some(piece.from + 1),
+            Source::Datasets | Source::Charges => None,
+        };
+        let single = pieces.iter().all(|(_, piece)| ends(piece) == Some(piece.to));
+        let unbroken =
+            pieces.iter().zip(pieces.iter().skip(1)).all(|((_, one), (_, next))| one.to == next.from);
+        let place = if single && unbroken {
+            Place::Day(pieces.iter().map(|(bucket, piece)| (piece.from, *bucket)).collect())
+        } else {
+            Place::Number
+        };
+        Self { source, pieces, place }
+    }
+
+    /// The table of the stretches that it is joined with, where it is.
+    fn stretches(&self) -> Option<String> {
+        if self.place != Place::Number {
+            return None;
+        }
+        let row = |(bucket, piece): &(usize, Piece)| format!("({bucket}, {}, {})", piece.from, piece.to);
+        let rows: Vec<String> = self.pieces.iter().map(row).collect();
+        Some(format!("at_{} (bucket, low, high) AS (VALUES {})", self.source.table(), rows.join(", ")))
+    }
+
+    /// The rows: the part's number, the place, the keys, and all sums in one text, because a row of few columns costs
+    /// much less to bring over.
+    fn select(&self, number: usize, by: &[ReportBy], conditions: &str, booked: Option<&str>) -> String {
+        let source = self.source;
+        let (table, time) = (source.table(), source.time());
+        let place = if self.place == Place::Number { "bucket" } else { time };
+        let columns: String = by.iter().map(|by| format!(", {}", source.column(*by))).collect();
+        let sums = source.sums().map(|sum| format!("CAST(SUM({sum}) AS TEXT)")).join(" || ' ' || ");
+        // SQLite keeps the order of a cross join: the few stretches first, then the rows of each by their index.
+        let within = match self.place {
+            Place::Number => format!("at_{table} CROSS JOIN {table} WHERE {time} >= low AND {time} < high"),
+            Place::Day(_) => {
+                let from = self.pieces.first().map_or(0, |(_, piece)| piece.from);
+                let to = self.pieces.last().map_or(0, |(_, piece)| piece.to);
+                format!("{table} WHERE {time} >= {from} AND {time} < {to}")
+            }
+        };
+        let booked = booked.map(|month| format!(" AND {} = {month}", source.column(ReportBy::Booked)));
+        let groups: Vec<String> = (0..=by.len()).map(|column| (column + 2).to_string()).collect();
+        format!(
+            "SELECT CAST({number} AS BIGINT), CAST({place} AS BIGINT){columns}, {sums} FROM {within}{conditions}{} \
+             GROUP BY {}",
+            booked.unwrap_or_default(),
+            groups.join(", ")
+        )
+    }
+
+    /// The bucket of a row with this place.
+    fn bucket(&self, place: i64) -> Option<usize> {
+        match &self.place {
+            Place::Number => usize::try_from(place).ok(),
+            Place::Day(buckets) => buckets.get(&place).copied(),
+        }
+    }
+}
+
+/// The parts of a report, and the statement with what it binds. None where there is nothing to ask.
+fn statement(query: &ReportQuery) -> Option<(Vec<Part>, String, Vec<Value>)> {
     let mut values: Vec<Value> = vec![];
     let mut bind = |value: Value| {
         values.push(value);
         format!("${}", values.len())
     };
-    let mut conditions = String::new();
     let booked = query.booked.map(|period| bind(period.to_string().into()));
+    let mut conditions = String::new();
     if let Some(groups) = &query.groups {
         let groups: Vec<String> = groups.iter().map(|group| bind(group.as_str().into())).collect();
         conditions = format!(" AND group_name IN ({})", groups.join(", "));
     }
-    let sources = sources(query);
-    let (mut tables, mut parts) = (vec![], vec![]);
-    for (source, pieces) in &sources {
-        let name = format!("at_{}", source.table());
-        let rows: Vec<String> = pieces
-            .iter()
-            .map(|(bucket, piece)| format!("({bucket}, {}, {})", piece.from, piece.to))
-            .collect();
-        tables.push(format!("{name} (bucket, low, high) AS (VALUES {})", rows.join(", ")));
-        let mut part = "SELECT CAST(bucket AS BIGINT)".to_owned();
-        let mut write = |text: std::fmt::Arguments<'_>| {
-            part.write_fmt(text).expect("writing to a string does not fail");
-        };
-        query.by.iter().for_each(|by| write(format_args!(", {}", source.column(*by))));
-        source.sums().iter().for_each(|sum| write(format_args!(", CAST(SUM({sum}) AS BIGINT)")));
-        let (table, time) = (source.table(), source.time());
-        // SQLite keeps the order of a cross join: the few stretches first, then the rows of each by their index.
-        write(format_args!(
-            " FROM {name} CROSS JOIN {table} WHERE {time} >= low AND {time} < high{conditions}"
-        ));
-        if let Some(booked) = &booked {
-            write(format_args!(" AND {} = {booked}", source.column(ReportBy::Booked)));
-        }
-        let places: Vec<String> = (1..=query.by.len() + 1).map(|place| place.to_string()).collect();
-        write(format_args!(" GROUP BY {}", places.join(", ")));
-        parts.push(part);
+    let parts = sources(query).into_iter().map(|(source, pieces)| Part::new(source, pieces));
+    let parts: Vec<Part> = parts.collect();
+    if parts.is_empty() || query.groups.as_ref().is_some_and(Vec::is_empty) {
+        return None;
     }
-    let nobody = query.groups.as_ref().is_some_and(Vec::is_empty);
-    let (tables, parts, limit) =
-        (tables.join(", "), parts.join(" UNION ALL "), query.limit.saturating_add(1));
-    (!parts.is_empty() && !nobody).then(|| (format!("WITH {tables} {parts} LIMIT {limit}"), values))
+    let stretches: Vec<String> = parts.iter().filter_map(Part::stretches).collect();
+    let with = if stretches.is_empty() { String::new() } else { format!("WITH {} ", stretches.join(", ")) };
+    let select =
+        |(number, part): (usize, &Part)| part.select(number, &query.by, &conditions, booked.as_deref());
+    let selects: Vec<String> = parts.iter().enumerate().map(select).collect();
+    let limit = query.limit.saturating_add(1);
+    let sql = format!("{with}{} LIMIT {limit}", selects.join(" UNION ALL "));
+    Some((parts, sql, values))
 }
 
 impl Store {
@@ -224,7 +285,7 @@ impl Store {
     /// [`StoreError`] where the database does not answer.
     pub async fn report(&self, query: &ReportQuery) -> Result<Option<Vec<ReportRow>>, StoreError> {
         let target = &self.inner.target;
-        let Some((sql, values)) = statement(query) else { return Ok(Some(vec![])) };
+        let Some((parts, sql, values)) = statement(query) else { return Ok(Some(vec![])) };
         let rows = self.rows(AssertSqlSafe(sql).into_sql_str(), values).await?;
         if rows.len() > query.limit {
             return Ok(None);
@@ -232,13 +293,16 @@ impl Store {
         let dataset = query.by.iter().position(|by| *by == ReportBy::Dataset);
         let mut sums: BTreeMap<(usize, Vec<String>), Measures> = BTreeMap::new();
         for row in rows {
-            let read = || -> Result<(i64, Vec<String>, Measures), sqlx::Error> {
+            let read = || -> Result<(i64, i64, Vec<String>, String), sqlx::Error> {
                 let keys: Result<Vec<String>, sqlx::Error> =
-                    (0..query.by.len()).map(|column| row.text(column + 1)).collect();
-                Ok((row.int(0)?, keys?, measures(&row, query.by.len() + 1)?))
+                    (0..query.by.len()).map(|column| row.text(column + 2)).collect();
+                Ok((row.int(0)?, row.int(1)?, keys?, row.text(query.by.len() + 2)?))
             };
-            let (bucket, keys, measures) = read().map_err(|error| target.sqlx(error))?;
-            let bucket = usize::try_from(bucket).map_err(|_| target.corrupt("a bucket below 0"))?;
+            let (part, place, keys, text) = read().map_err(|error| target.sqlx(error))?;
+            let part = usize::try_from(part).ok().and_then(|part| parts.get(part));
+            let bucket = part.and_then(|part| part.bucket(place));
+            let bucket = bucket.ok_or_else(|| target.corrupt("a report has a row of no part of it"))?;
+            let measures = summed(&text).ok_or_else(|| target.corrupt(format_args!("sums of `{text}`")))?;
             for keys in each_dataset(keys, dataset) {
                 *sums.entry((bucket, keys)).or_default() += measures;
             }
@@ -246,6 +310,25 @@ impl Store {
         let row = |((bucket, keys), measures)| ReportRow { bucket, keys, measures };
         Ok(Some(sums.into_iter().map(row).collect()))
     }
+}
+
+/// Sums from their text, in the order of [`MEASURES`].
+fn summed(text: &str) -> Option<Measures> {
+    let mut sums = [0; MEASURES.len()];
+    let mut words = text.split(' ');
+    for sum in &mut sums {
+        *sum = words.next()?.parse().ok()?;
+    }
+    let [spend_micros, overhead_micros, egress_micros, listed_micros, list_micros, gpu_ms, slices] = sums;
+    words.next().is_none().then_some(Measures {
+        spend_micros,
+        overhead_micros,
+        egress_micros,
+        listed_micros,
+        list_micros,
+        gpu_ms,
+        slices,
+    })
 }
 
 /// A charge names all data sets that were read in one text, a roll-up has a row for each.
@@ -260,4 +343,51 @@ fn each_dataset(keys: Vec<String>, dataset: Option<usize>) -> Vec<Vec<String>> {
         keys
     };
     names.split(',').filter(|name| !name.is_empty()).map(with).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use spillway_ledger::rollup::{Unit, buckets};
+
+    fn asked(zone: &str, unit: Unit) -> ReportQuery {
+        let at = |text: &str| spillway_ledger::calendar::parse_instant(text).unwrap();
+        let (from, to) = (at("2026-01-01T00:00:00Z"), at("2026-03-01T00:00:00Z"));
+        let buckets = buckets(from, to, unit, &zone.parse().unwrap()).unwrap();
+        ReportQuery { by: vec![ReportBy::Group], buckets, booked: None, groups: None, limit: 10 }
+    }
+
+    #[test]
+    fn months_of_utc_are_read_as_they_are_stored() {
+        let (parts, sql, values) = statement(&asked("UTC", Unit::Month)).unwrap();
+        assert_eq!(parts.len(), 1);
+        assert!(
+            sql.starts_with(
+                "SELECT CAST(0 AS BIGINT), CAST(day AS BIGINT), group_name, CAST(SUM(spend_micros)"
+            ),
+            "{sql}"
+        );
+        let end = " FROM spend_months WHERE day >= 20454 AND day < 20513 GROUP BY 2, 3 LIMIT 11";
+        assert!(sql.ends_with(end), "{sql}");
+        assert_eq!((parts[0].bucket(20485), parts[0].bucket(20486), values), (Some(1), None, vec![]));
+        let (parts, sql, _) = statement(&asked("UTC", Unit::Day)).unwrap();
+        assert!(
+            parts.len() == 1 && sql.contains("FROM spend_days WHERE day >= 20454 AND day < 20513"),
+            "{sql}"
+        );
+    }
+
+    #[test]
+    fn months_of_a_zone_are_days_and_edges() {
+        let query =
+            ReportQuery { groups: Some(vec!["a".parse().unwrap()]), ..asked("Asia/Seoul", Unit::Month) };
+        let query = ReportQuery { booked: Some("2026-02".parse().unwrap()), ..query };
+        let (parts, sql, values) = statement(&query).unwrap();
+        assert_eq!(parts.iter().map(|part| part.source).collect::<Vec<_>>(), [Source::Days, Source::Charges]);
+        assert!(sql.contains("at_charges (bucket, low, high) AS (VALUES "), "{sql}");
+        assert!(sql.contains("effective_ms < high AND group_name IN ($2) AND month = $1 GROUP BY"), "{sql}");
+        assert!(sql.contains("day < high AND group_name IN ($2) AND booked = $1 GROUP BY"), "{sql}");
+        assert_eq!(values, [Value::from("2026-02"), Value::from("a")]);
+        assert_eq!(statement(&ReportQuery { groups: Some(vec![]), ..asked("UTC", Unit::Month) }), None);
+    }
 }

@@ -220,3 +220,30 @@ pub(crate) fn standing(
         budget_left: None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use spillway_types::{DurationMs, UnixMs};
+
+    use crate::testing::job;
+    use crate::{Burst, Planner, Policy, QueuedJob};
+
+    #[test]
+    fn a_job_is_promised_no_longer_wait_than_it_and_its_policy_allow() {
+        let policy = Policy { max_wait: DurationMs::from_secs(3600), ..Policy::default() };
+        let bound = |policy: &Policy, queued: &QueuedJob| {
+            let bound = Planner::new(policy.clone()).bound(queued);
+            bound.map(|bound| (bound.0 - queued.since.0) / 1000)
+        };
+        let mut queued = job(1, "1").runs(600);
+        queued.placement.max_wait = None;
+        assert_eq!(bound(&policy, &queued), Some(3600));
+        queued.placement.max_wait = Some(DurationMs::from_secs(60));
+        assert_eq!(bound(&policy, &queued), Some(60));
+        // Due in ten minutes and 30 seconds: it starts within 30 seconds.
+        queued.deadline = Some(UnixMs(queued.since.0 + 630_000));
+        assert_eq!(bound(&policy, &queued), Some(30));
+        let never = Policy { burst: Burst::Never, ..policy };
+        assert_eq!(bound(&never, &queued), None);
+    }
+}

@@ -587,22 +587,3 @@ fn a_fraction_goes_where_least_is_lost_for_what_others_ask() {
         .job(job(2, "8").cpus(64).since(-10));
     check("the first node stays whole", &all, &["starts on n2", "starts on n1"]);
 }
-
-#[test]
-fn a_job_is_promised_no_longer_wait_than_it_and_its_policy_allow() {
-    let policy = Policy { max_wait: DurationMs::from_secs(3600), ..Policy::default() };
-    let bound = |policy: &Policy, queued: &crate::QueuedJob| {
-        let bound = crate::Planner::new(policy.clone()).bound(queued);
-        bound.map(|bound| (bound.0 - queued.since.0) / 1000)
-    };
-    let mut queued = job(1, "1").runs(600);
-    queued.placement.max_wait = None;
-    assert_eq!(bound(&policy, &queued), Some(3600));
-    queued.placement.max_wait = Some(DurationMs::from_secs(60));
-    assert_eq!(bound(&policy, &queued), Some(60));
-    // Due in ten minutes and 30 seconds: it starts within 30 seconds.
-    queued.deadline = Some(spillway_types::UnixMs(queued.since.0 + 630_000));
-    assert_eq!(bound(&policy, &queued), Some(30));
-    let never = Policy { burst: crate::Burst::Never, ..policy };
-    assert_eq!(bound(&never, &queued), None);
-}

@@ -4,6 +4,7 @@
 //! `{"bench","metric","value","unit","peer","peer_value","ratio"}`, the median of its runs, with the peer (what it
 //! is compared to, if anything) measured in the same run. Talk goes to stderr.
 
+mod admission;
 mod clock;
 mod disk;
 mod dispatch;
@@ -71,6 +72,11 @@ const BENCHES: &[Bench] = &[
         name: "rollup",
         about: "a report by group, site and month over up to 10 million slices of use",
         run: rollup::run,
+    },
+    Bench {
+        name: "admission",
+        about: "one attempt asked of every limit of its group and of the seven above it, and held",
+        run: admission::run,
     },
     Bench {
         name: "fragmentation",

@@ -14,11 +14,12 @@ use spillway_types::{GroupName, JobId, Money, NodeId, PoolName, UserName};
 
 use crate::error::ErrorEnvelope;
 use crate::v1::{
-    AnomaliesQuery, AnomaliesView, BudgetRequest, CloudView, GroupRequest, GroupView, HealthView, JobFile,
-    JobSummary, JobView, JobsQuery, JoinLine, JoinTokenRequest, LedgerCheckView, LogQuery, MAX_WAIT_MS,
-    NodeAction, NodeView, OfferView, OffersQuery, Page, PeriodView, PlanView, RatesRequest, RatesView,
-    ReconcileQuery, ReconciliationView, RecordView, RecordsQuery, SiteView, SpendQuery, SpendReport,
-    TaskView, TasksQuery, TokenRequest, TokenView, UserRequest, UserView, WaitFor, WaitQuery,
+    AnomaliesQuery, AnomaliesView, BudgetRequest, CloudView, FairShareView, GroupChange, GroupRequest,
+    GroupView, HealthView, JobFile, JobSummary, JobView, JobsQuery, JoinLine, JoinTokenRequest,
+    LedgerCheckView, LimitRequest, LimitView, LogQuery, MAX_WAIT_MS, NodeAction, NodeView, OfferView,
+    OffersQuery, Page, PeriodView, PlanView, RatesRequest, RatesView, ReconcileQuery, ReconciliationView,
+    RecordView, RecordsQuery, SiteView, SpendQuery, SpendReport, TaskView, TasksQuery, TokenRequest,
+    TokenView, TransferRequest, TransferView, UserRequest, UserView, WaitFor, WaitQuery,
 };
 use crate::{ApiError, ErrorCode, Secret, route};
 
@@ -265,6 +266,67 @@ impl Client {
         budget: Option<Money>,
     ) -> Result<GroupView, ClientError> {
         self.send(Method::PUT, &route::group_budget(group), &BudgetRequest { budget }).await
+    }
+
+    /// Changes a group.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn change_group(
+        &self,
+        group: &GroupName,
+        change: &GroupChange,
+    ) -> Result<GroupView, ClientError> {
+        self.send(Method::PUT, &route::group(group), change).await
+    }
+
+    /// Removes a group that nothing is below, that has no members, and that nothing was posted for.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn remove_group(&self, group: &GroupName) -> Result<(), ClientError> {
+        let request = self.request(Method::DELETE, &route::group(group));
+        self.answer::<serde_json::Value>(request, ANSWER_TIMEOUT).await.map(drop)
+    }
+
+    /// What the groups that the user may see may use.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn limits(&self) -> Result<Page<LimitView>, ClientError> {
+        self.read(route::LIMITS, &()).await
+    }
+
+    /// Sets a limit, or takes it away where it has no amount. Gives the group's limits.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn set_limit(&self, limit: &LimitRequest) -> Result<Page<LimitView>, ClientError> {
+        self.send(Method::PUT, route::LIMITS, limit).await
+    }
+
+    /// The transfers of budget between groups that the user may see.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn transfers(&self) -> Result<Page<TransferView>, ClientError> {
+        self.read(route::TRANSFERS, &()).await
+    }
+
+    /// Gives budget of one group to another.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn transfer(&self, transfer: &TransferRequest) -> Result<TransferView, ClientError> {
+        self.send(Method::POST, route::TRANSFERS, transfer).await
+    }
+
+    /// Who used how much of the own share this month.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn fair_share(&self) -> Result<Page<FairShareView>, ClientError> {
+        self.read(route::FAIR_SHARE, &()).await
     }
 
     /// The users that the user may see.

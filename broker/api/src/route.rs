@@ -32,6 +32,14 @@ pub const NODES: &str = "/v1/nodes";
 pub const NODE_ACTION: &str = "/v1/nodes/{id}/{action}";
 /// `GET` the groups, `POST` makes one.
 pub const GROUPS: &str = "/v1/groups";
+/// `PUT` changes a group, `DELETE` removes it.
+pub const GROUP: &str = "/v1/groups/{group}";
+/// `GET` what groups may use, `PUT` sets or removes a limit.
+pub const LIMITS: &str = "/v1/limits";
+/// `GET` the transfers of budget, `POST` makes one.
+pub const TRANSFERS: &str = "/v1/transfers";
+/// `GET` who used how much of the own share.
+pub const FAIR_SHARE: &str = "/v1/fairshare";
 /// `PUT` sets a group's budget.
 pub const GROUP_BUDGET: &str = "/v1/groups/{group}/budget";
 /// `GET` the users, `POST` makes one.
@@ -124,6 +132,12 @@ pub fn node_action(id: NodeId, action: NodeAction) -> String {
 #[must_use]
 pub fn group_budget(group: &GroupName) -> String {
     GROUP_BUDGET.replace("{group}", group.as_str())
+}
+
+/// Where a group is changed.
+#[must_use]
+pub fn group(group: &GroupName) -> String {
+    GROUP.replace("{group}", group.as_str())
 }
 
 /// Where a period is closed.

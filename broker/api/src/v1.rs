@@ -8,6 +8,7 @@ mod fleet;
 mod job;
 mod job_file;
 mod ledger;
+mod limits;
 mod query;
 mod scalar;
 mod spec;
@@ -32,6 +33,7 @@ pub use ledger::{
     LedgerCheckView, MAX_BILL, PeriodView, RatesRequest, RatesView, ReconcileQuery, ReconciliationView,
     RecordView, RecordsQuery,
 };
+pub use limits::{FairShareView, GroupChange, LimitRequest, LimitView, TransferRequest, TransferView};
 pub use query::{
     DEFAULT_PAGE, JobsQuery, LogQuery, MAX_PAGE, MAX_WAIT_MS, OffersQuery, Page, TasksQuery, WaitFor,
     WaitQuery,

@@ -1,6 +1,7 @@
 //! The command line: every command and flag, with help that shows by example.
 
 pub(crate) mod ledger;
+pub(crate) mod limits;
 pub(crate) mod spend;
 
 use std::net::SocketAddr;
@@ -8,7 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use spillway_focus::Version;
-use spillway_types::{DurationMs, GroupName, JobId, Money, PoolName, Role, SiteName, UserName};
+use spillway_types::{DurationMs, GroupName, JobId, PoolName, Role, SiteName, UserName};
 
 use crate::commands::demo::DemoArgs;
 use crate::commands::simulate::{EXAMPLES as SIMULATE_EXAMPLES, SimulateArgs};
@@ -44,9 +45,11 @@ Machines:
   offers     List what clouds would launch
 
 Money and people:
-  groups     List or create groups
+  groups     List groups, as a tree too; create, change or remove them
+  limits     Show or set what groups may use
   users      List or create users, and make their tokens
-  budget     Show or set a group's budget
+  budget     Show, set or transfer what groups may spend
+  fairshare  Show who used how much of the own share
   spend      Show what was spent, or where that was out of the ordinary
   usage      Show what was used, and what an accelerator-hour cost
   rates      Show or set what pools charge
@@ -188,15 +191,22 @@ pub(crate) enum Ask {
     Clouds,
     /// List what clouds would launch
     Offers(OffersArgs),
-    /// List or create groups
-    Groups(GroupsArgs),
+    /// List groups, as a tree too; create, change or remove them
+    Groups(limits::GroupsArgs),
+    /// Show or set what groups may use
+    #[command(
+        after_help = "Examples:\n  spillway limits\n  spillway limits set vision concurrent-gpus 16 --scope on-prem --borrow 4\n  spillway limits set vision gpu-time:H100 1500 --window quarter\n  spillway limits set vision concurrent-gpus none --scope on-prem"
+    )]
+    Limits(limits::LimitsArgs),
     /// List or create users, and make their tokens
     Users(UsersArgs),
-    /// Show or set a group's budget
+    /// Show, set or transfer what groups may spend
     #[command(
-        after_help = "Examples:\n  spillway budget vision\n  spillway budget vision 5000\n  spillway budget vision none"
+        after_help = "Examples:\n  spillway budget show vision\n  spillway budget set vision 5000 --window month --alert 50,80,100\n  spillway budget set vision none\n  spillway budget transfer vision audio 500 --because 'the deadline'"
     )]
-    Budget(BudgetArgs),
+    Budget(limits::BudgetArgs),
+    /// Show who used how much of the own share
+    Fairshare,
     /// Show what was spent, against list prices, budgets and forecasts
     #[command(after_help = spend::SPEND_EXAMPLES)]
     Spend(spend::SpendArgs),
@@ -457,33 +467,6 @@ pub(crate) struct OffersArgs {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct GroupsArgs {
-    #[command(subcommand)]
-    pub command: Option<GroupsCommand>,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum GroupsCommand {
-    /// Create a group
-    Create {
-        /// Its name
-        name: GroupName,
-        /// The group above it
-        #[arg(long)]
-        parent: Option<GroupName>,
-        /// Its share among groups of one priority
-        #[arg(long)]
-        weight: Option<u32>,
-        /// Higher goes first
-        #[arg(long, allow_negative_numbers = true)]
-        priority: Option<i32>,
-        /// What it may spend, for example `5000` or `5000 EUR`
-        #[arg(long)]
-        budget: Option<Money>,
-    },
-}
-
-#[derive(Debug, Args)]
 pub(crate) struct UsersArgs {
     #[command(subcommand)]
     pub command: Option<UsersCommand>,
@@ -498,8 +481,8 @@ pub(crate) enum UsersCommand {
         /// The group
         #[arg(long)]
         group: GroupName,
-        /// What the user may do: member or admin
-        #[arg(long, default_value = "member", value_parser = parse_role)]
+        /// What the user may do: member, group-owner, finance-viewer, finance-closer or admin
+        #[arg(long, default_value = "member")]
         role: Role,
     },
     /// Make a token; it is shown this once
@@ -510,22 +493,6 @@ pub(crate) enum UsersCommand {
         #[arg(long, value_name = "TIME")]
         ttl: Option<DurationMs>,
     },
-}
-
-fn parse_role(text: &str) -> Result<Role, String> {
-    match text {
-        "member" => Ok(Role::Member),
-        "admin" => Ok(Role::Admin),
-        other => Err(format!("`{other}` is not a role: write member or admin")),
-    }
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct BudgetArgs {
-    /// The group
-    pub group: GroupName,
-    /// What it may spend, for example `5000`; `none` takes the limit away; absent shows it
-    pub amount: Option<String>,
 }
 
 #[cfg(test)]

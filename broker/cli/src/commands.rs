@@ -9,6 +9,7 @@ mod focus;
 mod follow;
 mod job;
 mod ledger;
+mod limits;
 mod policy;
 pub(crate) mod simulate;
 mod spend;
@@ -69,9 +70,11 @@ async fn ask(client: &Client, command: Ask, output: &mut Output) -> Result<u8, F
         Ask::Revoke(args) => fleet::change(client, &args, NodeAction::Revoke, output).await,
         Ask::Clouds => fleet::clouds(client, output).await,
         Ask::Offers(args) => fleet::offers(client, args, output).await,
-        Ask::Groups(args) => account::groups(client, args, output).await,
+        Ask::Groups(args) => limits::groups(client, args, output).await,
         Ask::Users(args) => account::users(client, args, output).await,
-        Ask::Budget(args) => account::budget(client, args, output).await,
+        Ask::Limits(args) => limits::limits(client, args, output).await,
+        Ask::Budget(args) => limits::budget(client, args, output).await,
+        Ask::Fairshare => limits::fair_share(client, output).await,
         Ask::Spend(args) => spend::spend(client, args, output).await,
         Ask::Usage(args) => spend::usage(client, args, output).await,
         Ask::Ledger(args) => ledger::ledger(client, &args, output).await,

@@ -4,5 +4,6 @@ pub(crate) mod account;
 pub(crate) mod fleet;
 pub(crate) mod job;
 pub(crate) mod ledger;
+pub(crate) mod limits;
 pub(crate) mod spend;
 pub(crate) mod value;

@@ -9,8 +9,10 @@ mod jobs;
 mod nodes;
 
 use spillway_ledger::journal::Closed;
+use spillway_ledger::limits::LimitKey;
+use spillway_ledger::rates::Card;
 use spillway_ledger::{Entry, EntryKind};
-use spillway_types::{IllegalTransition, UnixMs};
+use spillway_types::{GroupName, IllegalTransition, PoolName, UnixMs};
 
 use crate::{Event, Key, State};
 
@@ -70,7 +72,10 @@ impl State {
                 self.pools.insert(pool.name.clone(), pool.clone());
                 Ok(())
             }
-            Event::GroupDeclared(group) => self.apply_group(group),
+            Event::GroupDeclared(group) => self.apply_group(group, at),
+            Event::LimitsChanged(change) => self.apply_limits(change, at),
+            Event::GroupRemoved { group } => self.remove_group(group),
+            Event::LeaseExtended { attempt, lease } => self.extend_lease(*attempt, *lease, at),
             Event::UserDeclared(user) => {
                 self.touch(Key::User(user.name.clone()));
                 self.users.insert(user.name.clone(), user.clone());
@@ -86,12 +91,7 @@ impl State {
                 let frozen = self.periods.freeze(*period, *digest);
                 frozen.map_err(|error| ApplyError::Ledger(error.to_string()))
             }
-            Event::RatesSet { pool, effective, card } => {
-                self.touch(Key::Rates(pool.clone()));
-                let (card, zone) = (card.as_ref().clone(), self.periods.zone().clone());
-                let set = self.rates.set(pool.clone(), *effective, card, None, &zone);
-                set.map_err(|error| ApplyError::Ledger(error.to_string()))
-            }
+            Event::RatesSet { pool, effective, card } => self.set_rates(pool, *effective, card),
             Event::TokenIssued(token) => {
                 self.touch(Key::Token(token.hash.clone()));
                 self.tokens.insert(token.hash.clone(), token.clone());
@@ -131,7 +131,28 @@ impl State {
         }
     }
 
-    fn apply_group(&mut self, group: &crate::entity::Group) -> Result<(), ApplyError> {
+    fn set_rates(&mut self, pool: &PoolName, effective: UnixMs, card: &Card) -> Result<(), ApplyError> {
+        self.touch(Key::Rates(pool.clone()));
+        let zone = self.periods.zone().clone();
+        let set = self.rates.set(pool.clone(), effective, card.clone(), None, &zone);
+        set.map_err(|error| ApplyError::Ledger(error.to_string()))
+    }
+
+    fn remove_group(&mut self, group: &GroupName) -> Result<(), ApplyError> {
+        let ledger = |error: &dyn std::fmt::Display| ApplyError::Ledger(error.to_string());
+        self.limits.remove_group(group).map_err(|error| ledger(&error))?;
+        self.book.remove_group(group).map_err(|error| ledger(&error))?;
+        self.groups.remove(group);
+        self.touch(Key::Group(group.clone()));
+        self.touch(Key::Limit(LimitKey::Group(group.clone())));
+        Ok(())
+    }
+
+    fn apply_group(&mut self, group: &crate::entity::Group, at: UnixMs) -> Result<(), ApplyError> {
+        let zone = self.limits.zone(&group.name).cloned().unwrap_or_default();
+        self.limits
+            .set_group(group.name.clone(), group.parent.clone(), zone, at)
+            .map_err(|error| ApplyError::Ledger(error.to_string()))?;
         self.book
             .set_group(group.name.clone(), group.parent.clone(), group.budget_micros)
             .map_err(|error| ApplyError::Ledger(error.to_string()))?;
@@ -144,8 +165,11 @@ impl State {
         self.changes.touched.insert(key);
     }
 
-    pub(crate) fn post(&mut self, entry: Entry) {
+    pub(crate) fn post(&mut self, entry: Entry, at: UnixMs) {
         self.book.apply(&entry);
+        if entry.kind() == EntryKind::Overhead {
+            self.spend_limits(entry.subject(), entry.spend_micros(), at);
+        }
         if matches!(entry.kind(), EntryKind::Overrun | EntryKind::Overhead) {
             let group = entry.subject().group.clone();
             let beyond = self.overshoot_micros.entry(group.clone()).or_default();

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use spillway_ledger::calendar::Period;
 use spillway_ledger::journal::Digest;
+use spillway_ledger::limits::LimitsChange;
 use spillway_ledger::rates::Card;
 use spillway_policies::Decision;
 use spillway_types::{
@@ -55,6 +56,13 @@ pub enum Command {
         /// The card.
         card: Box<Card>,
     },
+    /// Removes a group that nothing is below and nobody uses.
+    RemoveGroup {
+        /// The group.
+        group: GroupName,
+    },
+    /// Changes a limit, a group's time zone or a weight, or transfers budget.
+    ChangeLimits(Box<LimitsChange>),
     /// Declares or changes a user.
     DeclareUser {
         /// The user.

@@ -3,12 +3,13 @@
 use serde::{Deserialize, Serialize};
 use spillway_ledger::calendar::Period;
 use spillway_ledger::journal::Digest;
+use spillway_ledger::limits::LimitsChange;
 use spillway_ledger::rates::{BillingTerms, Card};
 use spillway_policies::PartPlacement;
 use spillway_types::{
-    Allocation, AttemptId, CloudName, FailureReason, GroupName, HourlyRate, InstanceId, InstanceStep,
-    InstanceType, Inventory, JobId, JobSpec, Market, NodeCapacity, NodeId, NodeStep, PartEnd, Reason, Role,
-    SiteKind, SiteName, TopScope, UserName,
+    Allocation, AttemptId, CloudName, DurationMs, FailureReason, GpuModel, GroupName, HourlyRate, InstanceId,
+    InstanceStep, InstanceType, Inventory, JobId, JobSpec, Market, NodeCapacity, NodeId, NodeStep, PartEnd,
+    Reason, Role, SiteKind, SiteName, TopScope, UserName,
 };
 
 use crate::entity::{GoneReason, Group, JoinToken, Pool, Site, StopCause, Token, User};
@@ -30,6 +31,20 @@ pub enum Event {
     PoolDeclared(Pool),
     /// A group is known, or changed.
     GroupDeclared(Group),
+    /// Limits, their time zones, their weights or their shares changed.
+    LimitsChanged(LimitsChange),
+    /// A group is no more.
+    GroupRemoved {
+        /// The group.
+        group: GroupName,
+    },
+    /// What an attempt runs on was held for another lease.
+    LeaseExtended {
+        /// The attempt.
+        attempt: AttemptId,
+        /// Which lease it is, the first being 1.
+        lease: u32,
+    },
     /// A user is known, or changed.
     UserDeclared(User),
     /// A period is closed: nothing is booked into it any more.
@@ -291,6 +306,12 @@ pub struct Placed {
     pub cloud: Option<CloudName>,
     /// Parts on nodes that are here, or on instances that are to come.
     pub parts: PlacedParts,
+    /// How long it may run on what is held before more must be held; none where all that its time limit allows is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<DurationMs>,
+    /// What model of accelerator each part has, in order of ranks; none where it has none.
+    #[serde(default)]
+    pub models: Vec<Option<GpuModel>>,
     /// What is held.
     pub hold_micros: i64,
     /// Why there.

@@ -124,10 +124,13 @@ impl Feed {
                 | Key::JoinToken(_)
                 | Key::Period(_)
                 | Key::Rates(_)
+                | Key::Limit(_)
                 | Key::Submission(_) => {}
                 Key::History(kind) => jobs.extend(self.alike.moved(state, kind)),
             }
         }
+        // What limits refused may fit by now.
+        jobs.extend(state.waits.jobs());
         planner.set_groups(self.groups(state));
         planner.set_offers(self.left_of(offers));
         for key in touched {
@@ -147,8 +150,9 @@ impl Feed {
         }
         for id in jobs {
             self.alike.look_at(state, id);
-            match state.jobs.get(&id).filter(|job| snapshot::waits(job)) {
-                Some(job) => planner.set_job(snapshot::queued_job(state, job)),
+            let job = state.jobs.get(&id).filter(|job| snapshot::waits(job));
+            match job.and_then(|job| snapshot::within_limits(state, job, now)) {
+                Some(job) => planner.set_job(job),
                 None => planner.remove_job(id),
             }
         }

@@ -86,6 +86,8 @@ pub(crate) fn handle(turn: &mut Turn<'_>, command: Command) -> Result<Reply, Ref
         Command::ClosePeriod { period } => accounting::close_period(turn, period),
         Command::FreezePeriod { period, digest } => accounting::freeze_period(turn, period, digest),
         Command::SetRates { pool, effective, card } => accounting::set_rates(turn, pool, effective, card),
+        Command::RemoveGroup { group } => admin::remove_group(turn, &group),
+        Command::ChangeLimits(change) => admin::change_limits(turn, *change),
         Command::DeclareUser { user, role, groups } => admin::declare_user(turn, user, role, groups),
         Command::IssueToken { user, hash } => admin::issue_token(turn, user, hash),
         Command::IssueJoinToken { hash, pool, lifetime, issuer } => {

@@ -3,6 +3,7 @@
 use spillway_ledger::BudgetRefusal;
 use spillway_ledger::calendar::Period;
 use spillway_ledger::journal::PeriodError;
+use spillway_ledger::limits::{LimitRefusal, LimitsError};
 use spillway_ledger::rates::RateError;
 use spillway_types::{AttemptId, GroupName, IllegalTransition, JobId, NodeId, UserName};
 
@@ -127,6 +128,12 @@ pub enum Refusal {
     /// The rate card cannot be set.
     #[error(transparent)]
     Rates(#[from] Box<RateError>),
+    /// A limit never allows the job.
+    #[error(transparent)]
+    NeverFits(Box<LimitRefusal>),
+    /// The limits cannot be changed so.
+    #[error(transparent)]
+    Limits(#[from] Box<LimitsError>),
     /// The budget cannot be set so.
     #[error("budget of group {group}: {problem}")]
     Limit {

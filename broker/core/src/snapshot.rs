@@ -10,11 +10,12 @@ use spillway_policies::{
 };
 use spillway_types::{
     Capabilities, DataMap, DurationMs, FreeResources, GroupName, Held, HourlyRate, IndexRanges, InstanceId,
-    InstanceState, JobId, JobSpec, Market, NodeId, NodeState, Standing, UnixMs,
+    InstanceState, JobId, JobSpec, Market, NodeId, NodeState, Placement, SiteName, UnixMs,
 };
 
 use crate::entity::{Attempt, Instance, Job, Node};
 use crate::handle::MAX_DISPLACEMENTS;
+use crate::limited::Standing;
 use crate::{Federation, State};
 
 /// Most jobs of a group in a snapshot: it is a copy that is made while nothing else happens. The planner that hears of
@@ -50,7 +51,7 @@ fn of(state: &State, offers: &[CloudOffer], policy: &Policy, now: UnixMs) -> Sna
     let booting = state.instances.values().filter_map(|instance| booting(state, offers, instance));
     Snapshot {
         now,
-        queue: queue(state, policy.max_jobs.min(MOST_JOBS)),
+        queue: queue(state, policy.max_jobs.min(MOST_JOBS), now),
         nodes: nodes.chain(booting).collect(),
         offers: left_of(state, offers),
         groups: groups(state),
@@ -63,7 +64,7 @@ fn of(state: &State, offers: &[CloudOffer], policy: &Policy, now: UnixMs) -> Sna
 /// The first `most` jobs of each group that wait, those on top before the oldest: a plan looks at no more of all
 /// of them, whatever the order of the groups, so that a long queue costs no more than its front. Held jobs are not
 /// planned, so they are left out: they take no room in it, nor in what is planned for others.
-fn queue(state: &State, most: usize) -> Vec<QueuedJob> {
+fn queue(state: &State, most: usize, now: UnixMs) -> Vec<QueuedJob> {
     let mut taken: BTreeMap<&GroupName, usize> = BTreeMap::new();
     let waiting = || state.jobs.values().filter(|job| waits(job));
     let mut on_top: Vec<&Job> = waiting().filter(|job| !job.standing.is_plain()).collect();
@@ -74,7 +75,23 @@ fn queue(state: &State, most: usize) -> Vec<QueuedJob> {
         *count += 1;
         *count <= most
     });
-    front.map(|job| queued_job(state, job)).collect()
+    front.filter_map(|job| within_limits(state, job, now)).collect()
+}
+
+/// The job without the sites where its group's limits have no room; none where that leaves none.
+pub(crate) fn within_limits(state: &State, job: &Job, now: UnixMs) -> Option<QueuedJob> {
+    let queued = queued_job(state, job);
+    match state.limits_leave(job, now) {
+        Standing::Free => Some(queued),
+        Standing::Waits(_) => None,
+        Standing::Without(sites) => {
+            let asked = &queued.placement.allow;
+            let all = || state.sites.keys().cloned().collect();
+            let from: Vec<SiteName> = if asked.is_empty() { all() } else { asked.clone() };
+            let allow = from.into_iter().filter(|site| !sites.contains(site)).collect();
+            Some(QueuedJob { placement: Placement { allow, ..queued.placement }, ..queued })
+        }
+    }
 }
 
 /// Whether tasks of the job wait to be placed.
@@ -136,7 +153,7 @@ pub fn queued(state: &State, id: JobId, spec: &JobSpec, since: UnixMs) -> Queued
         restarts: restarts(spec),
         done: DurationMs(0),
         held: Held::No,
-        standing: Standing::Plain,
+        standing: spillway_types::Standing::Plain,
     }
 }
 

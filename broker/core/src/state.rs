@@ -5,12 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use spillway_ledger::calendar::Period;
 use spillway_ledger::journal::Periods;
+use spillway_ledger::limits::{LimitKey, Limits};
 use spillway_ledger::rates::RateBook;
 use spillway_ledger::{Book, Entry};
 use spillway_types::{AttemptId, GroupName, InstanceId, JobId, NodeId, PoolName, SiteName, UserName};
 
 use crate::History;
 use crate::entity::{Attempt, Group, Instance, Job, JoinToken, Node, Pool, Site, Submission, Token, User};
+use crate::limited::Waits;
 
 /// The federation: groups, sites, nodes, and every job, attempt and instance that is not over.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -54,6 +56,12 @@ pub struct State {
     /// The rate cards of pools.
     #[serde(default)]
     pub rates: RateBook,
+    /// What groups may use, hold and have used.
+    #[serde(default)]
+    pub limits: Limits,
+    /// What limits last refused to start. Not part of the state: it is found out again.
+    #[serde(skip)]
+    pub waits: Waits,
     /// How long runs took.
     #[serde(default)]
     pub history: History,
@@ -95,6 +103,8 @@ pub enum Key {
     Period(Period),
     /// The rate cards of a pool.
     Rates(PoolName),
+    /// A row of the limits.
+    Limit(LimitKey),
 }
 
 /// What changed since the last write: rows to write, rows that ended, entries to append.
@@ -147,9 +157,6 @@ impl State {
     /// Whether `user` may see things of `group`: an admin all, a member the subtrees of the own groups.
     #[must_use]
     pub fn may_see(&self, user: &User, group: &GroupName) -> bool {
-        match user.role {
-            spillway_types::Role::Admin => true,
-            spillway_types::Role::Member => user.groups.iter().any(|own| self.is_within(group, own)),
-        }
+        user.role.sees_all() || user.groups.iter().any(|own| self.is_within(group, own))
     }
 }

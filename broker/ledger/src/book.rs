@@ -69,6 +69,30 @@ pub enum GroupError {
         /// What they hold, in micros.
         held_micros: i64,
     },
+    /// There is no such group.
+    #[error("there is no group `{group}`")]
+    Unknown {
+        /// The group.
+        group: GroupName,
+    },
+    /// There are groups below it.
+    #[error(
+        "group `{group}` cannot be removed: `{child}` is below it; remove that first or put it elsewhere"
+    )]
+    HasChildren {
+        /// The group.
+        group: GroupName,
+        /// A group below it.
+        child: GroupName,
+    },
+    /// Something was posted for it.
+    #[error(
+        "group `{group}` cannot be removed: what it spent and held stays on record; take its members out and set its budget to what it has spent"
+    )]
+    OnRecord {
+        /// The group.
+        group: GroupName,
+    },
     /// A stored tree has a loop.
     #[error("the stored tree of groups has a loop through `{group}`")]
     Loop {
@@ -219,6 +243,35 @@ impl Book {
         }
         self.groups = groups;
         self.totals = totals;
+        Ok(())
+    }
+
+    /// Removes a group that nothing was ever posted for and that no group is below.
+    ///
+    /// # Errors
+    /// [`GroupError`] where there is no such group, where one is below it, or where it has spent or holds something.
+    pub fn remove_group(&mut self, name: &GroupName) -> Result<(), GroupError> {
+        self.check_removal(name)?;
+        self.groups.remove(name);
+        self.totals.remove(name);
+        Ok(())
+    }
+
+    /// Whether a group can be removed.
+    ///
+    /// # Errors
+    /// As for [`Book::remove_group`].
+    pub fn check_removal(&self, name: &GroupName) -> Result<(), GroupError> {
+        if !self.groups.contains_key(name) {
+            return Err(GroupError::Unknown { group: name.clone() });
+        }
+        if let Some((child, _)) = self.groups.iter().find(|(_, group)| group.parent.as_ref() == Some(name)) {
+            return Err(GroupError::HasChildren { group: name.clone(), child: child.clone() });
+        }
+        let posted = |account: &&Account| matches!(account, Account::Spend(group) | Account::Held(group) if group == name);
+        if self.balances.keys().any(|account| posted(&account)) {
+            return Err(GroupError::OnRecord { group: name.clone() });
+        }
         Ok(())
     }
 

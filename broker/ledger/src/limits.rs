@@ -14,6 +14,7 @@
 
 pub mod quota;
 
+mod amount;
 mod demand;
 mod grants;
 mod limit;
@@ -24,6 +25,7 @@ mod weights;
 
 mod admit;
 mod change;
+mod rows;
 mod state;
 mod transfer;
 mod view;
@@ -34,11 +36,13 @@ mod properties;
 mod tests;
 
 pub use admit::{Charge, Extension, HoldError};
+pub use amount::AmountError;
 pub use change::LimitsError;
 pub use demand::{Demand, LeaseTerms, Place, Share, overshoot_micros};
 pub use limit::{Action, Limit, LimitId, LimitProblem, MAX_AMOUNT, MAX_THRESHOLDS, Metric, Scope, TermError};
 pub use phase::{HoldPhase, HoldStep};
 pub use refusal::{LimitRefusal, LimitRefusalKind};
+pub use rows::{LimitKey, LimitRow, LimitsChange};
 pub use state::{Holding, Limits};
 pub use tally::Tally;
 pub use transfer::Transfer;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use spillway_types::UnixMs;
 
 pub use crate::calendar::Zone;
+use crate::calendar::parse_instant;
 
 impl Zone {
     /// The month that `at` is in.
@@ -162,6 +163,57 @@ impl Window {
     }
 }
 
+/// Why a text is not a window.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{value}` is not a window: write `instant`, `month`, `quarter`, or a grant's two instants as `2026-01-01..2026-07-01`"
+)]
+pub struct WindowError {
+    /// What was given, cut to 80 characters.
+    pub value: String,
+}
+
+impl std::str::FromStr for Window {
+    type Err = WindowError;
+
+    fn from_str(text: &str) -> Result<Self, WindowError> {
+        let refused = || WindowError { value: text.chars().take(80).collect() };
+        match text {
+            "instant" => Ok(Self::Instant),
+            "month" => Ok(Self::Month),
+            "quarter" => Ok(Self::Quarter),
+            grant => {
+                let (from, to) = grant.split_once("..").ok_or_else(refused)?;
+                let (from, to) = (instant(from).ok_or_else(refused)?, instant(to).ok_or_else(refused)?);
+                Ok(Self::Grant { from, to })
+            }
+        }
+    }
+}
+
+/// An instant in UTC, or the first of a day.
+fn instant(text: &str) -> Option<UnixMs> {
+    let day = || text.parse::<crate::calendar::Day>().ok().map(crate::calendar::Day::start);
+    parse_instant(text).or_else(day)
+}
+
+/// An instant as it is written: the first of a day as the day.
+fn instant_word(at: UnixMs) -> String {
+    let day = crate::calendar::Day::of(at);
+    if day.start() == at { day.to_string() } else { at.to_string() }
+}
+
+impl Window {
+    /// The window as one word, as it is written: a grant as `FROM..TO`.
+    #[must_use]
+    pub fn word(self) -> String {
+        match self {
+            Self::Grant { from, to } => format!("{}..{}", instant_word(from), instant_word(to)),
+            Self::Instant | Self::Month | Self::Quarter => self.to_string(),
+        }
+    }
+}
+
 impl fmt::Display for Window {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -186,6 +238,25 @@ mod tests {
     fn hours(zone: &str, window: Window, inside: &str) -> i64 {
         let period = window.period(&zone.parse().unwrap(), at(inside)).unwrap();
         (period.to.0 - period.from.0) / HOUR
+    }
+
+    #[test]
+    fn windows_are_one_word() {
+        for word in
+            ["instant", "month", "quarter", "2026-01-01..2026-07-01", "2026-01-01..2026-07-01T12:00:00.000Z"]
+        {
+            assert_eq!(word.parse::<Window>().map(Window::word).as_deref(), Ok(word));
+        }
+        for wrong in [
+            "",
+            "year",
+            "2026-01-01",
+            "2026-01-01..",
+            "2026-13-01..2026-14-01",
+            "2026-01-01..2026-07-01+09:00",
+        ] {
+            assert!(wrong.parse::<Window>().unwrap_err().to_string().contains(wrong));
+        }
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod health;
 mod job_views;
 mod jobs;
 mod ledger;
+mod limits;
 mod logs;
 mod nodes;
 mod plan;
@@ -34,7 +35,7 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use spillway_api::{ApiError, ErrorCode, route};
 use spillway_core::State;
-use spillway_types::{CloudName, GroupName};
+use spillway_types::{CloudName, GroupName, Role};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -95,8 +96,30 @@ enum Access {
     Anyone,
     /// Every user.
     User,
+    /// Those who submit jobs.
+    Work,
+    /// Those who may look at the books.
+    Books,
+    /// Those who close months and set rates.
+    KeepBooks,
+    /// Those who manage groups; which ones is for the handler to ask.
+    Manage,
     /// Admins.
     Admin,
+}
+
+impl Access {
+    /// Whether a user of this role may.
+    const fn is_open_to(self, role: Role) -> bool {
+        match self {
+            Self::Anyone | Self::User => true,
+            Self::Work => role.works(),
+            Self::Books => role.reads_books(),
+            Self::KeepBooks => role.keeps_books(),
+            Self::Manage => role.manages_groups(),
+            Self::Admin => matches!(role, Role::Admin),
+        }
+    }
 }
 
 /// One line of the table of routes.
@@ -131,40 +154,47 @@ impl Route {
 
 /// Every route of the API.
 fn routes() -> Vec<Route> {
-    use Access::{Admin, Anyone, User};
+    use Access::{Admin, Anyone, Books, KeepBooks, Manage, User, Work};
     vec![
-        Route::new(Method::POST, route::JOBS, User, jobs::submit),
+        Route::new(Method::POST, route::JOBS, Work, jobs::submit),
         Route::new(Method::GET, route::JOBS, User, jobs::list),
         Route::new(Method::GET, route::JOB, User, jobs::show).patient(),
-        Route::new(Method::POST, route::JOB_CANCEL, User, jobs::cancel),
-        Route::new(Method::POST, route::JOB_HOLD, User, jobs::hold),
-        Route::new(Method::POST, route::JOB_RELEASE, User, jobs::release),
-        Route::new(Method::POST, route::JOB_TOP, User, jobs::top),
+        Route::new(Method::POST, route::JOB_CANCEL, Work, jobs::cancel),
+        Route::new(Method::POST, route::JOB_HOLD, Work, jobs::hold),
+        Route::new(Method::POST, route::JOB_RELEASE, Work, jobs::release),
+        Route::new(Method::POST, route::JOB_TOP, Work, jobs::top),
         Route::new(Method::GET, route::JOB_TASKS, User, jobs::tasks),
-        Route::new(Method::GET, route::JOB_LOGS, User, logs::read).patient(),
-        Route::new(Method::POST, route::PLAN, User, plan::plan),
+        Route::new(Method::GET, route::JOB_LOGS, Work, logs::read).patient(),
+        Route::new(Method::POST, route::PLAN, Work, plan::plan),
         Route::new(Method::GET, route::SITES, User, fleet::sites),
         Route::new(Method::GET, route::NODES, User, nodes::list),
         Route::new(Method::POST, route::NODE_ACTION, Admin, nodes::change),
         Route::new(Method::GET, route::CLOUDS, User, fleet::clouds),
         Route::new(Method::GET, route::OFFERS, User, fleet::offers),
         Route::new(Method::GET, route::GROUPS, User, accounts::groups),
-        Route::new(Method::POST, route::GROUPS, Admin, accounts::create_group),
-        Route::new(Method::PUT, route::GROUP_BUDGET, Admin, accounts::set_budget),
+        Route::new(Method::POST, route::GROUPS, Manage, accounts::create_group),
+        Route::new(Method::PUT, route::GROUP, Manage, limits::change_group),
+        Route::new(Method::DELETE, route::GROUP, Manage, limits::remove_group),
+        Route::new(Method::PUT, route::GROUP_BUDGET, Manage, accounts::set_budget),
+        Route::new(Method::GET, route::LIMITS, User, limits::list),
+        Route::new(Method::PUT, route::LIMITS, Manage, limits::set),
+        Route::new(Method::GET, route::TRANSFERS, User, limits::transfers),
+        Route::new(Method::POST, route::TRANSFERS, Manage, limits::transfer),
+        Route::new(Method::GET, route::FAIR_SHARE, User, limits::fair_share),
         Route::new(Method::GET, route::USERS, User, accounts::users),
         Route::new(Method::POST, route::USERS, Admin, accounts::create_user),
         Route::new(Method::POST, route::USER_TOKENS, Admin, accounts::create_token),
         Route::new(Method::POST, route::JOIN_TOKENS, Admin, accounts::create_join_token),
         Route::new(Method::GET, route::SPEND, User, spend::report),
         Route::new(Method::GET, route::SPEND_ANOMALIES, User, spend::anomalies),
-        Route::new(Method::GET, route::LEDGER, Admin, ledger::records),
-        Route::new(Method::POST, route::LEDGER_VERIFY, Admin, ledger::verify).long(),
+        Route::new(Method::GET, route::LEDGER, Books, ledger::records),
+        Route::new(Method::POST, route::LEDGER_VERIFY, Books, ledger::verify).long(),
         Route::new(Method::GET, route::PERIODS, User, ledger::periods),
-        Route::new(Method::POST, route::PERIOD_CLOSE, Admin, ledger::close).long(),
-        Route::new(Method::GET, route::PERIOD_EXPORT, Admin, ledger::period_export).long(),
+        Route::new(Method::POST, route::PERIOD_CLOSE, KeepBooks, ledger::close).long(),
+        Route::new(Method::GET, route::PERIOD_EXPORT, Books, ledger::period_export).long(),
         Route::new(Method::GET, route::RATES, User, ledger::rates),
-        Route::new(Method::PUT, route::POOL_RATES, Admin, ledger::set_rates),
-        Route::new(Method::POST, route::RECONCILE, Admin, ledger::reconcile).long(),
+        Route::new(Method::PUT, route::POOL_RATES, KeepBooks, ledger::set_rates),
+        Route::new(Method::POST, route::RECONCILE, Books, ledger::reconcile).long(),
         Route::new(Method::GET, route::HEALTH, Anyone, health::show),
     ]
 }
@@ -207,6 +237,18 @@ async fn wrong_method(method: Method, uri: axum::http::Uri) -> Failure {
 }
 
 /// Whether the user may see what belongs to `group`, by the state as it is now.
+/// Whether the user may manage a group: an admin any, an owner those below an own one, and where `own` is asked
+/// also that.
+fn may_manage(state: &State, who: &Who, group: &GroupName, own: bool) -> bool {
+    let Some(user) = state.users.get(&who.name) else { return false };
+    let below = |top: &GroupName| state.is_within(group, top) && (own || group != top);
+    match user.role {
+        Role::Admin => true,
+        Role::GroupOwner => user.groups.iter().any(below),
+        Role::Member | Role::FinanceViewer | Role::FinanceCloser => false,
+    }
+}
+
 fn may_see(state: &State, who: &Who, group: &GroupName) -> bool {
     state.users.get(&who.name).is_some_and(|user| state.may_see(user, group))
 }

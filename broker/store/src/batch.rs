@@ -242,6 +242,10 @@ impl Builder {
             }
             Key::Rates(pool) => self.keyed(&tables::RATE_CARDS, pool.to_string(), state.rates.of(pool)),
             Key::History(kind) => self.keyed(&tables::RUN_HISTORY, portable(kind), state.history.runs(kind)),
+            Key::Limit(key) => {
+                let row = state.limits.row(key);
+                self.keyed(&tables::LIMITS, portable(&key.to_string()), row.as_ref())
+            }
             // What left memory earlier can be touched again, by a late report; its row stays as it ended.
             Key::Node(id) => {
                 state.nodes.get(id).map_or(Ok(()), |node| self.node(&tables::NODES, node, ALIVE))

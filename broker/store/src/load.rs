@@ -8,6 +8,7 @@ use spillway_core::State;
 use spillway_core::entity::Group;
 use spillway_core::history::{History, Runs};
 use spillway_ledger::journal::Periods;
+use spillway_ledger::limits::{LimitRow, Limits};
 use spillway_ledger::rates::RateBook;
 use spillway_ledger::{Account, Book, Limit};
 use spillway_types::GroupName;
@@ -22,6 +23,7 @@ pub(crate) async fn load(writer: &mut Writer) -> Result<State, StoreError> {
     let meta = meta(writer).await?;
     let (groups, overshoot_micros) = groups(writer).await?;
     let book = book(writer, &groups).await?;
+    let limits = limits(writer, &groups).await?;
     Ok(State {
         deployment: meta.0,
         incarnation: meta.1,
@@ -62,6 +64,7 @@ pub(crate) async fn load(writer: &mut Writer) -> Result<State, StoreError> {
         })
         .await?,
         book,
+        limits,
         overshoot_micros,
         periods: periods(writer).await?,
         rates: rates(writer).await?,
@@ -152,6 +155,14 @@ async fn rates(writer: &mut Writer) -> Result<RateBook, StoreError> {
         rates.restore(pool, cards);
     }
     Ok(rates)
+}
+
+async fn limits(writer: &mut Writer, groups: &BTreeMap<GroupName, Group>) -> Result<Limits, StoreError> {
+    let rows = writer.fetch("SELECT body FROM limits").await?;
+    let rows: Vec<LimitRow> = bodies(&writer.target, &rows)?;
+    let tree = groups.values().map(|group| (group.name.clone(), group.parent.clone()));
+    Limits::from_rows(tree, rows)
+        .map_err(|error| writer.target.corrupt(format_args!("the groups' limits: {error}")))
 }
 
 type Groups = (BTreeMap<GroupName, Group>, BTreeMap<GroupName, i64>);

@@ -152,6 +152,7 @@ tables! {
     ENDED_ATTEMPTS = "attempts" ("id", "alive", "job", "body") updates ("alive", "body");
     SUBMISSIONS = "submissions" ("submission", "body") updates ("body");
     RUN_HISTORY = "run_history" ("kind", "body") updates ("body");
+    LIMITS = "limits" ("id", "body") updates ("body");
     JOURNAL = "journal" ("seq", "at_ms", "body") updates ();
     LEDGER_ENTRIES = "ledger_entries"
         ("entry_key", "journal_seq", "attempt", "body", "chain_seq", "effective_ms", "recorded_ms", "booked", "hash")

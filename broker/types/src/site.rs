@@ -1,5 +1,7 @@
 //! What kind of place a site is, and what a person may do.
 
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{Allocation, HourlyRate, NodeCapacity};
@@ -34,8 +36,79 @@ impl SiteKind {
 pub enum Role {
     /// Submits and cancels jobs of the own group and sees the own group's subtree.
     Member,
+    /// A member that also manages the groups below the own one: their place, budgets and limits.
+    GroupOwner,
+    /// Sees every group, what it spent and the books, and changes nothing.
+    FinanceViewer,
+    /// A finance viewer that also closes months and sets what pools charge.
+    FinanceCloser,
     /// Everything, everywhere.
     Admin,
+}
+
+/// A text is not a role.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{value}` is not a role: write member, group-owner, finance-viewer, finance-closer or admin")]
+pub struct RoleError {
+    /// What was given, cut to 80 characters.
+    pub value: String,
+}
+
+impl FromStr for Role {
+    type Err = RoleError;
+
+    fn from_str(text: &str) -> Result<Self, RoleError> {
+        let found = Self::ALL.into_iter().find(|role| role.as_str() == text);
+        found.ok_or_else(|| RoleError { value: text.chars().take(80).collect() })
+    }
+}
+
+impl Role {
+    /// Every role.
+    pub const ALL: [Self; 5] =
+        [Self::Member, Self::GroupOwner, Self::FinanceViewer, Self::FinanceCloser, Self::Admin];
+
+    /// The role as text.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Member => "member",
+            Self::GroupOwner => "group-owner",
+            Self::FinanceViewer => "finance-viewer",
+            Self::FinanceCloser => "finance-closer",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// Whether every group is seen, not only the own subtree.
+    #[must_use]
+    pub const fn sees_all(self) -> bool {
+        matches!(self, Self::FinanceViewer | Self::FinanceCloser | Self::Admin)
+    }
+
+    /// Whether jobs may be submitted, cancelled and put in order, and their output read.
+    #[must_use]
+    pub const fn works(self) -> bool {
+        matches!(self, Self::Member | Self::GroupOwner | Self::Admin)
+    }
+
+    /// Whether the books are open.
+    #[must_use]
+    pub const fn reads_books(self) -> bool {
+        matches!(self, Self::FinanceViewer | Self::FinanceCloser | Self::Admin)
+    }
+
+    /// Whether months may be closed and rate cards set.
+    #[must_use]
+    pub const fn keeps_books(self) -> bool {
+        matches!(self, Self::FinanceCloser | Self::Admin)
+    }
+
+    /// Whether groups may be managed: by an admin all of them, by an owner those below the own one.
+    #[must_use]
+    pub const fn manages_groups(self) -> bool {
+        matches!(self, Self::GroupOwner | Self::Admin)
+    }
 }
 
 /// What a pool charges for the use of its nodes.

@@ -15,6 +15,8 @@ pub enum Reason {
     Priority,
     /// The group's budget is used up or held.
     Budget,
+    /// A limit of its group, or of one above it, has no room.
+    Limit,
     /// Every place that could run it is away or closed.
     Unavailable,
     /// Nothing that is known here can ever run it.
@@ -38,6 +40,9 @@ impl Reason {
             Self::Resources => "it starts when running jobs end; a plan shows when",
             Self::Priority => "it starts after the jobs before it",
             Self::Budget => "raise the group's budget, or wait for held money to be released",
+            Self::Limit => {
+                "attempts of the group have to end, a new window has to begin, or the limit has to be raised; `spillway limits` shows it"
+            }
             Self::Unavailable => "a matching node has to connect, or be uncordoned",
             Self::Unsatisfiable => {
                 "each place below says what rules it out; `spillway nodes` and `spillway offers` show what there is"

@@ -9,7 +9,7 @@ use spillway_tests::process::free_port;
 use spillway_tests::{Federation, Folder, wait_for};
 
 /// Runs a command as the admin: its name, and what follows it.
-fn spillway(federation: &Federation, command: &str, arguments: &[&str]) -> Said {
+pub(crate) fn spillway(federation: &Federation, command: &str, arguments: &[&str]) -> Said {
     let (url, token) = (federation.url(), federation.token_file());
     let token = token.to_str().expect("the path is text");
     let folder = Folder::new();
@@ -17,7 +17,7 @@ fn spillway(federation: &Federation, command: &str, arguments: &[&str]) -> Said 
     cli::spillway(folder.path(), "cli", &words)
 }
 
-fn refused(said: &Said, code: i32, words: &[&str]) {
+pub(crate) fn refused(said: &Said, code: i32, words: &[&str]) {
     assert_eq!(said.code, code, "{said:?}");
     assert_eq!(said.stdout, "", "a refusal is no data");
     for word in words {

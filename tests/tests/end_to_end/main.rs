@@ -2,7 +2,7 @@
 //!
 //! [`crash`] kills the broker at every step of a job's way, [`agents`] and [`wires`] do the same to agents and to
 //! what lies between, [`copies`] starts brokers from old copies, [`databases`] takes the database away, and
-//! [`bad_input`] says wrong things, [`moves`] has jobs give way and come home.
+//! [`bad_input`] says wrong things, [`limits`] has groups use no more than they may, [`moves`] has jobs give way and come home.
 
 mod agents;
 mod bad_input;
@@ -10,5 +10,6 @@ mod copies;
 mod crash;
 mod databases;
 mod happy;
+mod limits;
 mod moves;
 mod wires;

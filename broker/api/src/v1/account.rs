@@ -1,6 +1,7 @@
 //! Groups, users, tokens and budgets.
 
 use serde::{Deserialize, Serialize};
+use spillway_ledger::calendar::Zone;
 use spillway_types::{DurationMs, GroupName, JoinTokenId, Money, PoolName, Role, SiteName, UnixMs, UserName};
 
 use crate::Secret;
@@ -13,6 +14,9 @@ pub struct GroupView {
     /// The group above it.
     #[serde(default)]
     pub parent: Option<GroupName>,
+    /// The time zone of its months.
+    #[serde(default)]
+    pub zone: Zone,
     /// Share among groups of one priority.
     pub weight: u32,
     /// Higher goes first.

@@ -1,7 +1,6 @@
 //! Groups and users.
 
 use spillway_api::v1::{GroupView, Page, TokenView, UserView};
-use spillway_types::Role;
 
 use super::value::{amount, limit, list, maybe};
 use crate::output::Look;
@@ -36,11 +35,7 @@ pub(crate) fn group(look: &Look, view: &GroupView) -> String {
 pub(crate) fn users(look: &Look, page: &Page<UserView>) -> String {
     let mut table = Table::new(look, &["NAME", "GROUP", "ROLE"]);
     for user in &page.items {
-        let role = match user.role {
-            Role::Member => "member",
-            Role::Admin => "admin",
-        };
-        table.row([user.name.to_string(), user.group.to_string(), role.to_owned()]);
+        table.row([user.name.to_string(), user.group.to_string(), user.role.as_str().to_owned()]);
     }
     table.lines()
 }

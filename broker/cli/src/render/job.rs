@@ -113,10 +113,7 @@ fn summary_facts(look: &Look, view: &JobView) -> String {
 }
 
 fn held_by(look: &Look, held: &HeldView) -> String {
-    let role = match held.role {
-        Role::Admin => "the admin ",
-        Role::Member => "",
-    };
+    let role = if held.role == Role::Admin { "the admin " } else { "" };
     format!("by {role}{}, {}", held.by, age(look.now, held.since))
 }
 

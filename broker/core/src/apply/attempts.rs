@@ -1,5 +1,6 @@
 //! Attempts: from the hold to the settlement.
 
+use spillway_ledger::limits::HoldStep;
 use spillway_ledger::rates::{Tile, tiles};
 use spillway_ledger::{Accepted, Entry, Hold, Payee, Slice, SliceBook, Subject};
 use spillway_types::{
@@ -29,7 +30,7 @@ impl State {
         } else if let Event::AttemptActivated { attempt } = event {
             self.activate(*attempt, at)
         } else if let Event::UsageCharged { attempt, rank, from_ms, to_ms } = event {
-            self.charge(*attempt, *rank, *from_ms, *to_ms)
+            self.charge(*attempt, *rank, (*from_ms, *to_ms), at)
         } else if let Event::PartEnded { attempt, rank, end, ran_ms } = event {
             self.part_mut(*attempt, *rank)?.state = PartState::Ended { end: end.clone(), ran_ms: *ran_ms };
             Ok(())
@@ -112,7 +113,8 @@ impl State {
             cost_micros: 0,
             gpu_ms: 0,
         };
-        self.post(entry);
+        self.post(entry, at);
+        self.reserve(placed, at)?;
         for part in &attempt.parts {
             self.occupy(&subject, part, at)?;
         }
@@ -172,6 +174,7 @@ impl State {
             part.state = PartState::Leased;
             (part.host, part.machine) = (host, machine.map(Box::new));
         }
+        self.step_hold(id, HoldStep::Activate);
         self.step_task(job, task, TaskStep::Stage)
     }
 
@@ -190,10 +193,17 @@ impl State {
             attempt.state = attempt.state.after(AttemptStep::Drain)?;
         }
         let (job, task) = (attempt.job, attempt.task);
+        self.step_hold(id, HoldStep::Drain);
         self.step_task(job, task, TaskStep::Finish)
     }
 
-    fn charge(&mut self, id: AttemptId, rank: u32, from_ms: u64, to_ms: u64) -> Result<(), ApplyError> {
+    fn charge(
+        &mut self,
+        id: AttemptId,
+        rank: u32,
+        (from_ms, to_ms): (u64, u64),
+        at: UnixMs,
+    ) -> Result<(), ApplyError> {
         let rates = self.rates_of(id, usize::try_from(rank).unwrap_or(usize::MAX), (from_ms, to_ms));
         let used = self.part_usage(id, usize::try_from(rank).unwrap_or(usize::MAX));
         let zone = self.periods.zone().clone();
@@ -206,7 +216,7 @@ impl State {
         let (node, gpu_blocks) = (part.node, part.allocation.blocks());
         let began = attempt.began(usize::try_from(rank).unwrap_or(usize::MAX));
         let (subject, payee) = (attempt.subject(), attempt.payee.clone());
-        let (mut entries, mut cost, mut gpu_ms) = (vec![], 0_i64, 0_u64);
+        let (mut entries, mut slices, mut cost, mut gpu_ms) = (vec![], vec![], 0_i64, 0_u64);
         for tile in tiles(began, (from_ms, to_ms), &rates, &zone) {
             let Tile { from_ms, to_ms, rate, at, .. } = tile;
             let slice = Slice { rank, from_ms, to_ms, rate, gpu_blocks };
@@ -219,13 +229,15 @@ impl State {
             entries.extend(charged.into_iter().map(detailed));
             cost = cost.saturating_add(slice.cost_micros());
             gpu_ms = gpu_ms.saturating_add(slice.gpu_ms());
+            slices.push(slice);
         }
         attempt.cost_micros = attempt.cost_micros.saturating_add(cost);
         attempt.gpu_ms = attempt.gpu_ms.saturating_add(gpu_ms);
         let job = attempt.job;
         for entry in entries {
-            self.post(entry);
+            self.post(entry, at);
         }
+        self.use_limits(id, &slices, began);
         let job = self.job_mut(job)?;
         job.cost_micros = job.cost_micros.saturating_add(cost);
         job.gpu_ms = job.gpu_ms.saturating_add(gpu_ms);
@@ -249,6 +261,8 @@ impl State {
         for node in nodes {
             self.vacate(id, node, at);
         }
+        self.step_hold(id, HoldStep::Release);
+        self.step_hold(id, HoldStep::Finish);
         if *outcome == TaskOutcome::Succeeded {
             self.learn(id, at);
         }
@@ -306,8 +320,9 @@ impl State {
         let release = attempt.hold.settle(&subject);
         let job = attempt.job;
         if let Some(entry) = release {
-            self.post(entry);
+            self.post(entry, at);
         }
+        self.give_back(id);
         self.job_mut(job)?.unsettled -= 1;
         if let Some(attempt) = self.attempts.remove(&id) {
             self.changes.ended_attempts.push(attempt);

@@ -38,7 +38,7 @@ impl State {
             let (payee, usage) = (gone.payee(), Self::overhead_usage(&gone, at));
             for (subject, micros) in gone.overheads(at) {
                 if let Some(entry) = overhead_entry(&subject, &payee, micros) {
-                    self.post(entry.using(usage.clone()));
+                    self.post(entry.using(usage.clone()), at);
                 }
             }
             self.changes.ended_instances.push(gone);

@@ -131,6 +131,7 @@ impl State {
         if job.unsettled == 0
             && let Some(job) = self.jobs.remove(&id)
         {
+            self.waits.forget(id);
             self.changes.ended_jobs.push(job);
         }
     }

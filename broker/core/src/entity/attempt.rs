@@ -121,6 +121,8 @@ pub enum StopCause {
     NoInstance,
     /// It gives way to another job.
     Displaced,
+    /// A limit of its group has no room for it to go on.
+    Limit,
 }
 
 /// One try at running one task on given nodes.

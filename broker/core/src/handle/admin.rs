@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use spillway_ledger::Book;
+use spillway_ledger::limits::LimitsChange;
 use spillway_types::{DurationMs, GroupName, JoinTokenId, PoolName, Role, UserName};
 
 use crate::entity::{Group, JoinScope, JoinToken, Pool, Site, Token, User};
@@ -43,6 +44,9 @@ pub(super) fn declare_group(turn: &mut Turn<'_>, group: Group) -> Result<Reply, 
         return Err(Refusal::Invalid { field: "weight", value: group.weight.to_string(), problem });
     }
     check_limit(&turn.state.book, &group)?;
+    let zone = turn.state.limits.zone(&group.name).cloned().unwrap_or_default();
+    let mut tree = turn.state.limits.clone();
+    tree.set_group(group.name.clone(), group.parent.clone(), zone, turn.now).map_err(Box::new)?;
     if turn.state.groups.get(&group.name) != Some(&group) {
         turn.emit(Event::GroupDeclared(group));
     }
@@ -60,6 +64,37 @@ fn check_limit(book: &Book, group: &Group) -> Result<(), Refusal> {
     }
     let trial = book.clone().set_group(group.name.clone(), group.parent.clone(), group.budget_micros);
     trial.map_err(|error| Refusal::Limit { group: group.name.clone(), problem: error.to_string() })
+}
+
+/// Removes a group that was made by mistake or is needed no more: what it spent would stay on record without it.
+pub(super) fn remove_group(turn: &mut Turn<'_>, group: &GroupName) -> Result<Reply, Refusal> {
+    let state = &*turn.state;
+    if !state.groups.contains_key(group) {
+        return Err(Refusal::NotFound { kind: "group", id: group.to_string() });
+    }
+    let refused =
+        |problem: String| Err(Refusal::Invalid { field: "group", value: group.to_string(), problem });
+    state.limits.check_removal(group).map_err(Box::new)?;
+    if let Some(job) = state.jobs.values().find(|job| job.spec.group == *group) {
+        return refused(format!("has jobs that are not over, such as {}; cancel them, or wait", job.id));
+    }
+    if let Some(user) = state.users.values().find(|user| user.groups.contains(group)) {
+        return refused(format!("has members, such as {}; put them into another group first", user.name));
+    }
+    let removed = state.book.check_removal(group);
+    removed.map_err(|error| Refusal::Limit { group: group.clone(), problem: error.to_string() })?;
+    turn.emit(Event::GroupRemoved { group: group.clone() });
+    Ok(Reply::Done)
+}
+
+/// Changes limits, where the change can be. The same change again is no change.
+pub(super) fn change_limits(turn: &mut Turn<'_>, change: LimitsChange) -> Result<Reply, Refusal> {
+    let mut trial = turn.state.limits.clone();
+    trial.change(&change, turn.now).map_err(Box::new)?;
+    if trial != turn.state.limits {
+        turn.emit(Event::LimitsChanged(change));
+    }
+    Ok(Reply::Done)
 }
 
 pub(super) fn set_budget(

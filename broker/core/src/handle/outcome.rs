@@ -170,6 +170,9 @@ fn judge(attempt: &Attempt, job: &Job) -> TaskOutcome {
     if attempt.stop == Some(StopCause::Displaced) {
         return TaskOutcome::Displaced;
     }
+    if attempt.stop == Some(StopCause::Limit) {
+        return TaskOutcome::Requeued { reason: Reason::Limit, counted: false };
+    }
     if attempt.stop == Some(StopCause::NoInstance) && !attempt.may_have_run() {
         return TaskOutcome::Requeued { reason: Reason::Unavailable, counted: false };
     }

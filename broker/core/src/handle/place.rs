@@ -3,14 +3,15 @@
 use spillway_ledger::rates::BillingTerms;
 use spillway_policies::{CloudOffer, Decision, Gatekeeper, PartPlacement, Target};
 use spillway_types::{
-    AttemptId, HourlyRate, InstanceId, InstanceState, Interconnect, OfferTerms, SiteKind, SiteName,
+    Allocation, AttemptId, GpuModel, HourlyRate, InstanceId, InstanceState, Interconnect, NodeCapacity,
+    OfferTerms, SiteKind, SiteName,
 };
 
 use crate::command::Endpoint;
 use crate::entity::Job;
 use crate::event::{Intended, Placed, PlacedParts};
 use crate::federation::Turn;
-use crate::{Event, Reply, snapshot};
+use crate::{Event, Reply, limited, snapshot};
 
 pub(super) fn place(turn: &mut Turn<'_>, decisions: Vec<Decision>, endpoint: &Endpoint) -> Reply {
     let (mut started, mut stale) = (0, 0);
@@ -70,18 +71,32 @@ fn on_demand_price(turn: &Turn<'_>, of: &CloudOffer) -> Option<HourlyRate> {
 /// None where the decision no longer holds; nothing changed then.
 fn place_one(turn: &mut Turn<'_>, decision: Decision, endpoint: &Endpoint) -> Option<()> {
     let job = turn.state.jobs.get(&decision.job)?;
-    if job.cancel_requested || job.held.is_some() {
-        return None;
-    }
-    if !job.queued.contains(decision.task) || decision.hold_micros < 0 {
+    let waits = !job.cancel_requested && job.held.is_none() && job.queued.contains(decision.task);
+    if !waits || decision.hold_micros < 0 {
         return None;
     }
     let number = job.tries.get(&decision.task).map_or(0, |tries| tries.made) + 1;
+    let lease = limited::lease_of(job);
     let (nodes, group, user) = (job.spec.nodes as usize, job.spec.group.clone(), job.user.clone());
     let one_domain = nodes > 1 && job.spec.placement.interconnect == Interconnect::SameDomain;
     let (target, hold_micros) = by_cards(turn, decision.target, decision.hold_micros);
     turn.state.book.can_hold(&group, hold_micros).ok()?;
     let offer = offer_of(turn, &target).cloned();
+    let (job, task, because) = (decision.job, decision.task, decision.because);
+    let placed = |attempt, (site, kind, cloud), parts, models| Placed {
+        attempt,
+        job,
+        task,
+        number,
+        site,
+        kind,
+        cloud,
+        parts,
+        lease,
+        models,
+        hold_micros,
+        because,
+    };
     match target {
         Target::Nodes { parts } => {
             let (site, kind) = check_nodes(turn, &parts, nodes, &group)?;
@@ -89,19 +104,11 @@ fn place_one(turn: &mut Turn<'_>, decision: Decision, endpoint: &Endpoint) -> Op
                 check_domain(turn, &parts)?;
             }
             let cloud = turn.state.sites.get(&site)?.cloud.clone();
+            let models = parts.iter().map(|part| model_on(turn, part)).collect();
             let attempt = AttemptId::generate(turn.ids);
-            turn.emit(Event::AttemptPlaced(Box::new(Placed {
-                attempt,
-                job: decision.job,
-                task: decision.task,
-                number,
-                site,
-                kind,
-                cloud,
-                parts: PlacedParts::Nodes { parts },
-                hold_micros,
-                because: decision.because,
-            })));
+            let placed = placed(attempt, (site, kind, cloud), PlacedParts::Nodes { parts }, models);
+            check_limits(turn, &placed)?;
+            turn.emit(Event::AttemptPlaced(Box::new(placed)));
             turn.emit(Event::AttemptLeased { attempt });
         }
         Target::Launch { cloud, site, instance_type, price, market, allocation, rate } => {
@@ -112,22 +119,16 @@ fn place_one(turn: &mut Turn<'_>, decision: Decision, endpoint: &Endpoint) -> Op
             let on_demand_price = on_demand_price(turn, &offer);
             let attempt = AttemptId::generate(turn.ids);
             let instances: Vec<InstanceId> = (0..nodes).map(|_| InstanceId::generate(turn.ids)).collect();
-            turn.emit(Event::AttemptPlaced(Box::new(Placed {
-                attempt,
-                job: decision.job,
-                task: decision.task,
-                number,
-                site: site.clone(),
-                kind: SiteKind::Cloud,
-                cloud: Some(cloud.clone()),
-                parts: PlacedParts::Instances { instances: instances.clone(), allocation, rate },
-                hold_micros,
-                because: decision.because,
-            })));
+            let model = model_of(&offer.capacity, &allocation);
+            let parts = PlacedParts::Instances { instances: instances.clone(), allocation, rate };
+            let place = (site.clone(), SiteKind::Cloud, Some(cloud.clone()));
+            let placed = placed(attempt, place, parts, vec![model; nodes]);
+            check_limits(turn, &placed)?;
+            turn.emit(Event::AttemptPlaced(Box::new(placed)));
             for instance in instances {
                 turn.emit(Event::InstanceIntended(Box::new(Intended {
                     instance,
-                    job: decision.job,
+                    job,
                     attempt,
                     group: group.clone(),
                     user: user.clone(),
@@ -172,6 +173,28 @@ fn by_cards(turn: &Turn<'_>, target: Target, hold_micros: i64) -> (Target, i64) 
         (i128::from(hold_micros) * after + before - 1) / before
     };
     (Target::Nodes { parts }, i64::try_from(hold).unwrap_or(i64::MAX))
+}
+
+/// Every limit has room for the placement; what is refused is remembered, so that the next plan knows.
+fn check_limits(turn: &mut Turn<'_>, placed: &Placed) -> Option<()> {
+    let demand = limited::demand_of(turn.state.jobs.get(&placed.job)?, placed);
+    if turn.state.limits.check(&demand, turn.now).is_ok() {
+        return Some(());
+    }
+    turn.state.waits.note(placed.job, demand);
+    None
+}
+
+/// The model of the accelerators that a part has: of the first, where they are of several.
+fn model_of(capacity: &NodeCapacity, allocation: &Allocation) -> Option<GpuModel> {
+    let first = allocation.shares.first()?;
+    let accelerator = capacity.accelerators.iter().find(|accelerator| accelerator.index == first.index)?;
+    Some(accelerator.model.clone())
+}
+
+fn model_on(turn: &Turn<'_>, part: &PartPlacement) -> Option<GpuModel> {
+    let node = turn.state.nodes.get(&part.node)?;
+    model_of(&node.inventory.as_ref()?.capacity, &part.allocation)
 }
 
 /// Every part still fits its node, the nodes are distinct, of one site, and open to the group.

@@ -21,6 +21,10 @@ pub(super) fn find<'a>(
     if !turn.state.may_see(who, &job.spec.group) {
         return Err(not_found());
     }
+    if !who.role.works() {
+        let what = format!("change jobs: it is a {}", who.role.as_str());
+        return Err(Refusal::Forbidden { user: user.clone(), what });
+    }
     if job.is_final() {
         return Err(Refusal::AlreadyEnded { job: id, state: job.rolled_up() });
     }
@@ -45,7 +49,7 @@ pub(super) fn hold(turn: &mut Turn<'_>, id: JobId, user: &UserName) -> Result<Re
     let (job, who) = waiting(turn, id, user, "held")?;
     let role = who.role;
     // An admin's hold takes the place of a member's; otherwise the first one stays.
-    if job.held.as_ref().is_none_or(|held| held.role == Role::Member && role == Role::Admin) {
+    if job.held.as_ref().is_none_or(|held| held.role != Role::Admin && role == Role::Admin) {
         turn.emit(Event::JobHeld { job: id, user: user.clone(), role });
     }
     Ok(Reply::Done)
@@ -54,7 +58,7 @@ pub(super) fn hold(turn: &mut Turn<'_>, id: JobId, user: &UserName) -> Result<Re
 pub(super) fn release(turn: &mut Turn<'_>, id: JobId, user: &UserName) -> Result<Reply, Refusal> {
     let (job, who) = waiting(turn, id, user, "released")?;
     if let Some(held) = &job.held {
-        if held.role == Role::Admin && who.role == Role::Member {
+        if held.role == Role::Admin && who.role != Role::Admin {
             let what = format!("release {id}: the admin {} holds it", held.user);
             return Err(Refusal::Forbidden { user: user.clone(), what });
         }
@@ -65,10 +69,7 @@ pub(super) fn release(turn: &mut Turn<'_>, id: JobId, user: &UserName) -> Result
 
 pub(super) fn top(turn: &mut Turn<'_>, id: JobId, user: &UserName) -> Result<Reply, Refusal> {
     let (job, who) = waiting(turn, id, user, "put on top")?;
-    let scope = match who.role {
-        Role::Member => TopScope::Group,
-        Role::Admin => TopScope::All,
-    };
+    let scope = if who.role == Role::Admin { TopScope::All } else { TopScope::Group };
     if !is_first(turn, job, scope) {
         turn.emit(Event::JobTopped { job: id, scope });
     }

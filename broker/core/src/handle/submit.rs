@@ -1,12 +1,13 @@
 //! Jobs come in, and are cancelled.
 
+use spillway_ledger::limits::LimitRefusalKind;
 use spillway_policies::{QueuedJob, Unsatisfiable};
 use spillway_types::{AttemptId, DurationMs, JobId, JobSpec, UserName};
 
 use super::{outcome, queue};
 use crate::entity::StopCause;
 use crate::federation::Turn;
-use crate::{Event, Refusal, Reply, snapshot};
+use crate::{Event, Refusal, Reply, limited, snapshot};
 
 pub(super) fn submit(
     turn: &mut Turn<'_>,
@@ -22,6 +23,10 @@ pub(super) fn submit(
         let problem = format!("is not a group that {user} may submit for; yours: {own}");
         return Err(Refusal::Invalid { field: "group", value: spec.group.to_string(), problem });
     }
+    if !who.role.works() {
+        let what = format!("submit jobs: it is a {}", who.role.as_str());
+        return Err(Refusal::Forbidden { user: user.clone(), what });
+    }
     let key = key.map(|(key, digest)| (format!("{user}/{key}"), digest));
     if let Some((key, digest)) = &key
         && let Some(known) = turn.state.submissions.get(key)
@@ -34,6 +39,7 @@ pub(super) fn submit(
     check_deadline(turn, &spec)?;
     check_sites(turn, &spec)?;
     check_inputs(turn, &spec)?;
+    check_limits(turn, &spec)?;
     check_possible(turn, &spec, user)?;
     let job = JobId::generate(turn.ids);
     turn.emit(Event::JobSubmitted { job, spec, user: user.clone(), key });
@@ -75,6 +81,23 @@ fn check_inputs(turn: &Turn<'_>, spec: &JobSpec) -> Result<(), Refusal> {
     let known = if known.is_empty() { "none yet".to_owned() } else { known.join(", ") };
     let problem = format!("is not a dataset that is known here; known: {known}");
     Err(Refusal::Invalid { field: "inputs", value: unknown.to_string(), problem })
+}
+
+/// Refuses what a limit never allows, wherever it ran. What it would cost is not asked: that is known where it is
+/// placed.
+fn check_limits(turn: &Turn<'_>, spec: &JobSpec) -> Result<(), Refusal> {
+    let state = &*turn.state;
+    let allowed = &spec.placement.allow;
+    let sites = state.sites.values().filter(|site| allowed.is_empty() || allowed.contains(&site.name));
+    let mut never = None;
+    for site in sites {
+        let demand = limited::least_demand(spec, site);
+        match state.limits.check(&demand, turn.now) {
+            Err(refusal) if refusal.kind == LimitRefusalKind::NeverFits => never = Some(refusal),
+            Ok(()) | Err(_) => return Ok(()),
+        }
+    }
+    never.map_or(Ok(()), |refusal| Err(Refusal::NeverFits(refusal)))
 }
 
 /// Refuses what nothing known here could ever run, and what its budget could never pay.

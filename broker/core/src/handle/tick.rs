@@ -4,9 +4,11 @@ use spillway_types::{
     AttemptId, AttemptState, DurationMs, InstanceId, InstanceState, InstanceStep, NodeId, NodeState, NodeStep,
 };
 
+use spillway_ledger::limits::HoldError;
+
 use super::{instances, outcome};
 use crate::command::TickLimits;
-use crate::entity::{Attempt, Instance, Node};
+use crate::entity::{Attempt, Instance, Node, StopCause};
 use crate::federation::Turn;
 use crate::{Event, Reply};
 
@@ -40,6 +42,7 @@ pub(super) fn tick(turn: &mut Turn<'_>, limits: TickLimits) -> Reply {
         }
         instances::terminate(turn, id);
     }
+    extend_leases(turn);
     let drained =
         |node: &&Node| node.state == NodeState::Draining && node.parts.is_empty() && node.instance.is_none();
     let empty: Vec<NodeId> = turn.state.nodes.values().filter(drained).map(|node| node.id).collect();
@@ -47,6 +50,18 @@ pub(super) fn tick(turn: &mut Turn<'_>, limits: TickLimits) -> Reply {
         turn.emit(Event::NodeStepped { node, step: NodeStep::Leave });
     }
     Reply::Done
+}
+
+/// Holds the next lease of what runs on one that ends soon. What a limit has no room for is asked to stop: its
+/// checkpoint keeps its work, and it waits until there is room.
+fn extend_leases(turn: &mut Turn<'_>) {
+    for (attempt, lease) in turn.state.leases_to_extend(turn.now) {
+        match turn.state.limits.check_extension(attempt, turn.now) {
+            Ok(()) => turn.emit(Event::LeaseExtended { attempt, lease }),
+            Err(HoldError::Refused(_)) => outcome::stop(turn, attempt, StopCause::Limit),
+            Err(_) => {}
+        }
+    }
 }
 
 /// Forgets idempotency keys that are a day old.

@@ -8,8 +8,11 @@ mod faults;
 #[cfg(test)]
 mod gangs;
 mod life;
+#[cfg(test)]
+mod limits;
 mod nodes;
 mod queue;
+mod roles;
 mod rules;
 #[cfg(test)]
 mod words;

@@ -388,9 +388,13 @@ fn rows_from_before_holds_and_history_are_read() {
     let (id, attempt) = scene.start(&job("H100:8"));
     let mut state = serde_json::to_value(scene.state()).unwrap();
     state.as_object_mut().unwrap().remove("history").unwrap();
-    let row = serde_json::to_string(&state).unwrap();
+    let mut words = state.clone();
+    words.as_object_mut().unwrap().remove("limits").unwrap();
+    let before_limits: spillway_core::State = serde_json::from_value(words.clone()).unwrap();
+    assert!(before_limits.limits.is_unbounded());
+    let (row, words) = (state.to_string(), words.to_string());
     for new in ["\"held\":{", "standing", "displaced", "deadline", "class", "interconnect"] {
-        assert!(!row.contains(new), "what says nothing is not written: {new}");
+        assert!(!words.contains(new), "what says nothing is not written: {new}");
     }
     let read: spillway_core::State = serde_json::from_str(&row).unwrap();
     assert_eq!((&read.jobs[&id], &read.attempts[&attempt]), (scene.job(id), scene.attempt(attempt)));

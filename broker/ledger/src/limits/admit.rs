@@ -7,7 +7,7 @@ use super::grants::Grants;
 use super::refusal::{LimitRefusal, LimitRefusalKind};
 use super::state::{Budget, Drawn, Holding, Node};
 use super::tally::scopes_of;
-use super::{Demand, HoldPhase, HoldStep, LimitId, Limits, Metric, Share, Tally};
+use super::{Demand, HoldPhase, HoldStep, LimitId, Limits, Metric, Place, Share, Tally};
 use crate::window::Window;
 
 /// Why a hold could not be changed so. Nothing changed.
@@ -92,6 +92,9 @@ struct Burning<'a> {
     beyond: Tally,
 }
 
+/// Amounts by share, until when, and from which grants or why not.
+type NextLease = (Vec<Tally>, UnixMs, Result<Vec<Drawn>, Box<LimitRefusal>>);
+
 impl Want<'_> {
     fn of(&self, id: &LimitId) -> i64 {
         let covered = self.demand.shares.iter().zip(self.amounts);
@@ -157,16 +160,8 @@ impl Limits {
         }
         let phase = holding.phase.after(HoldStep::Extend)?;
         let demand = holding.demand.clone();
-        let terms = demand.terms;
-        let until_lease = |count: u32| terms.span(DurationMs(terms.lease.0.saturating_mul(u64::from(count))));
-        let (before, after) = (until_lease(holding.leases), until_lease(lease));
-        let until = holding.placed.plus(after).max(holding.until);
-        let more = self.amounts(&demand, holding.placed, before, after, 0);
-        let Some(at) = self.place_of(&demand.group) else {
-            return Err(HoldError::UnknownGroup { group: demand.group });
-        };
-        let want = Want { demand: &demand, amounts: &more, now, until, extension: true };
-        let drawn = match self.judge(at, &want) {
+        let (more, until, judged) = self.next_lease(attempt, now)?;
+        let drawn = match judged {
             Ok(drawn) => drawn,
             Err(refusal) => {
                 self.step(attempt, HoldStep::Drain)?;
@@ -187,6 +182,33 @@ impl Limits {
             }
         }
         Ok(Extension::Granted)
+    }
+
+    /// Whether every limit has room for the next lease of what runs. Changes nothing.
+    ///
+    /// # Errors
+    /// [`HoldError`] where the attempt holds nothing or does not run, or where a limit has no room.
+    pub fn check_extension(&self, attempt: AttemptId, now: UnixMs) -> Result<(), HoldError> {
+        let holding = self.holdings.get(&attempt).ok_or(HoldError::Unknown { attempt })?;
+        holding.phase.after(HoldStep::Extend)?;
+        let (.., judged) = self.next_lease(attempt, now)?;
+        Ok(judged.map(drop)?)
+    }
+
+    /// What an attempt's next lease asks for beside what it holds, until when it lasts, and what the limits say.
+    fn next_lease(&self, attempt: AttemptId, now: UnixMs) -> Result<NextLease, HoldError> {
+        let holding = self.holdings.get(&attempt).ok_or(HoldError::Unknown { attempt })?;
+        let Holding { demand, leases, placed, .. } = holding;
+        let terms = demand.terms;
+        let until_lease = |count: u32| terms.span(DurationMs(terms.lease.0.saturating_mul(u64::from(count))));
+        let (before, after) = (until_lease(*leases), until_lease(leases.saturating_add(1)));
+        let until = placed.plus(after).max(holding.until);
+        let more = self.amounts(demand, *placed, before, after, 0);
+        let unknown = || HoldError::UnknownGroup { group: demand.group.clone() };
+        let at = self.place_of(&demand.group).ok_or_else(unknown)?;
+        let want = Want { demand, amounts: &more, now, until, extension: true };
+        let judged = self.judge(at, &want);
+        Ok((more, until, judged))
     }
 
     /// Turns what is held into what was used, in the windows in which it was used. Never refused: gives what was
@@ -221,6 +243,33 @@ impl Limits {
             holding.overrun = holding.overrun.plus(beyond);
         }
         Ok(beyond)
+    }
+
+    /// Adds money that was spent without a hold: what an instance cost beside the slices that ran on it. Never
+    /// refused; below 0 it is a credit.
+    pub fn spend(&mut self, group: &GroupName, place: &Place, micros: i64, now: UnixMs) {
+        let share = Share { class: None, blocks: 0, cap: HourlyRate(0) };
+        let scopes = scopes_of(place, &share);
+        let amount = Tally { micros, ..Tally::default() };
+        let places: Vec<usize> = self.place_of(group).into_iter().flat_map(|at| self.ancestors(at)).collect();
+        let mut burnt = vec![];
+        for at in places {
+            let Some(node) = self.nodes.get_mut(at) else { continue };
+            let month = node.zone.month_of(now);
+            node.used.entry(month).or_default().add(&scopes, &share, amount);
+            for budget in &node.budgets {
+                let id = &budget.limit.id;
+                let Some(grants) = Grants::led_by(node, &budget.limit) else { continue };
+                if id.metric == Metric::Money && id.scope.covers(place, &share) {
+                    burnt.extend(grants.burn(micros, now, u64::MAX));
+                }
+            }
+        }
+        for (grant, amount) in burnt {
+            if let Some(budget) = self.budget_mut(&grant) {
+                budget.burnt = budget.burnt.saturating_add(amount);
+            }
+        }
     }
 
     /// Takes a hold through its states. When it is over, what is left of it is given back; that happens once.

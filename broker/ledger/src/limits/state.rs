@@ -64,6 +64,12 @@ impl Holding {
         self.placed
     }
 
+    /// How many leases were reserved, the first included.
+    #[must_use]
+    pub const fn leases(&self) -> u32 {
+        self.leases
+    }
+
     /// What is still reserved.
     #[must_use]
     pub fn held(&self) -> Tally {

@@ -515,3 +515,51 @@ fn a_stored_tree_that_cannot_be_is_refused() {
     assert!(read(&[row("a", "b")]).unwrap_err().to_string().contains("there is no group `b`"));
     assert!(read(&[]).unwrap().is_unbounded());
 }
+
+#[test]
+fn rows_make_the_same_limits_again() {
+    let mut limits = tree();
+    let change = |limit| LimitsChange::Set { limit };
+    let grant = Window::Grant { from: UnixMs(0), to: at("2027-01-01T00:00:00Z") };
+    let weight = WeightChange { class: "H100".parse().unwrap(), weight: 250, effective: NOW };
+    let changes = [
+        change(limit("vision", "money", "everywhere", Window::Month, 5 * UNIT)),
+        change(limit("audio", "money", "everywhere", Window::Month, 5 * UNIT)),
+        change(limit("lab", "money", "everywhere", grant, 9 * UNIT)),
+        change(limit("lab", "concurrent-gpus", "on-prem", Window::Instant, 800)),
+        LimitsChange::Zone { group: group("vision"), zone: "Asia/Seoul".parse().unwrap() },
+        LimitsChange::Weigh { weight },
+        LimitsChange::Transfer {
+            transfer: Transfer {
+                key: "t".to_owned(),
+                from: limit("vision", "money", "everywhere", Window::Month, 0).id,
+                to: limit("audio", "money", "everywhere", Window::Month, 0).id,
+                amount: UNIT,
+                effective: NOW,
+                recorded: NOW,
+                by: "ada".parse().unwrap(),
+                because: "the deadline".to_owned(),
+            },
+        },
+    ];
+    let mut keys: Vec<LimitKey> =
+        changes.iter().flat_map(|change| limits.change(change, NOW).unwrap()).collect();
+    limits.hold(attempt(1), demand("deep", 2, 60), NOW).unwrap();
+    limits.charge(attempt(1), &charge(0, 30, 2)).unwrap();
+    let place = demand("deep", 2, 60).place;
+    limits.spend(&group("deep"), &place, UNIT / 2, NOW);
+    assert_eq!(limits.standings(&group("lab"), NOW)[0].used, UNIT + UNIT / 2);
+    keys.extend(limits.rows_above(&group("deep")));
+    keys.push(LimitKey::Hold(attempt(1)));
+    let rows = keys.iter().filter_map(|key| limits.row(key)).map(|row| {
+        let json = serde_json::to_string(&row).unwrap();
+        serde_json::from_str::<LimitRow>(&json).unwrap()
+    });
+    let parents = [("lab", None), ("vision", Some("lab")), ("deep", Some("vision")), ("audio", Some("lab"))];
+    let parents = || parents.iter().map(|(name, parent)| (group(name), parent.map(group)));
+    assert_eq!(Limits::from_rows(parents(), rows).unwrap(), limits);
+    assert!(Limits::from_rows(parents(), []).unwrap().is_unbounded(), "of an older database");
+    assert_eq!(limits.row(&LimitKey::Hold(attempt(9))), None);
+    let unknown = LimitsChange::Zone { group: group("nobody"), zone: Zone::utc() };
+    assert!(limits.change(&unknown, NOW).is_err());
+}

@@ -16,6 +16,7 @@ use spillway_types::{Currency, DurationMs, GroupName, JoinTokenId, Money, PoolNa
 use super::auth::Caller;
 use super::failure::Failure;
 use super::input::{self, MAX_SMALL_BODY, Segment};
+use super::limits::{must_be_admin, must_manage};
 use super::{Api, Shared, may_see};
 use crate::secrets;
 
@@ -41,6 +42,7 @@ fn show_group(group: &Group, state: &State) -> GroupView {
     GroupView {
         name: group.name.clone(),
         parent: group.parent.clone(),
+        zone: state.limits.zone(&group.name).cloned().unwrap_or_default(),
         weight: group.weight,
         priority: group.priority,
         budget: group.budget_micros.map(Money::usd_micros),
@@ -51,7 +53,7 @@ fn show_group(group: &Group, state: &State) -> GroupView {
     }
 }
 
-async fn read_group(api: &Api, name: GroupName) -> Result<GroupView, Failure> {
+pub(super) async fn read_group(api: &Api, name: GroupName) -> Result<GroupView, Failure> {
     let missing = Failure(ApiError::not_found("group", &name));
     let read = move |view: &crate::View<'_>| {
         let state = view.federation.state();
@@ -72,10 +74,15 @@ fn budget_micros(budget: Option<Money>) -> Result<Option<i64>, Failure> {
 
 pub(super) async fn create_group(
     Handed(api): Handed<Shared>,
+    Caller(who): Caller,
     headers: HeaderMap,
     body: Body,
 ) -> Created<GroupView> {
     let request: GroupRequest = input::json(&headers, body, MAX_SMALL_BODY).await?;
+    match &request.parent {
+        Some(parent) => must_manage(&api, &who, &[parent], true).await?,
+        None => must_be_admin(&who, &request.name)?,
+    }
     let name = request.name.clone();
     let taken = api.app.engine.read(move |view| view.federation.state().groups.contains_key(&name)).await?;
     if taken {
@@ -98,11 +105,13 @@ pub(super) async fn create_group(
 
 pub(super) async fn set_budget(
     Handed(api): Handed<Shared>,
+    Caller(who): Caller,
     Segment(group): Segment<GroupName>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<GroupView>, Failure> {
     let request: BudgetRequest = input::json(&headers, body, MAX_SMALL_BODY).await?;
+    must_manage(&api, &who, &[&group], false).await?;
     let limit_micros = budget_micros(request.budget)?;
     api.app.engine.command(Command::SetBudget { group: group.clone(), limit_micros }).await?;
     read_group(&api, group).await.map(Json)

@@ -109,6 +109,15 @@ impl From<Refusal> for Failure {
                 let (message, hint) = halves(&error.to_string());
                 with_hint(ApiError::invalid(message).field("card"), hint)
             }
+            Refusal::NeverFits(refusal) => {
+                let (message, hint) = halves(&refusal.to_string());
+                let error = ApiError::new(ErrorCode::BudgetExceeded, message);
+                with_hint(error.field("group").value(&refusal.binding.group), hint)
+            }
+            Refusal::Limits(error) => {
+                let (message, hint) = halves(&error.to_string());
+                with_hint(ApiError::invalid(message).field("limit"), hint)
+            }
             Refusal::StaleEpoch { .. } | Refusal::SpoolGap { .. } | Refusal::Illegal(_) => {
                 conflict(refusal.to_string())
             }

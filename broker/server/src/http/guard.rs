@@ -94,8 +94,8 @@ async fn pass(gate: &Gate, mut request: Request, next: Next) -> Result<Response,
         };
         if gate.access != Access::Anyone {
             let who = auth::identify(api, request.headers()).await?;
-            if gate.access == Access::Admin && who.role != Role::Admin {
-                return Err(not_admin(&who));
+            if !gate.access.is_open_to(who.role) {
+                return Err(not_for(&who, gate.access));
             }
             request.extensions_mut().insert(Caller(who));
         }
@@ -109,8 +109,10 @@ async fn pass(gate: &Gate, mut request: Request, next: Next) -> Result<Response,
     }
 }
 
-fn not_admin(who: &auth::Who) -> Failure {
-    let message = format!("user {} may not do this: it needs an admin", who.name);
+fn not_for(who: &auth::Who, access: Access) -> Failure {
+    let role = Role::ALL.into_iter().find(|role| access.is_open_to(*role)).unwrap_or(Role::Admin);
+    let others = if role == Role::Admin { String::new() } else { format!("a {} or ", role.as_str()) };
+    let message = format!("user {} may not do this: it needs {others}an admin", who.name);
     Failure(ApiError::new(ErrorCode::Forbidden, message).hint("ask an admin of this broker"))
 }
 

@@ -8,6 +8,8 @@ use spillway_api::v1::{
 };
 use spillway_core::State;
 use spillway_core::entity::{Attempt, HeldBy, Instance, Job, Part, PartState, StopCause};
+use spillway_core::limited::Standing;
+use spillway_ledger::limits::LimitRefusal;
 use spillway_policies::{Candidate, Explanation};
 use spillway_types::{
     HourlyRate, JobId, JobSpec, Money, PartEnd, Reason, SiteName, TaskState, UnixMs, UserName,
@@ -40,7 +42,7 @@ pub(super) fn summary(job: &Job, view: &View<'_>, mode: &Mode) -> JobSummary {
         group: job.spec.group.clone(),
         user: job.user.clone(),
         state: tasks.state(),
-        reason: reason(job, view.explanations.get(&job.id), mode),
+        reason: reason(job, view, mode),
         held: job.held.as_ref().map(held),
         top: job.standing.scope(),
         tasks,
@@ -74,7 +76,7 @@ pub(super) fn draft(spec: &JobSpec, user: UserName, at: UnixMs) -> JobSummary {
 }
 
 /// Why a job's tasks wait, where any does.
-fn reason(job: &Job, seen: Option<&Explanation>, mode: &Mode) -> Option<Reason> {
+fn reason(job: &Job, view: &View<'_>, mode: &Mode) -> Option<Reason> {
     if job.queued.is_empty() {
         return None;
     }
@@ -84,7 +86,18 @@ fn reason(job: &Job, seen: Option<&Explanation>, mode: &Mode) -> Option<Reason> 
     if !mode.acts() {
         return Some(Reason::Recovery);
     }
-    Some(seen.and_then(|seen| seen.reason).unwrap_or(job.reason))
+    if limit_of(job, view).is_some() {
+        return Some(Reason::Limit);
+    }
+    Some(view.explanations.get(&job.id).and_then(|seen| seen.reason).unwrap_or(job.reason))
+}
+
+/// The limit that keeps a job from being planned at all.
+fn limit_of(job: &Job, view: &View<'_>) -> Option<Box<LimitRefusal>> {
+    match view.federation.state().limits_leave(job, view.now) {
+        Standing::Waits(refusal) => Some(refusal),
+        Standing::Free | Standing::Without(_) => None,
+    }
 }
 
 fn held(by: &HeldBy) -> HeldView {
@@ -106,13 +119,18 @@ pub(super) fn last_sites(attempts: &[Attempt]) -> Vec<SiteName> {
 }
 
 /// What the planner saw of a job that was submitted. Of one that is held it was seen before that.
-pub(super) fn explanation_of(job: &Job, seen: Option<&Explanation>) -> Option<ExplanationView> {
-    if job.held.is_none() {
+pub(super) fn explanation_of(job: &Job, view: &View<'_>) -> Option<ExplanationView> {
+    let seen = view.explanations.get(&job.id);
+    let (reason, way_out) = if job.held.is_some() {
+        (Reason::Held, Reason::Held.way_out().to_owned())
+    } else if let Some(refusal) = limit_of(job, view) {
+        (Reason::Limit, refusal.to_string())
+    } else {
         return seen.map(explanation);
-    }
+    };
     Some(ExplanationView {
-        reason: Some(Reason::Held),
-        way_out: Some(Reason::Held.way_out().to_owned()),
+        reason: Some(reason),
+        way_out: Some(way_out),
         planned_start: None,
         bound: None,
         delay: None,
@@ -210,6 +228,7 @@ fn end(attempt: &Attempt) -> Option<String> {
             let because = attempt.displaced_because.as_deref().unwrap_or("another job needs its place");
             return Some(format!("pre-empted: {because}"));
         }
+        Some(StopCause::Limit) => return Some("a limit of its group had no room for more of it".to_owned()),
         Some(StopCause::NoInstance) => return Some("no instance could be had".to_owned()),
         Some(StopCause::GangBroken) | None => {}
     }

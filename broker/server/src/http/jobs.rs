@@ -120,7 +120,7 @@ async fn groups_to_list(
     who: &Arc<Who>,
     below: Option<GroupName>,
 ) -> Result<Option<Vec<GroupName>>, Failure> {
-    if below.is_none() && who.role == spillway_types::Role::Admin {
+    if below.is_none() && who.role.sees_all() {
         return Ok(None);
     }
     let who = Arc::clone(who);
@@ -239,7 +239,7 @@ async fn view(api: &Api, job: Job) -> Result<JobView, Failure> {
             attempts: shown.collect(),
             failure: job.first_failure.clone(),
             estimate: (!job.is_final()).then(|| view.federation.state().history.estimate(&job.spec)),
-            explanation: job_views::explanation_of(&job, view.explanations.get(&job.id)),
+            explanation: job_views::explanation_of(&job, view),
             spec: job.spec,
             summary,
         }

@@ -21,7 +21,7 @@ use spillway_ledger::anomaly::{self, AnomalyRule};
 use spillway_ledger::calendar::{Day, Zone};
 use spillway_ledger::rollup::{Bucket, Measures, Unit, buckets};
 use spillway_store::{ReportBy, ReportQuery, ReportRow};
-use spillway_types::{GroupName, Money, Role, UnixMs};
+use spillway_types::{GroupName, Money, UnixMs};
 
 use super::auth::{Caller, Who};
 use super::failure::Failure;
@@ -81,12 +81,8 @@ async fn visible(api: &Api, who: &Arc<Who>) -> Result<Option<Vec<GroupName>>, Fa
     let who = Arc::clone(who);
     let read = move |view: &crate::View<'_>| {
         let state = view.federation.state();
-        match who.role {
-            Role::Admin => None,
-            Role::Member => {
-                Some(state.groups.keys().filter(|group| may_see(state, &who, group)).cloned().collect())
-            }
-        }
+        let own = || state.groups.keys().filter(|group| may_see(state, &who, group)).cloned().collect();
+        (!who.role.sees_all()).then(own)
     };
     Ok(api.app.engine.read(read).await?)
 }

@@ -6,6 +6,7 @@ mod doors;
 mod fleet;
 mod jobs;
 mod ledger;
+mod limits;
 mod live;
 mod logs;
 mod spend;

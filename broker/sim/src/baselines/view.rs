@@ -115,7 +115,8 @@ impl View {
                 | Key::Period(_)
                 | Key::Rates(_)
                 | Key::Submission(_)
-                | Key::History(_) => {}
+                | Key::History(_)
+                | Key::Limit(_) => {}
             }
         }
         // Nodes come first in the order of keys, but all must be known before what runs on several of them is.

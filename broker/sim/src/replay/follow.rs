@@ -74,7 +74,8 @@ impl Driver<'_> {
             | Key::Period(_)
             | Key::Rates(_)
             | Key::Submission(_)
-            | Key::History(_) => Ok(()),
+            | Key::History(_)
+            | Key::Limit(_) => Ok(()),
         }
     }
 

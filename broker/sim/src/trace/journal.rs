@@ -112,6 +112,9 @@ impl Story {
             | Event::SiteDeclared(_)
             | Event::PoolDeclared(_)
             | Event::GroupDeclared(_)
+            | Event::GroupRemoved { .. }
+            | Event::LeaseExtended { .. }
+            | Event::LimitsChanged(_)
             | Event::UserDeclared(_)
             | Event::PeriodClosed { .. }
             | Event::PeriodFrozen { .. }

@@ -411,7 +411,9 @@ pub(super) async fn a_newer_or_other_schema_is_refused(database: &TestDatabase) 
     migrate::run_these(&newer, &mut connection, &target).await.unwrap();
     connection.close().await.unwrap();
     let error = Store::open(&database.url).await.unwrap_err();
-    assert!(matches!(error, StoreError::Newer { schema: 99, known: 6, .. }), "{error}");
+    let newest = migrate::MIGRATIONS.last().unwrap().0;
+    let told = matches!(error, StoreError::Newer { schema: 99, known, .. } if known == newest);
+    assert!(told, "{error}");
 }
 
 pub(super) async fn an_older_schema_is_brought_up_to_date(database: &TestDatabase) {

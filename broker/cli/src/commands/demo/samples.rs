@@ -125,6 +125,7 @@ fn spend(rows: &[(&str, &str, i64)]) -> SpendReport {
 
 fn group(name: &str, budget: i64, spent: i64) -> GroupView {
     GroupView {
+        zone: spillway_ledger::calendar::Zone::utc(),
         name: name.parse().expect("a name"),
         parent: None,
         weight: 1,

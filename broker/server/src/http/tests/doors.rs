@@ -8,9 +8,10 @@ use axum::http::Method;
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use futures_util::StreamExt;
-use spillway_api::ErrorCode;
 use spillway_api::error::ErrorEnvelope;
 use spillway_api::v1::LogQuery;
+use spillway_api::{ErrorCode, route};
+use spillway_types::Role;
 use tokio_util::sync::CancellationToken;
 
 use super::super::guard::{Gate, Pace, guard};
@@ -59,10 +60,38 @@ async fn members_may_not_do_what_admins_do() {
         let (status, body) = world.raw(line.method.as_str(), &filled(line.path), token, b"{}").await;
         assert_eq!((status, code(&body)), (403, ErrorCode::Forbidden), "{} {}", line.method, line.path);
     }
-    // Whatever changes something and is not about the user's own jobs is among them.
+    // Whatever changes something and is not about the user's own jobs is closed to members.
     let open = |path: &str| path.starts_with("/v1/jobs") || path == "/v1/plan";
     let changes = |line: &&Route| line.method != Method::GET && !open(line.path);
-    assert!(routes().iter().filter(changes).all(|line| line.access == Access::Admin));
+    assert!(routes().iter().filter(changes).all(|line| !line.access.is_open_to(Role::Member)));
+}
+
+#[tokio::test]
+async fn a_finance_viewer_reaches_no_write() {
+    let world = World::start().await;
+    world.user("fin", Role::FinanceViewer, "lab").await;
+    world.user("clo", Role::FinanceCloser, "lab").await;
+    // These two only read, and have a body because they take much.
+    let reads = |line: &Route| {
+        line.method == Method::GET || [route::LEDGER_VERIFY, route::RECONCILE].contains(&line.path)
+    };
+    for line in routes().iter().filter(|line| !reads(line)) {
+        let token = "authorization: Bearer token-fin\r\n";
+        let (status, body) = world.raw(line.method.as_str(), &filled(line.path), token, b"{}").await;
+        assert_eq!((status, code(&body)), (403, ErrorCode::Forbidden), "{} {}", line.method, line.path);
+    }
+    let closers =
+        routes().into_iter().filter(|line| !reads(line) && line.access.is_open_to(Role::FinanceCloser));
+    let closers: Vec<&str> = closers.map(|line| line.path).collect();
+    assert_eq!(closers, [route::PERIOD_CLOSE, route::POOL_RATES]);
+    for user in ["fin", "clo"] {
+        let client = world.client(user);
+        assert_eq!(client.groups().await.unwrap().items.len(), 3, "all of them");
+        assert!(client.verify_ledger().await.unwrap().defect.is_none());
+        let (status, _) =
+            world.raw("GET", "/v1/jobs/x/logs", "authorization: Bearer token-fin\r\n", b"").await;
+        assert_eq!(status, 403, "what a job wrote is nobody's but its group's");
+    }
 }
 
 #[tokio::test]

@@ -85,6 +85,13 @@ impl World {
         Self { app, engine, address, node, stop, serving, epoch, reported: 0, _folder: folder }
     }
 
+    /// Makes another user.
+    pub(crate) async fn user(&self, name: &str, role: Role, group: &str) {
+        for command in user(name, role, group) {
+            self.engine.command(command).await.unwrap();
+        }
+    }
+
     pub(crate) fn client(&self, user: &str) -> Client {
         self.with_token(Some(&format!("token-{user}")))
     }
@@ -146,6 +153,13 @@ impl Drop for World {
     }
 }
 
+fn user(name: &str, role: Role, group: &str) -> [Command; 2] {
+    let user: spillway_types::UserName = name.parse().unwrap();
+    let groups = BTreeSet::from([group.parse().unwrap()]);
+    let hash = secrets::hash(&format!("token-{name}"));
+    [Command::DeclareUser { user: user.clone(), role, groups }, Command::IssueToken { user, hash }]
+}
+
 fn declarations() -> Vec<Command> {
     let site = Site { name: "dc".parse().unwrap(), kind: SiteKind::OnPrem, jurisdiction: None, cloud: None };
     let tariff = Tariff { per_gpu: "2.00".parse().unwrap(), ..Tariff::default() };
@@ -165,12 +179,6 @@ fn declarations() -> Vec<Command> {
             priority: 0,
             budget_micros,
         })
-    };
-    let user = |name: &str, role, group: &str| {
-        let user: spillway_types::UserName = name.parse().unwrap();
-        let groups = BTreeSet::from([group.parse().unwrap()]);
-        let hash = secrets::hash(&format!("token-{name}"));
-        [Command::DeclareUser { user: user.clone(), role, groups }, Command::IssueToken { user, hash }]
     };
     let join = Command::IssueJoinToken {
         hash: "join".to_owned(),

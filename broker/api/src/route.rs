@@ -56,6 +56,8 @@ pub const LEDGER: &str = "/v1/ledger";
 pub const LEDGER_VERIFY: &str = "/v1/ledger/verify";
 /// `GET` the closed periods.
 pub const PERIODS: &str = "/v1/periods";
+/// `GET` a month of the books, open or closed.
+pub const PERIOD: &str = "/v1/periods/{period}";
 /// `POST` closes a period.
 pub const PERIOD_CLOSE: &str = "/v1/periods/{period}/close";
 /// `GET` a period's export, as CSV.
@@ -140,6 +142,12 @@ pub fn group(group: &GroupName) -> String {
     GROUP.replace("{group}", group.as_str())
 }
 
+/// Where a period is.
+#[must_use]
+pub fn period(period: Period) -> String {
+    PERIOD.replace("{period}", &period.to_string())
+}
+
 /// Where a period is closed.
 #[must_use]
 pub fn period_close(period: Period) -> String {
@@ -181,6 +189,7 @@ mod tests {
         assert_eq!(node_action(node, NodeAction::Drain), format!("/v1/nodes/{node}/drain"));
         let user: UserName = "ada".parse().expect("name");
         assert_eq!(user_tokens(&user), "/v1/users/ada/tokens");
+        assert_eq!(period("2026-03".parse().expect("month")), "/v1/periods/2026-03");
         assert_eq!(period_close("2026-03".parse().expect("month")), "/v1/periods/2026-03/close");
         assert_eq!(period_export("2026-03".parse().expect("month")), "/v1/periods/2026-03/export");
         assert_eq!(pool_rates(&"dgx".parse().expect("name")), "/v1/rates/dgx");

@@ -6,6 +6,7 @@ mod broker;
 pub(crate) mod demo;
 mod fleet;
 mod focus;
+mod focus_export;
 mod follow;
 mod job;
 mod ledger;

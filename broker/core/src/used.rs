@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use spillway_ledger::{Payee, Slice, Usage};
 use spillway_types::{
-    Allocation, AttemptId, CloudName, DatasetName, DurationMs, GpuModel, NodeCapacity, SiteName, UnixMs,
-    instance_share,
+    Allocation, AttemptId, CloudName, DatasetName, DurationMs, GpuModel, GroupName, NodeCapacity, SiteName,
+    UnixMs, instance_share,
 };
 
 use crate::State;
@@ -18,6 +18,7 @@ use crate::entity::{Attempt, Instance, Machine, Part};
 pub(crate) struct PartUsage {
     machine: Option<Machine>,
     cloud: Option<(CloudName, SiteName)>,
+    above: Vec<GroupName>,
     datasets: Vec<DatasetName>,
 }
 
@@ -40,6 +41,7 @@ impl PartUsage {
             blocks: slice.gpu_blocks,
             rate: slice.rate,
             list_rate: machine.and_then(|it| it.list_rate).unwrap_or(slice.rate),
+            above: self.above.clone(),
             datasets: self.datasets.clone(),
         }
     }
@@ -75,11 +77,11 @@ impl State {
         // A part that got its lease from an earlier version has none noted.
         let machine = part.machine.as_deref().cloned().or_else(|| self.machine_of(part));
         let datasets = self.jobs.get(&attempt.job).map(|job| job.spec.inputs.clone()).unwrap_or_default();
-        Some(PartUsage { machine, cloud: cloud_of(attempt), datasets })
+        Some(PartUsage { machine, cloud: cloud_of(attempt), above: self.above(&attempt.group), datasets })
     }
 
     /// What an instance's overhead is of: all of it, from when it ran until it was gone, and nobody's accelerators.
-    pub(crate) fn overhead_usage(instance: &Instance, at: UnixMs) -> Usage {
+    pub(crate) fn overhead_usage(&self, instance: &Instance, payer: &GroupName, at: UnixMs) -> Usage {
         let until = instance.gone.as_ref().map_or(at, |(gone, _)| *gone);
         let since = [instance.launched, instance.ready].into_iter().flatten().min().unwrap_or(until);
         Usage {
@@ -96,8 +98,19 @@ impl State {
             blocks: 0,
             rate: instance.price,
             list_rate: instance.list_price(),
+            above: self.above(payer),
             datasets: vec![],
         }
+    }
+
+    /// The groups above one, from the root on.
+    fn above(&self, group: &GroupName) -> Vec<GroupName> {
+        let parent_of = |group: &GroupName| self.groups.get(group).and_then(|group| group.parent.clone());
+        // A tree is never deeper than it has groups: a bound, should a cycle ever get in.
+        let up = std::iter::successors(parent_of(group), parent_of).take(self.groups.len());
+        let mut above: Vec<GroupName> = up.collect();
+        above.reverse();
+        above
     }
 }
 

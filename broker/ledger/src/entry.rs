@@ -391,6 +391,7 @@ mod tests {
             blocks: 400,
             rate: spillway_types::HourlyRate(8_000_000),
             list_rate: spillway_types::HourlyRate(8_000_000),
+            above: vec!["lab".parse().unwrap()],
             datasets: vec!["imagenet".parse().unwrap()],
         };
         let used = entry.using(usage.clone());

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 use spillway_types::{
-    CloudName, DatasetName, GpuModel, HourlyRate, InstanceType, Market, PoolName, SiteName, UnixMs,
+    CloudName, DatasetName, GpuModel, GroupName, HourlyRate, InstanceType, Market, PoolName, SiteName, UnixMs,
 };
 
 /// What a charge was for: one thing at one price over one span of time.
@@ -48,6 +48,9 @@ pub struct Usage {
     pub rate: HourlyRate,
     /// The on-demand price of the same hour; on-prem, and where no on-demand price was known, the rate.
     pub list_rate: HourlyRate,
+    /// The groups above the one that pays, from the root on, as the tree stood then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub above: Vec<GroupName>,
     /// The datasets that the job names as its inputs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub datasets: Vec<DatasetName>,

@@ -190,6 +190,7 @@ fn routes() -> Vec<Route> {
         Route::new(Method::GET, route::LEDGER, Books, ledger::records),
         Route::new(Method::POST, route::LEDGER_VERIFY, Books, ledger::verify).long(),
         Route::new(Method::GET, route::PERIODS, User, ledger::periods),
+        Route::new(Method::GET, route::PERIOD, Books, ledger::period),
         Route::new(Method::POST, route::PERIOD_CLOSE, KeepBooks, ledger::close).long(),
         Route::new(Method::GET, route::PERIOD_EXPORT, Books, ledger::period_export).long(),
         Route::new(Method::GET, route::RATES, User, ledger::rates),

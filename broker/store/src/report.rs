@@ -10,9 +10,13 @@ use spillway_ledger::rollup::{Bucket, Grain, Measures, Piece, cover, month_of};
 use spillway_types::{GroupName, UnixMs};
 use sqlx::{AssertSqlSafe, SqlSafeStr as _};
 
-use crate::sql::Value;
+use crate::sql::{Dialect, Value};
 use crate::tables::MEASURES;
 use crate::{Store, StoreError};
+
+/// Between two values of a line, and after a line: no name has either.
+const BETWEEN: char = '\t';
+const AFTER: char = '\n';
 
 /// By what a report adds up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -196,14 +200,16 @@ impl Part {
         Some(format!("at_{} (bucket, low, high) AS (VALUES {})", self.source.table(), rows.join(", ")))
     }
 
-    /// The rows: the part's number, the place, the keys, and all sums in one text, because a row of few columns costs
-    /// much less to bring over.
-    fn select(&self, number: usize, by: &[ReportBy], conditions: &str, booked: Option<&str>) -> String {
+    /// One row for each place: the part's number, the place, and a line for each combination of keys with the keys and
+    /// all sums. A row of the answer costs much more to bring over than a line of it to take apart.
+    fn select(&self, number: usize, asked: &Conditions<'_>) -> String {
         let source = self.source;
         let (table, time) = (source.table(), source.time());
         let place = if self.place == Place::Number { "bucket" } else { time };
-        let columns: String = by.iter().map(|by| format!(", {}", source.column(*by))).collect();
-        let sums = source.sums().map(|sum| format!("CAST(SUM({sum}) AS TEXT)")).join(" || ' ' || ");
+        let keys: Vec<&str> = asked.by.iter().map(|by| source.column(*by)).collect();
+        let sums = source.sums().map(|sum| format!("CAST(SUM({sum}) AS TEXT)"));
+        let values = keys.iter().map(|key| (*key).to_owned()).chain(sums);
+        let line = values.collect::<Vec<_>>().join(&format!(" || '{BETWEEN}' || "));
         // SQLite keeps the order of a cross join: the few stretches first, then the rows of each by their index.
         let within = match self.place {
             Place::Number => format!("at_{table} CROSS JOIN {table} WHERE {time} >= low AND {time} < high"),
@@ -213,13 +219,18 @@ impl Part {
                 format!("{table} WHERE {time} >= {from} AND {time} < {to}")
             }
         };
-        let booked = booked.map(|month| format!(" AND {} = {month}", source.column(ReportBy::Booked)));
-        let groups: Vec<String> = (0..=by.len()).map(|column| (column + 2).to_string()).collect();
+        let booked = asked.booked.map(|month| format!(" AND {} = {month}", source.column(ReportBy::Booked)));
+        let (groups, booked) = (asked.groups, booked.unwrap_or_default());
+        let by = [&[place], keys.as_slice()].concat().join(", ");
+        let together = match asked.dialect {
+            Dialect::Sqlite => "group_concat",
+            Dialect::Postgres => "string_agg",
+        };
         format!(
-            "SELECT CAST({number} AS BIGINT), CAST({place} AS BIGINT){columns}, {sums} FROM {within}{conditions}{} \
-             GROUP BY {}",
-            booked.unwrap_or_default(),
-            groups.join(", ")
+            "SELECT CAST({number} AS BIGINT), CAST(place AS BIGINT), {together}(line, '{AFTER}') FROM \
+             (SELECT {place} AS place, {line} AS line FROM {within}{groups}{booked} GROUP BY {by} LIMIT {}) \
+             AS part_{number} GROUP BY place",
+            asked.limit.saturating_add(1)
         )
     }
 
@@ -232,18 +243,27 @@ impl Part {
     }
 }
 
+/// What all parts of a statement have in common.
+struct Conditions<'a> {
+    dialect: Dialect,
+    by: &'a [ReportBy],
+    groups: &'a str,
+    booked: Option<&'a str>,
+    limit: usize,
+}
+
 /// The parts of a report, and the statement with what it binds. None where there is nothing to ask.
-fn statement(query: &ReportQuery) -> Option<(Vec<Part>, String, Vec<Value>)> {
+fn statement(query: &ReportQuery, dialect: Dialect) -> Option<(Vec<Part>, String, Vec<Value>)> {
     let mut values: Vec<Value> = vec![];
     let mut bind = |value: Value| {
         values.push(value);
         format!("${}", values.len())
     };
     let booked = query.booked.map(|period| bind(period.to_string().into()));
-    let mut conditions = String::new();
-    if let Some(groups) = &query.groups {
-        let groups: Vec<String> = groups.iter().map(|group| bind(group.as_str().into())).collect();
-        conditions = format!(" AND group_name IN ({})", groups.join(", "));
+    let mut groups = String::new();
+    if let Some(only) = &query.groups {
+        let only: Vec<String> = only.iter().map(|group| bind(group.as_str().into())).collect();
+        groups = format!(" AND group_name IN ({})", only.join(", "));
     }
     let parts = sources(query).into_iter().map(|(source, pieces)| Part::new(source, pieces));
     let parts: Vec<Part> = parts.collect();
@@ -252,12 +272,11 @@ fn statement(query: &ReportQuery) -> Option<(Vec<Part>, String, Vec<Value>)> {
     }
     let stretches: Vec<String> = parts.iter().filter_map(Part::stretches).collect();
     let with = if stretches.is_empty() { String::new() } else { format!("WITH {} ", stretches.join(", ")) };
-    let select =
-        |(number, part): (usize, &Part)| part.select(number, &query.by, &conditions, booked.as_deref());
-    let selects: Vec<String> = parts.iter().enumerate().map(select).collect();
-    let limit = query.limit.saturating_add(1);
-    let sql = format!("{with}{} LIMIT {limit}", selects.join(" UNION ALL "));
-    Some((parts, sql, values))
+    let (by, booked, limit) = (query.by.as_slice(), booked.as_deref(), query.limit);
+    let asked = Conditions { dialect, by, groups: &groups, booked, limit };
+    let selects: Vec<String> =
+        parts.iter().enumerate().map(|(number, part)| part.select(number, &asked)).collect();
+    Some((parts, format!("{with}{}", selects.join(" UNION ALL ")), values))
 }
 
 impl Store {
@@ -285,50 +304,45 @@ impl Store {
     /// [`StoreError`] where the database does not answer.
     pub async fn report(&self, query: &ReportQuery) -> Result<Option<Vec<ReportRow>>, StoreError> {
         let target = &self.inner.target;
-        let Some((parts, sql, values)) = statement(query) else { return Ok(Some(vec![])) };
-        let rows = self.rows(AssertSqlSafe(sql).into_sql_str(), values).await?;
-        if rows.len() > query.limit {
-            return Ok(None);
-        }
+        let dialect = self.inner.readers.dialect();
+        let Some((parts, sql, values)) = statement(query, dialect) else { return Ok(Some(vec![])) };
         let dataset = query.by.iter().position(|by| *by == ReportBy::Dataset);
-        let mut sums: BTreeMap<(usize, Vec<String>), Measures> = BTreeMap::new();
-        for row in rows {
-            let read = || -> Result<(i64, i64, Vec<String>, String), sqlx::Error> {
-                let keys: Result<Vec<String>, sqlx::Error> =
-                    (0..query.by.len()).map(|column| row.text(column + 2)).collect();
-                Ok((row.int(0)?, row.int(1)?, keys?, row.text(query.by.len() + 2)?))
-            };
-            let (part, place, keys, text) = read().map_err(|error| target.sqlx(error))?;
+        let (mut sums, mut lines): (BTreeMap<(usize, Vec<String>), Measures>, usize) = (BTreeMap::new(), 0);
+        for row in self.rows(AssertSqlSafe(sql).into_sql_str(), values).await? {
+            let read = row.int(0).and_then(|part| Ok((part, row.int(1)?, row.text(2)?)));
+            let (part, place, text) = read.map_err(|error| target.sqlx(error))?;
             let part = usize::try_from(part).ok().and_then(|part| parts.get(part));
             let bucket = part.and_then(|part| part.bucket(place));
             let bucket = bucket.ok_or_else(|| target.corrupt("a report has a row of no part of it"))?;
-            let measures = summed(&text).ok_or_else(|| target.corrupt(format_args!("sums of `{text}`")))?;
-            for keys in each_dataset(keys, dataset) {
-                *sums.entry((bucket, keys)).or_default() += measures;
+            for line in text.split(AFTER) {
+                lines += 1;
+                let (keys, measures) = read_line(line, query.by.len())
+                    .ok_or_else(|| target.corrupt(format_args!("a report has the line `{line}`")))?;
+                for keys in each_dataset(keys, dataset) {
+                    *sums.entry((bucket, keys)).or_default() += measures;
+                }
             }
+        }
+        if lines > query.limit {
+            return Ok(None);
         }
         let row = |((bucket, keys), measures)| ReportRow { bucket, keys, measures };
         Ok(Some(sums.into_iter().map(row).collect()))
     }
 }
 
-/// Sums from their text, in the order of [`MEASURES`].
-fn summed(text: &str) -> Option<Measures> {
+/// The keys of a line, and its sums in the order of [`MEASURES`].
+fn read_line(line: &str, keys: usize) -> Option<(Vec<String>, Measures)> {
+    let mut words = line.split(BETWEEN);
+    let keys: Vec<String> = words.by_ref().take(keys).map(str::to_owned).collect();
     let mut sums = [0; MEASURES.len()];
-    let mut words = text.split(' ');
     for sum in &mut sums {
         *sum = words.next()?.parse().ok()?;
     }
     let [spend_micros, overhead_micros, egress_micros, listed_micros, list_micros, gpu_ms, slices] = sums;
-    words.next().is_none().then_some(Measures {
-        spend_micros,
-        overhead_micros,
-        egress_micros,
-        listed_micros,
-        list_micros,
-        gpu_ms,
-        slices,
-    })
+    let measures =
+        Measures { spend_micros, overhead_micros, egress_micros, listed_micros, list_micros, gpu_ms, slices };
+    words.next().is_none().then_some((keys, measures))
 }
 
 /// A charge names all data sets that were read in one text, a roll-up has a row for each.
@@ -359,18 +373,19 @@ mod tests {
 
     #[test]
     fn months_of_utc_are_read_as_they_are_stored() {
-        let (parts, sql, values) = statement(&asked("UTC", Unit::Month)).unwrap();
+        let (parts, sql, values) = statement(&asked("UTC", Unit::Month), Dialect::Sqlite).unwrap();
         assert_eq!(parts.len(), 1);
         assert!(
             sql.starts_with(
-                "SELECT CAST(0 AS BIGINT), CAST(day AS BIGINT), group_name, CAST(SUM(spend_micros)"
+                "SELECT CAST(0 AS BIGINT), CAST(place AS BIGINT), group_concat(line, '\n') FROM "
             ),
             "{sql}"
         );
-        let end = " FROM spend_months WHERE day >= 20454 AND day < 20513 GROUP BY 2, 3 LIMIT 11";
+        let end = " FROM spend_months WHERE day >= 20454 AND day < 20513 GROUP BY day, group_name LIMIT 11) \
+                   AS part_0 GROUP BY place";
         assert!(sql.ends_with(end), "{sql}");
         assert_eq!((parts[0].bucket(20485), parts[0].bucket(20486), values), (Some(1), None, vec![]));
-        let (parts, sql, _) = statement(&asked("UTC", Unit::Day)).unwrap();
+        let (parts, sql, _) = statement(&asked("UTC", Unit::Day), Dialect::Sqlite).unwrap();
         assert!(
             parts.len() == 1 && sql.contains("FROM spend_days WHERE day >= 20454 AND day < 20513"),
             "{sql}"
@@ -382,12 +397,13 @@ mod tests {
         let query =
             ReportQuery { groups: Some(vec!["a".parse().unwrap()]), ..asked("Asia/Seoul", Unit::Month) };
         let query = ReportQuery { booked: Some("2026-02".parse().unwrap()), ..query };
-        let (parts, sql, values) = statement(&query).unwrap();
+        let (parts, sql, values) = statement(&query, Dialect::Postgres).unwrap();
         assert_eq!(parts.iter().map(|part| part.source).collect::<Vec<_>>(), [Source::Days, Source::Charges]);
         assert!(sql.contains("at_charges (bucket, low, high) AS (VALUES "), "{sql}");
         assert!(sql.contains("effective_ms < high AND group_name IN ($2) AND month = $1 GROUP BY"), "{sql}");
         assert!(sql.contains("day < high AND group_name IN ($2) AND booked = $1 GROUP BY"), "{sql}");
         assert_eq!(values, [Value::from("2026-02"), Value::from("a")]);
-        assert_eq!(statement(&ReportQuery { groups: Some(vec![]), ..asked("UTC", Unit::Month) }), None);
+        let nobody = ReportQuery { groups: Some(vec![]), ..asked("UTC", Unit::Month) };
+        assert_eq!(statement(&nobody, Dialect::Sqlite), None);
     }
 }

@@ -1,7 +1,7 @@
 //! The ledger as finance sees it: its records, what a verification found, periods, rate cards, reconciliation.
 
 use serde::{Deserialize, Serialize};
-use spillway_ledger::calendar::Period;
+use spillway_ledger::calendar::{Period, Zone};
 use spillway_ledger::journal::{Digest, Record};
 use spillway_ledger::rates::Card;
 use spillway_ledger::reconcile::Finding;
@@ -17,6 +17,9 @@ pub struct RecordsQuery {
     /// With numbers over this one.
     #[serde(default)]
     pub after: u64,
+    /// Booked into this month; all where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub period: Option<Period>,
 }
 
 /// One record of the ledger.
@@ -80,6 +83,20 @@ pub struct PeriodView {
     /// SHA-256 of its export, which is the same for ever; none while it is being made.
     #[serde(default)]
     pub digest: Option<Digest>,
+}
+
+/// A month of the books, open or closed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MonthView {
+    /// The month.
+    pub period: Period,
+    /// The time zone whose month it is.
+    pub zone: Zone,
+    /// When it was closed; none while more may be booked into it.
+    #[serde(default)]
+    pub closed_at: Option<UnixMs>,
+    /// The newest record of the ledger, of whichever month: an export of an open month ends there.
+    pub newest_record: u64,
 }
 
 /// Sets a pool's rate card.

@@ -10,6 +10,7 @@ use spillway_ledger::journal::Digest;
 use spillway_ledger::rates::{Card, PoolCost};
 use spillway_types::{Currency, GpuModel, HourlyRate, Money, UnixMs};
 
+use super::focus_export;
 use crate::args::ledger::{
     ExportArgs, ExportCommand, LedgerArgs, LedgerCommand, PeriodsArgs, PeriodsCommand, RatesArgs,
     RatesCommand, RatesSetArgs, ReconcileArgs,
@@ -29,9 +30,10 @@ pub(super) async fn ledger(client: &Client, args: &LedgerArgs, output: &mut Outp
 }
 
 pub(super) async fn export(client: &Client, args: &ExportArgs, output: &mut Output) -> Result<u8, Failure> {
-    match args.command {
+    match &args.command {
         ExportCommand::Hledger => hledger(client, output).await?,
-        ExportCommand::Period { period } => output.bytes(&client.period_export(period).await?),
+        ExportCommand::Period { period } => output.bytes(&client.period_export(*period).await?),
+        ExportCommand::Focus(args) => focus_export::run(client, args, output).await?,
     }
     Ok(0)
 }

@@ -35,10 +35,11 @@ impl State {
         entry.state = entry.state.after(InstanceStep::Vanish)?;
         entry.gone = Some((at, why.clone()));
         if let Some(gone) = self.instances.remove(&id) {
-            let (payee, usage) = (gone.payee(), Self::overhead_usage(&gone, at));
+            let payee = gone.payee();
             for (subject, micros) in gone.overheads(at) {
                 if let Some(entry) = overhead_entry(&subject, &payee, micros) {
-                    self.post(entry.using(usage.clone()), at);
+                    let usage = self.overhead_usage(&gone, &subject.group, at);
+                    self.post(entry.using(usage), at);
                 }
             }
             self.changes.ended_instances.push(gone);

@@ -244,6 +244,7 @@ fn what_was_used_is_noted_with_each_charge_and_kept_when_the_instance_is_gone() 
     let overhead = entries.iter().find(|it| it.kind() == EntryKind::Overhead).unwrap().usage().unwrap();
     assert_eq!(overhead.resource, provider_id);
     assert_eq!(overhead.span_ms(), BOOT.0 + 360_000, "its whole life");
+    assert_eq!(overhead.above, [name("org")]);
     assert_eq!((overhead.rate, overhead.list_rate), (HourlyRate(6 * DOLLAR), HourlyRate(20 * DOLLAR)));
     for entry in entries {
         let charges = matches!(entry.kind(), EntryKind::Charge | EntryKind::Overrun | EntryKind::Overhead);
@@ -263,5 +264,6 @@ fn on_prem_the_list_price_is_the_rate_of_the_day_and_the_resource_is_the_host() 
     let used = charges(&scene)[0].usage().unwrap().clone();
     assert_eq!((used.resource, used.cloud, used.market), (Some(host), None, None));
     assert_eq!(used.list_rate, used.rate);
+    assert_eq!(used.above, [name("org")]);
     assert!(used.rate.0 > 0 && used.pool.is_some());
 }

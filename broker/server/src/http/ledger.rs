@@ -6,11 +6,11 @@ use axum::extract::State as Handed;
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
-use spillway_api::ApiError;
 use spillway_api::v1::{
-    LedgerCheckView, MAX_BILL, MAX_PAGE, Page, PeriodView, RatesRequest, RatesView, ReconcileQuery,
-    ReconciliationView, RecordView, RecordsQuery,
+    LedgerCheckView, MAX_BILL, MAX_PAGE, MonthView, Page, PeriodView, RatesRequest, RatesView,
+    ReconcileQuery, ReconciliationView, RecordView, RecordsQuery,
 };
+use spillway_api::{ApiError, ErrorCode};
 use spillway_core::Command;
 use spillway_core::entity::Instance;
 use spillway_ledger::calendar::Period;
@@ -26,10 +26,12 @@ pub(super) async fn records(
     Handed(api): Handed<Shared>,
     Params(query): Params<RecordsQuery>,
 ) -> Result<Json<Page<RecordView>>, Failure> {
-    // The first record's previous hash is not told, so that none need be known here.
-    let after = Head { seq: query.after, hash: Digest::default() };
-    let records =
-        api.app.engine.store().ledger_records(after, usize::try_from(MAX_PAGE).unwrap_or(1)).await?;
+    let (store, limit) = (api.app.engine.store(), usize::try_from(MAX_PAGE).unwrap_or(1));
+    let records = match query.period {
+        Some(period) => store.booked_records(period, query.after, limit).await?,
+        // The first record's previous hash is not told, so that none need be known here.
+        None => store.ledger_records(Head { seq: query.after, hash: Digest::default() }, limit).await?,
+    };
     Ok(Json(Page { items: records.into_iter().map(RecordView::from).collect(), next: None }))
 }
 
@@ -54,6 +56,27 @@ const fn show_period((period, closed): (Period, Closed)) -> PeriodView {
 pub(super) async fn periods(Handed(api): Handed<Shared>) -> Result<Json<Page<PeriodView>>, Failure> {
     let periods = api.app.engine.store().closed_periods().await?;
     Ok(Json(Page { items: periods.into_iter().map(show_period).collect(), next: None }))
+}
+
+/// A month that is closed, that something is booked into, or that goes on.
+pub(super) async fn period(
+    Handed(api): Handed<Shared>,
+    Segment(period): Segment<Period>,
+) -> Result<Json<MonthView>, Failure> {
+    let read = |view: &crate::View<'_>| view.federation.state().periods.clone();
+    let periods = api.app.engine.read(read).await?;
+    let (store, zone) = (api.app.engine.store(), periods.zone().clone());
+    let newest_record = store.newest_record().await?;
+    let closed_at = periods.closed().get(&period).map(|closed| closed.at);
+    let goes_on = period == Period::of(api.app.engine.clock().now(), &zone);
+    if closed_at.is_none() && !goes_on && store.booked_records(period, 0, 1).await?.is_empty() {
+        let message = format!(
+            "there is no period `{period}`: nothing is booked into it, and it is not the month that goes on"
+        );
+        let error = ApiError::new(ErrorCode::NotFound, message).field("period").value(period);
+        return Err(Failure(error.hint("`spillway periods` lists the months that are closed")));
+    }
+    Ok(Json(MonthView { period, zone, closed_at, newest_record }))
 }
 
 /// Closes the period first, so that nothing is booked into it any more, then exports and freezes it. A broker that

@@ -48,6 +48,36 @@ async fn a_period_that_goes_on_is_not_closed_and_one_that_is_over_is_frozen() {
 }
 
 #[tokio::test]
+async fn a_month_is_there_where_something_is_booked_or_it_goes_on_or_is_closed() {
+    let mut world = World::start().await;
+    submit(&world.client("ada"), "{run: x, resources: {gpus: \"A100:1\"}}", "k").await;
+    world.place().await;
+    let attempt = world.attempts().await[0];
+    world.run_to_end(attempt, 0).await;
+    let root = world.client("root");
+    let now = Period::of(world.engine.clock().now(), &Zone::utc());
+    let all = root.ledger(0).await.unwrap().items;
+    let month = root.period(now).await.unwrap();
+    assert_eq!((month.period, &month.zone, month.closed_at), (now, &Zone::utc(), None));
+    assert_eq!(Some(month.newest_record), all.last().map(|record| record.seq));
+    let booked = root.booked(now, 0).await.unwrap().items;
+    assert_eq!(booked, all);
+    assert_eq!(root.booked(now, booked[0].seq).await.unwrap().items, all[1..]);
+    let error = refused(root.period(now.next()).await);
+    assert_eq!((error.code, error.field.as_deref()), (ErrorCode::NotFound, Some("period")));
+    assert!(error.message.contains("nothing is booked into it"), "{error:?}");
+    let past: Period = "2024-12".parse().unwrap();
+    let closed = root.close_period(past).await.unwrap();
+    assert_eq!(root.period(past).await.unwrap().closed_at, Some(closed.closed_at));
+    assert_eq!(root.booked(past, 0).await.unwrap().items, []);
+    for error in
+        [refused(world.client("ada").period(past).await), refused(world.client("ada").booked(past, 0).await)]
+    {
+        assert_eq!(error.code, ErrorCode::Forbidden);
+    }
+}
+
+#[tokio::test]
 async fn a_rate_card_is_set_for_a_pool_that_there_is() {
     let world = World::start().await;
     let root = world.client("root");

@@ -41,6 +41,6 @@ pub use query::{
 pub use scalar::Scalar;
 pub use spec::JobDefaults;
 pub use spend::{
-    AnomaliesQuery, AnomaliesView, Outlook, PeriodState, SpendAsked, SpendKey, SpendQuery, SpendReport,
-    SpendRow, Sums, parse_spend_by,
+    AnomaliesQuery, AnomaliesView, BudgetWindow, Outlook, PeriodState, SpendAsked, SpendKey, SpendQuery,
+    SpendReport, SpendRow, Sums, parse_spend_by,
 };

@@ -172,7 +172,10 @@ impl Charge {
             user: subject.user.clone(),
             site: subject.site.clone(),
             pool: name(usage.and_then(|usage| usage.pool.as_ref())),
-            provider: cloud.cloned().map_or(Provider::OnPrem, Provider::Cloud),
+            // Use that cost nothing has no posting that says who provides it.
+            provider: cloud
+                .or_else(|| usage.and_then(|usage| usage.cloud.as_ref()))
+                .map_or(Provider::OnPrem, |cloud| Provider::Cloud(cloud.clone())),
             class: name(usage.and_then(|usage| usage.class.as_ref())),
             market: name(usage.and_then(|usage| usage.market.as_ref())),
         };
@@ -197,7 +200,7 @@ fn measures(entry: &Entry) -> Measures {
     let slice = entry.kind() == EntryKind::Charge;
     // Only what was bought of a cloud has another price to be compared with; of a slice it counts once, however many
     // entries pay for it.
-    let listed = entry.usage().filter(|usage| usage.market.is_some());
+    let listed = entry.usage().filter(|usage| usage.cloud.is_some());
     let listed = listed.filter(|_| slice || entry.kind() == EntryKind::Overrun);
     let list = listed.filter(|_| slice).map_or(0, |usage| i128::from(list_micros(usage)));
     Measures {
@@ -213,7 +216,7 @@ fn measures(entry: &Entry) -> Measures {
 
 /// What a slice costs at list price, telescoping like its cost.
 fn list_micros(usage: &Usage) -> i64 {
-    usage.list_rate.cost_micros(1, 1, usage.offset_ms, usage.offset_ms.saturating_add(usage.span_ms()))
+    usage.list_rate.cost_micros(1, 1, usage.offset_ms, usage.offset_ms.saturating_add(usage.span_ms())).max(0)
 }
 
 /// Charges added up. Equal roll-ups say the same: a row of nothing is no row.

@@ -289,12 +289,25 @@ impl Sums {
     }
 }
 
+/// Over what time a budget is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BudgetWindow {
+    /// Each month.
+    Month,
+    /// All time.
+    Always,
+}
+
 /// What else is known of a group: for the month that goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outlook {
-    /// What it and all below it may spend; none means no limit of its own.
+    /// What it and all below it may spend: in the month, or else in all. None means no limit of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Money>,
+    /// Over what time that is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget_window: Option<BudgetWindow>,
     /// What is held for its attempts.
     pub committed: Money,
     /// What it will have spent in the month, without the groups below it.

@@ -60,7 +60,7 @@ pub(crate) fn spend(look: &Look, report: &SpendReport) -> String {
         own.extend([">EGRESS", ">SLICES"]);
     }
     if outlooks {
-        own.extend([">BUDGET", ">COMMITTED", ">FORECAST", "?METHOD"]);
+        own.extend([">BUDGET", "?OVER", ">COMMITTED", ">FORECAST", "?METHOD"]);
     }
     let heads = heads(report, &own);
     let mut table = Table::new(look, &heads.iter().map(String::as_str).collect::<Vec<_>>());
@@ -84,11 +84,12 @@ pub(crate) fn spend(look: &Look, report: &SpendReport) -> String {
         match &row.outlook {
             Some(it) => cells.extend([
                 limit(it.budget),
+                it.budget_window.map(|it| word(&it)).unwrap_or_default(),
                 shown(look, it.committed),
                 shown(look, it.forecast),
                 word(&it.method),
             ]),
-            None if outlooks => cells.extend(["", "", "", ""].map(str::to_owned)),
+            None if outlooks => cells.extend(["", "", "", "", ""].map(str::to_owned)),
             None => {}
         }
         table.row_of(cells);
@@ -102,7 +103,7 @@ pub(crate) fn spend(look: &Look, report: &SpendReport) -> String {
         };
         let (committed, forecast) = (of(|it| it.committed), of(|it| it.forecast));
         let money = |micros| shown(look, Money { micros, ..report.total });
-        total.extend([String::new(), money(committed), money(forecast), String::new()]);
+        total.extend([String::new(), String::new(), money(committed), money(forecast), String::new()]);
     }
     table.row_of(total);
     table.lines()
@@ -180,7 +181,7 @@ fn lines(names: Vec<String>, rows: impl Iterator<Item = Vec<String>>) -> String 
 
 /// The report as CSV: every figure, as plain numbers. Amounts are decimals of the currency that is named beside them.
 pub(crate) fn csv(report: &SpendReport) -> String {
-    const OWN: [&str; 15] = [
+    const OWN: [&str; 16] = [
         "state",
         "currency",
         "amount",
@@ -193,6 +194,7 @@ pub(crate) fn csv(report: &SpendReport) -> String {
         "per_gpu_hour",
         "slices",
         "budget",
+        "budget_window",
         "committed",
         "forecast",
         "forecast_method",
@@ -215,6 +217,7 @@ pub(crate) fn csv(report: &SpendReport) -> String {
             maybe(sums.per_gpu_hour),
             sums.slices.to_string(),
             maybe(outlook.and_then(|it| it.budget)),
+            outlook.and_then(|it| it.budget_window).map(|it| word(&it)).unwrap_or_default(),
             maybe(outlook.map(|it| it.committed)),
             maybe(outlook.map(|it| it.forecast)),
             outlook.map(|it| word(&it.method)).unwrap_or_default(),

@@ -37,7 +37,7 @@ fn plain(amount: i64) -> String {
 fn groups() -> SpendReport {
     read(&format!(
         r#"{{"by":["group"],"zone":"UTC","closed_through":"2026-02","rows":[
-        {{"keys":{{"group":"speech"}},{},"outlook":{{"budget":{},"committed":{},"forecast":{},"method":"mean-of-days"}}}},
+        {{"keys":{{"group":"speech"}},{},"outlook":{{"budget":{},"budget_window":"month","committed":{},"forecast":{},"method":"mean-of-days"}}}},
         {{"keys":{{"group":"vision"}},{},"outlook":{{"committed":{},"forecast":{},"method":"seasonal-naive-weekday-mean"}}}}],
         "total":{},"sums":{{{}}},"ledger_total":{}}}"#,
         sums(5_000_001, 9_000_000, 250_000, 9_000_000),

@@ -86,6 +86,7 @@ fn usage(it: &Use, offset_ms: u64) -> Option<Usage> {
     let market = if spot { Market::Spot } else { Market::OnDemand };
     let set = |name: &str| name.parse().unwrap();
     let usage = Usage {
+        above: vec![],
         pool: Some(if cloud.is_some() { "burst" } else { "dgx" }.parse().unwrap()),
         class: (!it.seed.is_multiple_of(4)).then(|| "H100".parse().unwrap()),
         resource: None,

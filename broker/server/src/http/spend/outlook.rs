@@ -2,18 +2,20 @@
 
 use super::{
     Account, Api, BTreeMap, BTreeSet, Day, Failure, GroupName, Money, ReportBy, SpendAsked, SpendKey, State,
-    Zone, by_day,
+    UnixMs, Zone, by_day,
 };
-use spillway_api::v1::Outlook;
+use spillway_api::v1::{BudgetWindow, Outlook};
 use spillway_ledger::anomaly::Days;
 use spillway_ledger::calendar::Period;
 use spillway_ledger::forecast::{HISTORY_WEEKS, forecast};
+use spillway_ledger::limits::{LimitId, Metric, Scope};
+use spillway_ledger::window::Window;
 
 /// What the outlook of each group is made of.
 #[derive(Debug, Default)]
 pub(super) struct Outlooks {
-    /// The day, and the month of UTC that holds it; none where the report has no row of a group alone.
-    now: Option<(Day, Period)>,
+    /// When it was read; none where the report has no row of a group alone.
+    now: Option<UnixMs>,
     days: BTreeMap<GroupName, Days>,
 }
 
@@ -42,13 +44,28 @@ pub(super) async fn read(
             days.insert(group, spent);
         }
     }
-    Ok(Outlooks { now: Some((today, month)), days })
+    Ok(Outlooks { now: Some(now), days })
+}
+
+/// The budget of a group for each month, or else the one for all time, in micros.
+fn budget(state: &State, group: &GroupName, now: UnixMs) -> Option<(i64, BudgetWindow)> {
+    let standings = state.limits.standings(group, now);
+    let monthly = standings.iter().find(|standing| {
+        let LimitId { metric, scope, window, .. } = &standing.limit.id;
+        (metric, scope, window) == (&Metric::Money, &Scope::Everywhere, &Window::Month)
+    });
+    let always = || state.book.group(group)?.limit_micros;
+    match monthly {
+        Some(standing) => Some((standing.nominal, BudgetWindow::Month)),
+        None => always().map(|micros| (micros, BudgetWindow::Always)),
+    }
 }
 
 impl Outlooks {
     /// The outlook of a row with these keys; none where it is not a group's, or of a month that is over.
     pub(super) fn of(&self, by: &[SpendKey], keys: &[String], state: &State) -> Option<Outlook> {
-        let (today, month) = self.now?;
+        let now = self.now?;
+        let (today, month) = (Day::of(now), Period::of(now, &Zone::utc()));
         let key =
             |wanted: SpendKey| by.iter().zip(keys).find(|(key, _)| **key == wanted).map(|(_, value)| value);
         let when = key(SpendKey::Month).or_else(|| key(SpendKey::Period));
@@ -61,9 +78,10 @@ impl Outlooks {
         let bounds = (Day::of(month.start(&utc)), Day::of(month.end(&utc)));
         let none = Days::new();
         let expected = forecast(self.days.get(&group).unwrap_or(&none), bounds, today, committed);
-        let budget = state.book.group(&group).and_then(|limit| limit.limit_micros);
+        let budget = budget(state, &group, now);
         Some(Outlook {
-            budget: budget.map(Money::usd_micros),
+            budget: budget.map(|(micros, _)| Money::usd_micros(micros)),
+            budget_window: budget.map(|(_, window)| window),
             committed: Money::usd_micros(committed),
             forecast: Money::usd_micros(expected.total_micros),
             method: expected.method,

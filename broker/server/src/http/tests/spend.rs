@@ -1,6 +1,6 @@
 //! Reports on spend and use: who sees what, over what time, and what is refused.
 
-use spillway_api::v1::{AnomaliesQuery, PeriodState, SpendQuery, SpendReport};
+use spillway_api::v1::{AnomaliesQuery, BudgetWindow, PeriodState, SpendQuery, SpendReport};
 use spillway_core::Command;
 use spillway_ledger::calendar::{Day, Period, Zone};
 use spillway_types::Money;
@@ -66,12 +66,18 @@ async fn a_group_has_its_budget_its_holds_and_a_forecast_with_its_method() {
         let report = world.client("eve").spend(&by(keys)).await.unwrap();
         let outlook = report.rows[0].outlook.expect(keys);
         assert_eq!(outlook.budget, Some(Money::usd_micros(500_000)), "{keys}");
+        assert_eq!(outlook.budget_window, Some(BudgetWindow::Always), "{keys}");
         assert!(outlook.committed.micros > 300_000, "{outlook:?}");
         assert_eq!(outlook.forecast.micros, EACH + outlook.committed.micros, "{outlook:?}");
         if let Some(value) = report.rows[0].keys.get("month") {
             assert_eq!(*value, month);
         }
     }
+    let limit = r#"{"group":"rivals","metric":"money","nominal":7000000}"#;
+    world.client("root").set_limit(&serde_json::from_str(limit).unwrap()).await.unwrap();
+    let monthly = world.client("eve").spend(&by("group")).await.unwrap().rows[0].outlook.unwrap();
+    assert_eq!(monthly.budget, Some(Money::usd_micros(7_000_000)));
+    assert_eq!(monthly.budget_window, Some(BudgetWindow::Month));
     for keys in ["group,site", "user", "group,day"] {
         let report = world.client("eve").spend(&by(keys)).await.unwrap();
         assert!(report.rows.iter().all(|row| row.outlook.is_none()), "{keys}");

@@ -61,6 +61,8 @@ pub(crate) struct PendingEntry {
     body: String,
     /// Its row among the charges, without its number in the chain; none for what is no charge.
     charge: Option<Box<ChargeRow>>,
+    /// The instant of a slice; 0 of other entries.
+    slice_ms: i64,
 }
 
 /// The rows of the entries and of their charges after `head`, and where the chain then ends.
@@ -68,15 +70,24 @@ pub(crate) fn linked(entries: Vec<PendingEntry>, mut head: Head) -> ([Rows; 2], 
     let mut values = Vec::with_capacity(entries.len() * tables::LEDGER_ENTRIES.width());
     let mut charges = vec![];
     for entry in entries {
-        let PendingEntry { journal_seq, attempt, effective_at, recorded_at, booked, key, body, charge } =
-            entry;
+        let PendingEntry {
+            journal_seq,
+            attempt,
+            effective_at,
+            recorded_at,
+            booked,
+            key,
+            body,
+            charge,
+            slice_ms,
+        } = entry;
         let seq = head.seq.saturating_add(1);
         let link = Link { seq, effective_at, recorded_at, booked, key: &key, body: &body };
         head = Head { seq, hash: link.hash(head.hash) };
         if let Some(charge) = charge {
             charges.extend(charge.numbered(i64::try_from(seq).unwrap_or(i64::MAX)));
         }
-        let row: [Value; 9] = [
+        let row: [Value; 10] = [
             key.into(),
             journal_seq.into(),
             attempt.into(),
@@ -86,6 +97,7 @@ pub(crate) fn linked(entries: Vec<PendingEntry>, mut head: Head) -> ([Rows; 2], 
             recorded_at.0.into(),
             booked.to_string().into(),
             head.hash.to_string().into(),
+            slice_ms.into(),
         ];
         values.extend(row);
     }
@@ -336,6 +348,7 @@ impl Builder {
             recorded_at: at,
             booked,
             key: entry.key().to_owned(),
+            slice_ms: entry.effective_at().map_or(0, |at| at.0),
             body: body.map_err(|error| format!("an entry cannot be written as JSON: {error}"))?,
             charge,
         });

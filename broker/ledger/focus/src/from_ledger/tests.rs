@@ -93,10 +93,8 @@ fn charges(entries: impl IntoIterator<Item = Entry>) -> Vec<Charge> {
 }
 
 fn priced(charge: &Charge) -> &crate::charge::Priced {
-    match &charge.nature {
-        Nature::Usage(priced) => priced,
-        other => panic!("{other:?} has no price"),
-    }
+    let Nature::Usage(priced) = &charge.nature else { panic!("{charge:?} has no price") };
+    priced
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod fragmentation;
 mod ledger;
 mod planner_scale;
 mod report;
+mod rollup;
 mod slurm;
 mod starburst;
 mod submit;
@@ -72,6 +73,11 @@ const BENCHES: &[Bench] = &[
         name: "focus",
         about: "the charges of a replayed trace as FOCUS: rows, seconds, megabytes, and what the validator says",
         run: focus::run,
+    },
+    Bench {
+        name: "rollup",
+        about: "a report by group, site and month over up to 10 million slices of use",
+        run: rollup::run,
     },
     Bench {
         name: "admission",

@@ -14,12 +14,13 @@ use spillway_types::{GroupName, JobId, Money, NodeId, PoolName, UserName};
 
 use crate::error::ErrorEnvelope;
 use crate::v1::{
-    BudgetRequest, CloudView, CorrectionRequest, CorrectionView, FairShareView, GroupChange, GroupRequest,
-    GroupView, HealthView, JobFile, JobSummary, JobView, JobsQuery, JoinLine, JoinTokenRequest,
-    LedgerCheckView, LimitRequest, LimitView, LogQuery, MAX_WAIT_MS, MonthView, NodeAction, NodeView,
-    OfferView, OffersQuery, Page, PeriodView, PlanView, RatesRequest, RatesView, ReconcileQuery,
-    ReconciliationView, RecordView, RecordsQuery, SiteView, SpendQuery, SpendReport, TaskView, TasksQuery,
-    TokenRequest, TokenView, TransferRequest, TransferView, UserRequest, UserView, WaitFor, WaitQuery,
+    AnomaliesQuery, AnomaliesView, BudgetRequest, CloudView, CorrectionRequest, CorrectionView,
+    FairShareView, GroupChange, GroupRequest, GroupView, HealthView, JobFile, JobSummary, JobView, JobsQuery,
+    JoinLine, JoinTokenRequest, LedgerCheckView, LimitRequest, LimitView, LogQuery, MAX_WAIT_MS, MonthView,
+    NodeAction, NodeView, OfferView, OffersQuery, Page, PeriodView, PlanView, RatesRequest, RatesView,
+    ReconcileQuery, ReconciliationView, RecordView, RecordsQuery, SiteView, SpendQuery, SpendReport,
+    TaskView, TasksQuery, TokenRequest, TokenView, TransferRequest, TransferView, UserRequest, UserView,
+    WaitFor, WaitQuery,
 };
 use crate::{ApiError, ErrorCode, Secret, route};
 
@@ -363,6 +364,14 @@ impl Client {
     /// [`ClientError`].
     pub async fn spend(&self, query: &SpendQuery) -> Result<SpendReport, ClientError> {
         self.read(route::SPEND, query).await
+    }
+
+    /// Days whose spend is out of the ordinary.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn anomalies(&self, query: &AnomaliesQuery) -> Result<AnomaliesView, ClientError> {
+        self.read(route::SPEND_ANOMALIES, query).await
     }
 
     /// Records of the ledger with numbers over `after`, in order; none at its end.

@@ -48,6 +48,8 @@ pub const USERS: &str = "/v1/users";
 pub const USER_TOKENS: &str = "/v1/users/{user}/tokens";
 /// `GET` what was spent.
 pub const SPEND: &str = "/v1/spend";
+/// `GET` days whose spend is out of the ordinary.
+pub const SPEND_ANOMALIES: &str = "/v1/spend/anomalies";
 /// `GET` records of the ledger.
 pub const LEDGER: &str = "/v1/ledger";
 /// `POST` corrects what a record charged.
@@ -136,16 +138,16 @@ pub fn group_budget(group: &GroupName) -> String {
     GROUP_BUDGET.replace("{group}", group.as_str())
 }
 
-/// Where a period is.
-#[must_use]
-pub fn period(period: Period) -> String {
-    PERIOD.replace("{period}", &period.to_string())
-}
-
 /// Where a group is changed.
 #[must_use]
 pub fn group(group: &GroupName) -> String {
     GROUP.replace("{group}", group.as_str())
+}
+
+/// Where a period is.
+#[must_use]
+pub fn period(period: Period) -> String {
+    PERIOD.replace("{period}", &period.to_string())
 }
 
 /// Where a period is closed.

@@ -12,10 +12,11 @@ mod limits;
 mod query;
 mod scalar;
 mod spec;
+mod spend;
 
 pub use account::{
-    BudgetRequest, GroupRequest, GroupView, JoinLine, JoinTokenRequest, SpendKey, SpendReport, SpendRow,
-    TokenRequest, TokenView, UserRequest, UserView, parse_spend_by,
+    BudgetRequest, GroupRequest, GroupView, JoinLine, JoinTokenRequest, TokenRequest, TokenView, UserRequest,
+    UserView,
 };
 pub use fleet::{
     BrokerMode, CloudView, GpuSummary, HealthView, InstanceView, NodeAction, NodeView, OfferView, PoolView,
@@ -34,8 +35,12 @@ pub use ledger::{
 };
 pub use limits::{FairShareView, GroupChange, LimitRequest, LimitView, TransferRequest, TransferView};
 pub use query::{
-    DEFAULT_PAGE, JobsQuery, LogQuery, MAX_PAGE, MAX_WAIT_MS, OffersQuery, Page, SpendQuery, TasksQuery,
-    WaitFor, WaitQuery,
+    DEFAULT_PAGE, JobsQuery, LogQuery, MAX_PAGE, MAX_WAIT_MS, OffersQuery, Page, TasksQuery, WaitFor,
+    WaitQuery,
 };
 pub use scalar::Scalar;
 pub use spec::JobDefaults;
+pub use spend::{
+    AnomaliesQuery, AnomaliesView, BudgetWindow, Outlook, PeriodState, SpendAsked, SpendKey, SpendQuery,
+    SpendReport, SpendRow, Sums, parse_spend_by,
+};

@@ -2,6 +2,7 @@
 
 pub(crate) mod ledger;
 pub(crate) mod limits;
+pub(crate) mod spend;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -49,7 +50,8 @@ Money and people:
   users      List or create users, and make their tokens
   budget     Show, set or transfer what groups may spend
   fairshare  Show who used how much of the own share
-  spend      Show what was spent
+  spend      Show what was spent, or where that was out of the ordinary
+  usage      Show what was used, and what an accelerator-hour cost
   rates      Show or set what pools charge
   periods    List closed months, or close one
   ledger     Verify the ledger
@@ -121,6 +123,8 @@ pub(crate) enum Format {
     Wide,
     /// JSON, as the API gives it
     Json,
+    /// CSV with plain numbers; of `spend` and `usage`
+    Csv,
 }
 
 #[derive(Debug, Subcommand)]
@@ -203,8 +207,12 @@ pub(crate) enum Ask {
     Budget(limits::BudgetArgs),
     /// Show who used how much of the own share
     Fairshare,
-    /// Show what was spent
-    Spend(SpendArgs),
+    /// Show what was spent, against list prices, budgets and forecasts
+    #[command(after_help = spend::SPEND_EXAMPLES)]
+    Spend(spend::SpendArgs),
+    /// Show what was used, and what an accelerator-hour cost
+    #[command(after_help = spend::USAGE_EXAMPLES)]
+    Usage(spend::ReportArgs),
     /// Show or set what pools charge
     #[command(
         after_help = "Examples:\n  spillway rates show\n  spillway rates set dgx --gpu H100=2.50 --from 2026-04-01"
@@ -487,13 +495,6 @@ pub(crate) enum UsersCommand {
     },
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct SpendArgs {
-    /// By what, with commas between: group, site, kind, provider, month, user, job
-    #[arg(long, default_value = "group")]
-    pub by: String,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -531,6 +532,8 @@ mod tests {
         insta::assert_snapshot!("help_export", export.render_help());
         let focus = export.find_subcommand_mut("focus").expect("focus");
         insta::assert_snapshot!("help_export_focus", focus.render_help());
+        let spend = command.find_subcommand_mut("spend").expect("spend");
+        insta::assert_snapshot!("help_spend", spend.render_help());
         let simulate = command.find_subcommand_mut("simulate").expect("simulate");
         insta::assert_snapshot!("help_simulate", simulate.render_help());
     }

@@ -13,11 +13,12 @@ mod ledger;
 mod limits;
 mod policy;
 pub(crate) mod simulate;
+mod spend;
 
 use spillway_api::Client;
 use spillway_api::v1::NodeAction;
 
-use crate::args::{Ask, Cli, Command, Serve};
+use crate::args::{Ask, Cli, Command, Format, Serve};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::settings::{Environment, Settings};
@@ -28,6 +29,11 @@ use crate::settings::{Environment, Settings};
 /// [`Failure`], to be printed and turned into the exit code.
 pub(crate) fn run(cli: Cli, output: &mut Output) -> Result<u8, Failure> {
     let Cli { global, command } = cli;
+    let has_csv = matches!(command, Command::Ask(Ask::Spend(_) | Ask::Usage(_)));
+    if global.output == Format::Csv && !has_csv {
+        let problem = "only `spend` and `usage` are written as CSV; this command has table, wide and json";
+        return Err(Failure::usage("--output", "csv", problem));
+    }
     let command = match command {
         Command::Ask(command) => command,
         Command::Serve(Serve::Broker(args)) => return broker::run(*args, output),
@@ -70,7 +76,8 @@ async fn ask(client: &Client, command: Ask, output: &mut Output) -> Result<u8, F
         Ask::Limits(args) => limits::limits(client, args, output).await,
         Ask::Budget(args) => limits::budget(client, args, output).await,
         Ask::Fairshare => limits::fair_share(client, output).await,
-        Ask::Spend(args) => account::spend(client, args, output).await,
+        Ask::Spend(args) => spend::spend(client, args, output).await,
+        Ask::Usage(args) => spend::usage(client, args, output).await,
         Ask::Ledger(args) => ledger::ledger(client, args, output).await,
         Ask::Export(args) => ledger::export(client, &args, output).await,
         Ask::Periods(args) => ledger::periods(client, &args, output).await,

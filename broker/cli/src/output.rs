@@ -65,11 +65,25 @@ impl Output {
                 return self.data(&format!("{text}\n"));
             }
             Format::Wide => true,
-            Format::Table => false,
+            // What has no CSV refuses it before it asks anybody.
+            Format::Table | Format::Csv => false,
         };
         let look = Look { wide, width: self.width, now: clock::now() };
         let text = render(&look, value);
         self.data(&text);
+    }
+
+    /// Shows a value that is made of records: as [`Output::show`], or as CSV.
+    pub(crate) fn records<T: Serialize>(
+        &mut self,
+        value: &T,
+        render: impl FnOnce(&Look, &T) -> String,
+        csv: impl FnOnce(&T) -> String,
+    ) {
+        match self.format {
+            Format::Csv => self.data(&csv(value)),
+            Format::Table | Format::Wide | Format::Json => self.show(value, render),
+        }
     }
 
     /// Writes data.

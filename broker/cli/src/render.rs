@@ -5,4 +5,5 @@ pub(crate) mod fleet;
 pub(crate) mod job;
 pub(crate) mod ledger;
 pub(crate) mod limits;
+pub(crate) mod spend;
 pub(crate) mod value;

@@ -106,6 +106,16 @@ fn wrong_usage_is_code_2_before_anybody_is_asked() {
         (vec!["run"], "COMMAND"),
         (vec!["job", "att_1"], "is not a job id"),
         (vec!["spend", "--by", "gruop"], "did you mean `group`?"),
+        (vec!["spend", "--by", "site,site"], "a key is named twice"),
+        (vec!["usage", "--by", "month,day"], "cuts time in one way"),
+        (vec!["usage", "--by", "job,dataset"], "name `job` or `dataset`"),
+        (vec!["spend", "--from", "2026-03-02", "--to", "2026-03-01"], "ends before it begins, at 2026-03-02"),
+        (vec!["spend", "--from", "yesterday"], "write a day as `2026-03-01`"),
+        (vec!["spend", "--period", "2026-3"], "`2026-3` is not a period"),
+        (vec!["spend", "--zone", "Mars/Base"], "`Mars/Base` is not a time zone"),
+        (vec!["spend", "anomalies", "--from", "2026-03-02", "--to", "2026-03-01"], "end before they begin"),
+        (vec!["spend", "--by", "group", "anomalies"], "cannot be used with"),
+        (vec!["jobs", "-o", "csv"], "only `spend` and `usage` are written as CSV"),
     ] {
         let ended = spillway(&server, &words);
         let said = text(&ended.stderr);

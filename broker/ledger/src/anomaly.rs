@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use spillway_types::GroupName;
 
 use crate::calendar::Day;
@@ -36,7 +36,7 @@ impl Default for AnomalyRule {
 }
 
 /// A day that is out of the ordinary. Amounts in micros.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Anomaly {
     /// The group.
     pub group: GroupName,

@@ -134,6 +134,18 @@ impl Day {
         self.0.saturating_sub(other.0)
     }
 
+    /// How many days it is after 1970-01-01: the form in which it is stored.
+    #[must_use]
+    pub const fn number(self) -> i64 {
+        self.0
+    }
+
+    /// The day so many days after 1970-01-01.
+    #[must_use]
+    pub const fn numbered(days: i64) -> Self {
+        Self(days)
+    }
+
     /// 0 for Monday to 6 for Sunday.
     #[must_use]
     pub const fn weekday(self) -> i64 {
@@ -164,7 +176,7 @@ impl FromStr for Day {
 }
 
 /// The instant for the calendar; what lies outside the years of periods is brought to their edge.
-fn timestamp(at: UnixMs) -> Timestamp {
+pub(crate) fn timestamp(at: UnixMs) -> Timestamp {
     // 1970-01-01T00:00:00Z and 2999-12-30T00:00:00Z: a zone's offset stays inside the years on both sides.
     const LAST_MS: i64 = 32_503_507_200_000;
     let clamped = at.0.clamp(0, LAST_MS);

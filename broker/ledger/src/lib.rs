@@ -8,8 +8,8 @@
 //! [`Book::apply`] posts them and keeps what every group has spent and holds, for itself and all below it.
 //!
 //! [`rates`] says what use costs, [`journal`] keeps every fact in a chain of hashes and closes periods, [`reconcile`]
-//! holds it against a provider's bill, [`hledger`] exports it, [`anomaly`] and [`forecast`] look at what was spent;
-//! all cut and bucket by [`calendar`].
+//! holds it against a provider's bill, [`hledger`] exports it, [`rollup`] adds it up for reports, [`anomaly`] and
+//! [`forecast`] look at what was spent; all cut and bucket by [`calendar`].
 //!
 //! Invariants: the book's imbalance is 0; the entries of a settled attempt leave `held` and `committed` as they
 //! found them; without an overrun spent + held stays within the limit of every ancestor.
@@ -35,6 +35,7 @@ pub mod anomaly;
 pub mod forecast;
 pub mod hledger;
 pub mod reconcile;
+pub mod rollup;
 
 pub mod fairshare;
 pub mod limits;

@@ -186,6 +186,7 @@ fn routes() -> Vec<Route> {
         Route::new(Method::POST, route::USER_TOKENS, Admin, accounts::create_token),
         Route::new(Method::POST, route::JOIN_TOKENS, Admin, accounts::create_join_token),
         Route::new(Method::GET, route::SPEND, User, spend::report),
+        Route::new(Method::GET, route::SPEND_ANOMALIES, User, spend::anomalies),
         Route::new(Method::GET, route::LEDGER, Books, ledger::records),
         Route::new(Method::POST, route::CORRECTIONS, KeepBooks, ledger::correct),
         Route::new(Method::POST, route::LEDGER_VERIFY, Books, ledger::verify).long(),

@@ -5,11 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use spillway_core::entity::{Attempt, Instance, Job, Node};
 use spillway_core::{Changes, Event, Key, State};
+use spillway_ledger::Entry;
 use spillway_ledger::calendar::Period;
 use spillway_ledger::journal::{Head, Link, Periods};
-use spillway_ledger::{Entry, EntryKind, Usage};
-use spillway_types::{DatasetName, UnixMs};
+use spillway_ledger::rollup::{Charge, Rollup};
+use spillway_types::UnixMs;
 
+use crate::charge::{ChargeRow, charge_row};
+use crate::rollup;
 use crate::sql::Value;
 use crate::tables::{self, Table};
 
@@ -56,19 +59,11 @@ pub(crate) struct PendingEntry {
     booked: Period,
     key: String,
     body: String,
-    /// The instant of a slice; 0 of other entries.
-    slice_ms: i64,
     /// Its row among the charges, without its number in the chain; none for what is no charge.
     charge: Option<Box<ChargeRow>>,
+    /// The instant of a slice; 0 of other entries.
+    slice_ms: i64,
 }
-
-/// The columns of a charge on both sides of `chain_seq`.
-type ChargeRow = ([Value; CHARGE_HEAD], [Value; CHARGE_TAIL]);
-
-/// Columns of `charges` before `chain_seq`.
-const CHARGE_HEAD: usize = 14;
-/// Columns of `charges` after it.
-const CHARGE_TAIL: usize = 13;
 
 /// The rows of the entries and of their charges after `head`, and where the chain then ends.
 pub(crate) fn linked(entries: Vec<PendingEntry>, mut head: Head) -> ([Rows; 2], Head) {
@@ -83,17 +78,14 @@ pub(crate) fn linked(entries: Vec<PendingEntry>, mut head: Head) -> ([Rows; 2], 
             booked,
             key,
             body,
-            slice_ms,
             charge,
+            slice_ms,
         } = entry;
         let seq = head.seq.saturating_add(1);
         let link = Link { seq, effective_at, recorded_at, booked, key: &key, body: &body };
         head = Head { seq, hash: link.hash(head.hash) };
         if let Some(charge) = charge {
-            let (before, after) = *charge;
-            charges.extend(before);
-            charges.push(i64::try_from(seq).unwrap_or(i64::MAX).into());
-            charges.extend(after);
+            charges.extend(charge.numbered(i64::try_from(seq).unwrap_or(i64::MAX)));
         }
         let row: [Value; 10] = [
             key.into(),
@@ -134,9 +126,12 @@ impl Prepared {
             rows.touched(batch.state, key)?;
         }
         rows.ledger(batch)?;
+        let rollups = rollup::rows(&rows.rollup)?;
         let listed = |rows: BTreeMap<&str, Rows>| rows.into_values().collect();
         let entries = std::mem::take(&mut rows.entries);
-        Ok(Self { inserts: listed(rows.inserts), deletes: listed(rows.deletes), entries, journal })
+        let mut inserts: Vec<Rows> = listed(rows.inserts);
+        inserts.extend(rollups);
+        Ok(Self { inserts, deletes: listed(rows.deletes), entries, journal })
     }
 }
 
@@ -176,6 +171,8 @@ struct Builder {
     inserts: BTreeMap<&'static str, Rows>,
     deletes: BTreeMap<&'static str, Rows>,
     entries: Vec<PendingEntry>,
+    /// What the entries charge.
+    rollup: Rollup,
 }
 
 impl Builder {
@@ -336,11 +333,13 @@ impl Builder {
         let effective_at = entry.effective_at().unwrap_or(at);
         let booked = periods.book(effective_at).period;
         let body = serde_json::to_string(entry);
-        let charge = match entry.kind() {
-            EntryKind::Charge | EntryKind::Overrun | EntryKind::Overhead | EntryKind::Egress => {
-                Some(Box::new(charge(journal_seq, at, entry, booked)?))
+        let charge = match Charge::of(entry, effective_at, booked) {
+            Some(charge) => {
+                let row = charge_row((journal_seq, at), entry, effective_at, &charge)?;
+                self.rollup.add(charge);
+                Some(Box::new(row))
             }
-            EntryKind::Hold | EntryKind::Release => None,
+            None => None,
         };
         self.entries.push(PendingEntry {
             journal_seq,
@@ -361,51 +360,4 @@ impl Builder {
         }
         Ok(())
     }
-}
-
-fn charge(journal_seq: i64, at: UnixMs, entry: &Entry, booked: Period) -> Result<ChargeRow, Wrong> {
-    let (subject, payee, usage) = (entry.subject(), entry.payee(), entry.usage());
-    let booked = booked.to_string();
-    let head = [
-        journal_seq.into(),
-        at.0.into(),
-        booked.clone().into(),
-        entry.kind().as_str().into(),
-        subject.group.as_str().into(),
-        subject.user.as_str().into(),
-        subject.site.as_str().into(),
-        payee.map(ToString::to_string).unwrap_or_default().into(),
-        subject.job.to_string().into(),
-        subject.attempt.to_string().into(),
-        Value::MaybeText(subject.instance.map(|instance| instance.to_string())),
-        entry.signed_gpu_ms().into(),
-        entry.spend_micros().into(),
-        entry.key().into(),
-    ];
-    let text = |of: fn(&Usage) -> Option<String>| Value::MaybeText(usage.and_then(of));
-    let number = |of: fn(&Usage) -> i64| Value::MaybeInt(usage.map(of));
-    let blocks = usage.map(|usage| i64::try_from(usage.blocks)).transpose();
-    let tail = [
-        booked.into(),
-        text(|usage| usage.pool.as_ref().map(ToString::to_string)),
-        text(|usage| usage.class.as_ref().map(ToString::to_string)),
-        // A machine names itself freely.
-        text(|usage| usage.resource.as_deref().map(portable)),
-        text(|usage| usage.cloud.as_ref().map(ToString::to_string)),
-        text(|usage| usage.region.as_ref().map(ToString::to_string)),
-        text(|usage| usage.market.map(|market| market.to_string())),
-        number(|usage| usage.from.0),
-        number(|usage| usage.to.0),
-        Value::MaybeInt(blocks.map_err(|_| format!("{} is more than a BIGINT can hold", entry.key()))?),
-        number(|usage| usage.rate.0),
-        number(|usage| usage.list_rate.0),
-        text(|usage| Some(datasets(usage))),
-    ];
-    Ok((head, tail))
-}
-
-/// The names of the inputs, each once and in order.
-fn datasets(usage: &Usage) -> String {
-    let names: BTreeSet<&str> = usage.datasets.iter().map(DatasetName::as_str).collect();
-    names.into_iter().collect::<Vec<_>>().join(",")
 }

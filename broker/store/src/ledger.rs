@@ -25,6 +25,8 @@ pub struct LedgerCheck {
     pub accounts: u64,
     /// Closed periods whose export was made again.
     pub periods: u64,
+    /// Rows of the roll-ups that were made again from the journal.
+    pub rollups: u64,
     /// What is wrong; none where all is as it was written.
     pub defect: Option<Defect>,
 }
@@ -108,7 +110,7 @@ impl Store {
         })
     }
 
-    /// Follows the whole chain and makes every balance and every closed period's export again.
+    /// Follows the whole chain and makes every balance, every closed period's export and every roll-up again.
     ///
     /// # Errors
     /// [`StoreError`] where the database does not answer. What is wrong with the ledger is no error, but
@@ -123,7 +125,13 @@ impl Store {
                 let next = last.head();
                 if let Err(defect) = records.iter().try_for_each(|record| verifier.record(record)) {
                     let head = Head { seq: verifier.records(), ..head };
-                    return Ok(LedgerCheck { head, accounts: 0, periods: 0, defect: Some(defect) });
+                    return Ok(LedgerCheck {
+                        head,
+                        accounts: 0,
+                        periods: 0,
+                        rollups: 0,
+                        defect: Some(defect),
+                    });
                 }
                 head = next;
             }
@@ -133,16 +141,22 @@ impl Store {
             }
             if entries != newest {
                 let defect = Some(Defect::Gap { expected: entries, found: newest });
-                return Ok(LedgerCheck { head, accounts: 0, periods: 0, defect });
+                return Ok(LedgerCheck { head, accounts: 0, periods: 0, rollups: 0, defect });
+            }
+            let stored = self.rollups().await?;
+            if stored.newest != head.seq {
+                continue;
             }
             let closed = self.closed_periods().await?;
-            let defect = verifier.finish(&balances, Some(head), &closed).err();
+            let checked = verifier.finish(&balances, Some(head), &closed);
+            let checked = checked.and_then(|()| verifier.rollups(&stored.days, &stored.months));
             let count = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);
             return Ok(LedgerCheck {
                 head,
                 accounts: count(balances.len()),
                 periods: count(closed.len()),
-                defect,
+                rollups: count(stored.days.rows().len() + stored.days.datasets().len()),
+                defect: checked.err(),
             });
         }
         let what = format!("the ledger grew faster than it was read, {MAX_READINGS} times");

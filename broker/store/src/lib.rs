@@ -23,9 +23,12 @@ mod open;
 mod target;
 
 mod batch;
+mod charge;
 mod ledger;
 mod load;
 mod read;
+mod report;
+mod rollup;
 mod spend;
 mod write;
 
@@ -41,6 +44,7 @@ pub use batch::{Batch, JournalRow, Prepared};
 pub use error::StoreError;
 pub use ledger::LedgerCheck;
 pub use read::{JobFilter, MAX_PAGE, Meta};
+pub use report::{ReportBy, ReportQuery, ReportRow};
 pub use spend::{LedgerTotals, SpendBy, SpendRow};
 
 /// An open database. Clones share it; it is closed with the last one.

@@ -16,6 +16,9 @@ use crate::{StoreError, migrate};
 const STATEMENTS: usize = 512;
 /// Reports are few; more readers would only take the cores from the writer.
 const SQLITE_READERS: u32 = 4;
+/// Rows that a reader's thread may be ahead of who takes them: with few, a long report is a switch of threads for
+/// every handful of rows.
+const READER_ROWS: usize = 1024;
 /// As many as a dashboard and some scripts use at once; a server has about a hundred for all.
 const POSTGRES_READERS: u32 = 8;
 /// How long a reader waits for a connection.
@@ -46,7 +49,7 @@ pub(crate) async fn open(url: &str) -> Result<(Target, Readers, Writer), StoreEr
     migrate::run(&mut connection, &target).await?;
     let readers = match &target {
         Target::Sqlite(path) => {
-            let options = sqlite_options(path).pragma("query_only", "ON");
+            let options = sqlite_options(path).pragma("query_only", "ON").row_buffer_size(READER_ROWS);
             let pool = SqlitePoolOptions::new().max_connections(SQLITE_READERS).acquire_timeout(READER_WAIT);
             Readers::Sqlite(pool.connect_lazy_with(options))
         }
@@ -58,6 +61,7 @@ pub(crate) async fn open(url: &str) -> Result<(Target, Readers, Writer), StoreEr
     tracing::info!("{target} is open");
     let mut writer = Writer::new(target.clone(), connection, lock);
     writer.seal().await?;
+    writer.make_rollups().await?;
     Ok((target, readers, writer))
 }
 

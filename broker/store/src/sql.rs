@@ -150,6 +150,13 @@ pub(crate) enum Readers {
 }
 
 impl Readers {
+    pub(crate) const fn dialect(&self) -> Dialect {
+        match self {
+            Self::Sqlite(_) => Dialect::Sqlite,
+            Self::Postgres(_) => Dialect::Postgres,
+        }
+    }
+
     pub(crate) async fn fetch(&self, sql: SqlStr, values: Vec<Value>) -> Result<Vec<Row>, sqlx::Error> {
         match self {
             Self::Sqlite(pool) => {

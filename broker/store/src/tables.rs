@@ -16,8 +16,21 @@ pub(crate) struct Table {
     name: &'static str,
     /// All columns, the key first.
     columns: &'static [&'static str],
+    /// How many of them are the key.
+    keys: usize,
     /// What a row that is there takes from the new one; none means that it must not be there.
     updates: &'static [&'static str],
+    /// What becomes of the columns in `updates`.
+    update: Update,
+}
+
+/// What becomes of a column of a row that is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Update {
+    /// It takes the new row's value.
+    Replace,
+    /// The new row's value is added to it.
+    Add,
 }
 
 impl Table {
@@ -34,9 +47,13 @@ impl Table {
             number = placeholders(&mut sql, number, self.width(), dialect);
             sql.push(')');
         }
-        if let (Some(key), false) = (self.columns.first(), self.updates.is_empty()) {
-            let updates: Vec<String> =
-                self.updates.iter().map(|column| format!("{column} = excluded.{column}")).collect();
+        if !self.updates.is_empty() {
+            let key = self.columns.get(..self.keys).unwrap_or_default().join(", ");
+            let update = |column: &&str| match self.update {
+                Update::Replace => format!("{column} = excluded.{column}"),
+                Update::Add => format!("{column} = {}.{column} + excluded.{column}", self.name),
+            };
+            let updates: Vec<String> = self.updates.iter().map(update).collect();
             sql.push_str(&format!(" ON CONFLICT ({key}) DO UPDATE SET {}", updates.join(", ")));
         }
         sql
@@ -74,9 +91,42 @@ macro_rules! tables {
             id: stringify!($id),
             name: $name,
             columns: &[$($column),+],
+            keys: 1,
             updates: &[$($update),*],
+            update: Update::Replace,
         };)+
     };
+}
+
+/// What roll-ups are by, after what is special to one of them. The order is that of [`MEASURES`] after [`DIMENSIONS`].
+pub(crate) const DIMENSIONS: [&str; 9] =
+    ["day", "booked", "group_name", "user_name", "site", "pool", "provider", "class", "market"];
+/// What roll-ups sum.
+pub(crate) const MEASURES: [&str; 7] =
+    ["spend_micros", "overhead_micros", "egress_micros", "listed_micros", "list_micros", "gpu_ms", "slices"];
+
+macro_rules! rollups {
+    ($($(#[$doc:meta])* $id:ident = $name:literal ($($own:literal),*);)+) => {
+        $($(#[$doc])*
+        pub(crate) static $id: Table = Table {
+            id: stringify!($id),
+            name: $name,
+            columns: &[
+                $($own,)* "day", "booked", "group_name", "user_name", "site", "pool", "provider", "class", "market",
+                "spend_micros", "overhead_micros", "egress_micros", "listed_micros", "list_micros", "gpu_ms", "slices",
+            ],
+            keys: DIMENSIONS.len() $(+ { let _own = $own; 1 })*,
+            updates: &MEASURES,
+            update: Update::Add,
+        };)+
+    };
+}
+
+rollups! {
+    SPEND_DAYS = "spend_days" ();
+    // Its `day` is the first of its month.
+    SPEND_MONTHS = "spend_months" ();
+    SPEND_DATASETS = "spend_datasets" ("dataset");
 }
 
 tables! {
@@ -114,7 +164,8 @@ tables! {
     CHARGES = "charges"
         ("journal_seq", "at_ms", "month", "kind", "group_name", "user_name", "site", "payee", "job", "attempt",
          "instance", "gpu_ms", "spend_micros", "entry_key", "chain_seq", "booked", "pool", "class", "resource", "cloud",
-         "region", "market", "from_ms", "to_ms", "blocks", "rate_micros", "list_rate_micros", "datasets")
+         "region", "market", "from_ms", "to_ms", "blocks", "rate_micros", "list_rate_micros", "datasets", "effective_ms",
+         "provider", "listed_micros", "list_micros", "slices")
         updates ();
     BALANCES = "balances" ("account", "micros") updates ("micros");
 }
@@ -133,6 +184,15 @@ mod tests {
             JOURNAL.insert(2, Dialect::Postgres),
             "INSERT INTO journal (seq, at_ms, body) VALUES ($1, $2, $3), ($4, $5, $6)"
         );
+        let added = SPEND_DATASETS.insert(1, Dialect::Sqlite);
+        assert!(
+            added.contains(
+                "ON CONFLICT (dataset, day, booked, group_name, user_name, site, pool, provider, class, market) \
+                 DO UPDATE SET spend_micros = spend_datasets.spend_micros + excluded.spend_micros, "
+            ),
+            "{added}"
+        );
+        assert_eq!(SPEND_DAYS.columns, [&DIMENSIONS[..], &MEASURES[..]].concat());
         assert_eq!(SITES.delete(2, Dialect::Postgres), "DELETE FROM sites WHERE name IN ($1, $2)");
         let widest = CHARGES.width() * MAX_ROWS;
         assert!(widest < 32_766, "{widest}");

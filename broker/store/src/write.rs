@@ -4,6 +4,8 @@
 //! them stays prepared. After a failure the connection is brought back to no transaction, or given up and made
 //! again at the next write, with its lock. A write that was dropped half-way is rolled back by the next one.
 
+mod rebuild;
+
 use std::collections::BTreeMap;
 
 use spillway_ledger::calendar::{Period, Zone};

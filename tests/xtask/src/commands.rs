@@ -10,7 +10,7 @@ use crate::cli::{BenchRequest, Profile, Request, USAGE};
 use crate::postgres::{PostgresServer, URL_VARIABLE, find_binaries};
 use crate::step::{Step, say};
 use crate::wait::Stopwatch;
-use crate::{focus_validator, setup, workspace_root};
+use crate::{duckdb, focus_validator, setup, workspace_root};
 
 /// The variable that tells the tests what they may leave out.
 pub const PROFILE_VARIABLE: &str = "SPILLWAY_TEST_PROFILE";
@@ -36,7 +36,8 @@ pub fn run(request: Request) -> Result<()> {
 
 fn set_up(root: &Path) -> Result<()> {
     setup::run(root)?;
-    focus_validator::set_up(&target_dir(root))
+    focus_validator::set_up(&target_dir(root))?;
+    duckdb::set_up(&target_dir(root))
 }
 
 /// The tests come last, so that the runner's closing line is the last of the whole output.

@@ -4,17 +4,21 @@
 //! machine without that Python leaves this one judge out, and says so.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::setup;
-use crate::step::{Step, say};
+use crate::python::Packages;
+use crate::step::say;
 
-/// The validator with all it needs, at the versions that were tried together.
-const REQUIREMENTS: &str = include_str!("focus_validator.txt");
+/// The validator with all it needs.
+const PACKAGES: Packages = Packages {
+    name: "focus-validator",
+    title: "FOCUS validator",
+    requirements: include_str!("focus_validator.txt"),
+    versions: "== (3, 12)",
+};
 
 /// What is said where there is no Python 3.12.
 pub const LEFT_OUT: &str = "no Python 3.12 with venv here: the public FOCUS validator, one judge of the export, is left out \
@@ -85,9 +89,7 @@ impl FocusValidator {
     /// The one that is installed, if it is.
     #[must_use]
     pub fn installed(target: &Path) -> Option<Self> {
-        let folder = target.join("focus-validator");
-        let stamp = fs::read_to_string(folder.join("requirements.txt")).ok()?;
-        (stamp == REQUIREMENTS).then_some(Self { folder })
+        PACKAGES.installed(target).map(|folder| Self { folder })
     }
 
     /// Installs it where it is missing; `None` where there is no Python 3.12. Running it again does nothing.
@@ -95,32 +97,7 @@ impl FocusValidator {
     /// # Errors
     /// There is a Python 3.12, and the packages cannot be installed with it.
     pub fn install(target: &Path) -> Result<Option<Self>> {
-        fs::create_dir_all(target).with_context(|| format!("cannot create {}", target.display()))?;
-        let lock = File::create(target.join("focus-validator.lock")).context("cannot create the lock")?;
-        lock.lock().context("cannot wait for another installation")?;
-        if let Some(installed) = Self::installed(target) {
-            return Ok(Some(installed));
-        }
-        let Some(python) = find_python() else {
-            return Ok(None);
-        };
-        let folder = target.join("focus-validator");
-        if folder.exists() {
-            fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
-        }
-        let text = |path: &Path| path.to_string_lossy().into_owned();
-        Step::new("Python environment", &text(&python), "-m venv").args([text(&folder)]).run(target)?;
-        let wanted = folder.join("wanted.txt");
-        fs::write(&wanted, REQUIREMENTS).context("cannot write the list of packages")?;
-        let pip = Step::new(
-            "FOCUS validator",
-            &text(&folder.join("bin/python")),
-            "-m pip install --quiet --no-deps -r",
-        );
-        pip.args([text(&wanted)]).env("PIP_DISABLE_PIP_VERSION_CHECK", "1").run(target)?;
-        // Only now it counts as installed.
-        fs::rename(&wanted, folder.join("requirements.txt")).context("cannot mark it as installed")?;
-        Ok(Some(Self { folder }))
+        Ok(PACKAGES.install(target)?.map(|folder| Self { folder }))
     }
 
     /// Its report on a file, which must be given as a whole path; the rules are those of FOCUS 1.2 that it ships.
@@ -159,35 +136,17 @@ pub fn set_up(target: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A Python 3.12 that can make virtual environments.
-fn find_python() -> Option<PathBuf> {
-    let mut candidates = vec![PathBuf::from("python3.12"), PathBuf::from("python3")];
-    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".pyenv"));
-    for root in std::env::var_os("PYENV_ROOT").map(PathBuf::from).into_iter().chain(home) {
-        let versions = fs::read_dir(root.join("versions")).into_iter().flatten().flatten();
-        let mut paths: Vec<PathBuf> = versions.map(|version| version.path().join("bin/python")).collect();
-        paths.sort();
-        candidates.extend(paths.into_iter().filter(|path| path.to_string_lossy().contains("/3.12.")));
-    }
-    candidates.into_iter().find(|python| is_3_12(python))
-}
-
-fn is_3_12(python: &Path) -> bool {
-    let asks = "import sys, venv, ensurepip; sys.exit(sys.version_info[:2] != (3, 12))";
-    setup::succeeds(Command::new(python).args(["-c", asks]))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn every_package_has_its_version() {
-        for line in REQUIREMENTS.lines() {
+        for line in PACKAGES.requirements.lines() {
             let (name, version) = line.split_once("==").expect("name==version");
             assert!(!name.is_empty() && version.starts_with(|first: char| first.is_ascii_digit()), "{line}");
         }
-        assert!(REQUIREMENTS.contains("focus-validator==2.2.1\n"));
+        assert!(PACKAGES.requirements.contains("focus-validator==2.2.1\n"));
     }
 
     #[test]
@@ -198,11 +157,5 @@ mod tests {
         assert_eq!((verdict.total_failed, verdict.total_passed, verdict.failed.len()), (2, 1, 2));
         assert_eq!(verdict.unknown(), ["ListCost-C-001-M"]);
         assert!(Verdict::of("nothing").is_err());
-    }
-
-    #[test]
-    fn what_is_no_python_3_12_is_not_taken() {
-        assert!(!is_3_12(Path::new("no-such-python")));
-        assert!(!is_3_12(Path::new("false")));
     }
 }

@@ -5,8 +5,10 @@
 
 pub mod cli;
 pub mod commands;
+pub mod duckdb;
 pub mod focus_validator;
 pub mod postgres;
+mod python;
 pub mod setup;
 pub mod step;
 pub mod wait;

@@ -1,13 +1,10 @@
-//! Groups, users, tokens, budgets and what was spent.
-
-use std::collections::BTreeMap;
+//! Groups, users, tokens and budgets.
 
 use serde::{Deserialize, Serialize};
 use spillway_ledger::calendar::Zone;
 use spillway_types::{DurationMs, GroupName, JoinTokenId, Money, PoolName, Role, SiteName, UnixMs, UserName};
 
-use crate::parse::nearest;
-use crate::{ApiError, Secret};
+use crate::Secret;
 
 /// A tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,115 +145,9 @@ pub struct JoinLine {
     pub broker_addr: String,
 }
 
-/// By what spend can be broken down.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SpendKey {
-    /// Who pays.
-    Group,
-    /// Where it ran.
-    Site,
-    /// On-prem, cloud or personal.
-    Kind,
-    /// The cloud, or `on-prem`.
-    Provider,
-    /// The month, as `2026-01`, in UTC.
-    Month,
-    /// Who submitted.
-    User,
-    /// The job.
-    Job,
-}
-
-impl SpendKey {
-    /// Every key.
-    pub const ALL: [Self; 7] =
-        [Self::Group, Self::Site, Self::Kind, Self::Provider, Self::Month, Self::User, Self::Job];
-
-    /// The key as it stands in a query and in a row.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Group => "group",
-            Self::Site => "site",
-            Self::Kind => "kind",
-            Self::Provider => "provider",
-            Self::Month => "month",
-            Self::User => "user",
-            Self::Job => "job",
-        }
-    }
-}
-
-/// Parses `group,site`; an empty text means by group.
-///
-/// # Errors
-/// [`ApiError`] for the field `by` where a word is no key, or comes twice.
-pub fn parse_spend_by(text: &str) -> Result<Vec<SpendKey>, ApiError> {
-    let mut keys = Vec::new();
-    for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
-        let names = SpendKey::ALL.map(SpendKey::as_str);
-        let Some(key) = SpendKey::ALL.into_iter().find(|key| key.as_str() == word) else {
-            let hint = nearest(word, names).map_or_else(
-                || format!("keys are: {}", names.join(", ")),
-                |near| format!("did you mean `{near}`?"),
-            );
-            return Err(ApiError::invalid("spend cannot be broken down by this")
-                .field("by")
-                .value(word)
-                .hint(hint));
-        };
-        if keys.contains(&key) {
-            return Err(ApiError::invalid("a key is named twice").field("by").value(text));
-        }
-        keys.push(key);
-    }
-    if keys.is_empty() {
-        keys.push(SpendKey::Group);
-    }
-    Ok(keys)
-}
-
-/// What was spent for one combination of keys.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SpendRow {
-    /// The combination: each key that was asked for, with its value.
-    pub keys: BTreeMap<String, String>,
-    /// What was charged.
-    pub amount: Money,
-    /// Milliseconds of whole accelerators that were used.
-    pub gpu_ms: u64,
-}
-
-/// What was spent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SpendReport {
-    /// By which keys, in order.
-    pub by: Vec<SpendKey>,
-    /// Row by row.
-    pub rows: Vec<SpendRow>,
-    /// The sum of the rows.
-    pub total: Money,
-    /// What the ledger says the same is, counted another way.
-    pub ledger_total: Money,
-    /// What the ledger's accounts sum to, in micros: always 0.
-    #[serde(default)]
-    pub imbalance_micros: i64,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn spend_keys_parse_in_order() {
-        assert_eq!(parse_spend_by("site, group"), Ok(vec![SpendKey::Site, SpendKey::Group]));
-        assert_eq!(parse_spend_by(""), Ok(vec![SpendKey::Group]));
-        let error = parse_spend_by("group,sight").expect_err("no such key");
-        assert_eq!(error.value.as_deref(), Some("sight"));
-        assert!(error.hint.expect("hint").contains("site"));
-        assert!(parse_spend_by("site,site").is_err());
-    }
 
     #[test]
     fn a_join_line_hides_its_token_in_logs() {

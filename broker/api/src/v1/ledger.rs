@@ -99,6 +99,9 @@ pub struct LedgerCheckView {
     pub accounts: u64,
     /// How many closed periods were exported again.
     pub periods: u64,
+    /// How many rows of roll-ups were made again.
+    #[serde(default)]
+    pub rollups: u64,
     /// The first thing that is wrong; none where nothing is.
     #[serde(default)]
     pub defect: Option<String>,

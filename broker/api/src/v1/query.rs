@@ -94,15 +94,6 @@ pub struct LogQuery {
     pub follow: bool,
 }
 
-/// By which keys to break spend down: `by=group,site`, see [`super::parse_spend_by`].
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SpendQuery {
-    /// The keys, with commas between.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub by: Option<String>,
-}
-
 /// Which offers to list.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -18,15 +18,3 @@ fn the_list_of_groups() {
     );
     insta::assert_snapshot!(groups(&look(false), &page));
 }
-
-#[test]
-fn spend_ends_with_its_total() {
-    let report: SpendReport = read(
-        r#"{"by":["group","site"],"rows":[
-        {"keys":{"group":"vision","site":"dc"},"amount":{"micros":5000001,"currency":"USD"},"gpu_ms":9000000},
-        {"keys":{"group":"vision","site":"eu-west"},"amount":{"micros":2500000,"currency":"USD"},"gpu_ms":90000}],
-        "total":{"micros":7500001,"currency":"USD"},"ledger_total":{"micros":7500001,"currency":"USD"}}"#,
-    );
-    insta::assert_snapshot!("spend", spend(&look(false), &report));
-    insta::assert_snapshot!("spend_wide", spend(&look(true), &report));
-}

@@ -16,6 +16,7 @@ pub(crate) fn check(_: &Look, view: &LedgerCheckView) -> String {
         ("records", Some(view.records.to_string())),
         ("accounts", Some(view.accounts.to_string())),
         ("closed periods", Some(view.periods.to_string())),
+        ("roll-ups", Some(view.rollups.to_string())),
         ("head", Some(view.head.to_string())),
         ("verdict", Some(verdict)),
     ])

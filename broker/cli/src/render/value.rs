@@ -65,6 +65,25 @@ pub(crate) fn gpu_hours(gpu_ms: u64) -> String {
     format!("{}.{:03}", thousandths / 1000, thousandths % 1000)
 }
 
+/// The same where it may be below 0: what was taken back.
+pub(crate) fn signed_gpu_hours(gpu_ms: i64) -> String {
+    let hours = gpu_hours(gpu_ms.unsigned_abs());
+    if gpu_ms < 0 { format!("-{hours}") } else { hours }
+}
+
+/// Milliseconds as hours with six decimals, rounded down, as a plain number.
+pub(crate) fn decimal_hours(ms: i64) -> String {
+    let millionths = i128::from(ms.unsigned_abs()) * 10 / 36;
+    let sign = if ms < 0 { "-" } else { "" };
+    format!("{sign}{}.{:06}", millionths / 1_000_000, millionths % 1_000_000)
+}
+
+/// Money as a plain number with six decimals, without its currency.
+pub(crate) fn decimal(money: Money) -> String {
+    let text = format!("{money:.6}");
+    text.split(' ').next().unwrap_or_default().to_owned()
+}
+
 /// Money with two decimals, or with six where two would show nothing of it.
 pub(crate) fn amount(money: Money) -> String {
     if money.micros != 0 && money.micros.unsigned_abs() < 10_000 {
@@ -121,6 +140,11 @@ mod tests {
         {
             assert_eq!(memory(mib), text);
         }
+        assert_eq!(
+            (signed_gpu_hours(-1_800_000), decimal_hours(-1_800_001)),
+            ("-0.500".into(), "-0.500000".into())
+        );
+        assert_eq!(decimal(Money::usd_micros(-1_500_001)), "-1.500001");
         assert_eq!(
             (gpu_hours(3_600_000), gpu_hours(1_800_000), gpu_hours(3599)),
             ("1.000".into(), "0.500".into(), "0.000".into())

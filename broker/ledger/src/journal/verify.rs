@@ -7,8 +7,9 @@ use serde::Deserialize;
 use super::chain::{Digest, Head};
 use super::export::export;
 use super::periods::Closed;
-use super::record::Record;
+use super::record::{Fact, Record};
 use crate::calendar::Period;
+use crate::rollup::{Charge, Difference, Rollup};
 use crate::{Account, Posting};
 
 /// What is wrong with a journal.
@@ -110,6 +111,18 @@ pub enum Defect {
         /// The digest of what is there.
         computed: Digest,
     },
+    /// The roll-ups that reports are made of are not what the journal says.
+    #[error("{first}{}", more(*others))]
+    Rollup {
+        /// The first row that differs.
+        first: Box<Difference>,
+        /// How many more do.
+        others: usize,
+    },
+}
+
+fn more(others: usize) -> String {
+    if others == 0 { String::new() } else { format!("; and {others} more rows of roll-ups are not") }
 }
 
 /// The postings of a body, whatever they sum to.
@@ -125,6 +138,7 @@ pub struct Verifier {
     keys: BTreeSet<String>,
     balances: BTreeMap<Account, i128>,
     exports: BTreeMap<Period, String>,
+    rollup: Rollup,
 }
 
 impl Verifier {
@@ -169,6 +183,11 @@ impl Verifier {
         for posting in postings {
             *self.balances.entry(posting.account).or_default() += i128::from(posting.micros);
         }
+        let charge = match &fact {
+            Fact::Entry(entry) => Charge::of(entry, record.effective_at, record.booked),
+            Fact::Statement(_) => None,
+        };
+        charge.into_iter().for_each(|charge| self.rollup.add(charge));
         let text = export([record]);
         let (header, lines) = text.split_once('\n').unwrap_or_default();
         self.exports.entry(record.booked).or_insert_with(|| format!("{header}\n")).push_str(lines);
@@ -186,6 +205,20 @@ impl Verifier {
     #[must_use]
     pub const fn balances(&self) -> &BTreeMap<Account, i128> {
         &self.balances
+    }
+
+    /// After the last record: compares the stored roll-ups, by day and by month, with those made again from the journal.
+    ///
+    /// # Errors
+    /// [`Defect::Rollup`].
+    pub fn rollups(&self, days: &Rollup, months: &Rollup) -> Result<(), Defect> {
+        let mut differences = self.rollup.differences(days);
+        differences.extend(self.rollup.by_month().differences(months));
+        let others = differences.len().saturating_sub(1);
+        match differences.into_iter().next() {
+            Some(first) => Err(Defect::Rollup { first: Box::new(first), others }),
+            None => Ok(()),
+        }
     }
 
     /// After the last record: compares the stored balances, the head that was noted elsewhere, and what closed

@@ -104,6 +104,7 @@ pub(super) async fn verify(Handed(api): Handed<Shared>) -> Result<Json<LedgerChe
         head: check.head.hash,
         accounts: check.accounts,
         periods: check.periods,
+        rollups: check.rollups,
         defect: check.defect.map(|defect| defect.to_string()),
     }))
 }

@@ -1,18 +1,27 @@
-//! What was spent, in rows that sum to what the ledger says.
+//! What was spent and used, in rows that sum to what the ledger says, and the days on which that was out of the
+//! ordinary.
 //!
-//! The rows come from the charges, the ledger's total from its postings; they agree, or there is a defect.
+//! The rows come from the roll-ups, the ledger's total from its postings; they agree, or there is a defect. A member's
+//! report is of the groups that the member may see.
 
-use std::collections::BTreeMap;
+mod outlook;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State as Handed;
-use spillway_api::v1::{SpendKey, SpendQuery, SpendReport, SpendRow, parse_spend_by};
+use spillway_api::v1::{
+    AnomaliesQuery, AnomaliesView, PeriodState, SpendAsked, SpendKey, SpendQuery, SpendReport, SpendRow, Sums,
+};
 use spillway_api::{ApiError, ErrorCode};
 use spillway_core::State;
 use spillway_ledger::Account;
-use spillway_store::SpendBy;
-use spillway_types::Money;
+use spillway_ledger::anomaly::{self, AnomalyRule};
+use spillway_ledger::calendar::{Day, Zone};
+use spillway_ledger::rollup::{Bucket, Measures, Unit, buckets};
+use spillway_store::{ReportBy, ReportQuery, ReportRow};
+use spillway_types::{GroupName, Money, UnixMs};
 
 use super::auth::{Caller, Who};
 use super::failure::Failure;
@@ -29,15 +38,16 @@ pub(super) async fn report(
     Caller(who): Caller,
     Params(query): Params<SpendQuery>,
 ) -> Result<Json<SpendReport>, Failure> {
-    let by = parse_spend_by(query.by.as_deref().unwrap_or_default())?;
+    let asked = query.asked()?;
     let mut reading = 1;
     loop {
-        let report = read(&api, &who, &by).await?;
-        if report.total == report.ledger_total {
+        let report = read(&api, &who, &asked).await?;
+        let ledger = report.ledger_total.unwrap_or(report.total);
+        if report.total == ledger {
             return Ok(Json(report));
         }
         if reading == MAX_READINGS {
-            let (rows, ledger) = (report.total.micros, report.ledger_total.micros);
+            let (rows, ledger) = (report.total.micros, ledger.micros);
             tracing::warn!(
                 rows,
                 ledger,
@@ -49,97 +59,203 @@ pub(super) async fn report(
     }
 }
 
-/// What is read for a key: the store knows sites and payees, not kinds and providers. Also by group, so that
-/// a member's report is the member's.
-fn columns(by: &[SpendKey], who: &Who) -> Vec<SpendBy> {
-    let column = |key: &SpendKey| match key {
-        SpendKey::Group => SpendBy::Group,
-        SpendKey::Site | SpendKey::Kind => SpendBy::Site,
-        SpendKey::Provider => SpendBy::Payee,
-        SpendKey::Month => SpendBy::Month,
-        SpendKey::User => SpendBy::User,
-        SpendKey::Job => SpendBy::Job,
-    };
-    let own = (!who.role.sees_all()).then_some(SpendBy::Group);
-    by.iter().map(column).chain(own).collect()
-}
-
-async fn read(api: &Api, who: &Arc<Who>, by: &[SpendKey]) -> Result<SpendReport, Failure> {
-    let rows = api.app.engine.store().spend(&columns(by, who)).await?;
-    let (who, by) = (Arc::clone(who), by.to_vec());
-    let (sums, ledger_micros, imbalance_micros) = api
-        .app
-        .engine
-        .read(move |view| {
-            let state = view.federation.state();
-            let own = |row: &spillway_store::SpendRow| {
-                let last = row.keys.last();
-                let seen = || {
-                    last.is_some_and(|group| group.parse().is_ok_and(|group| may_see(state, &who, &group)))
-                };
-                who.role.sees_all() || seen()
-            };
-            let sums = sum(rows.into_iter().filter(own), &by, state);
-            let groups = state.groups.keys().filter(|group| may_see(state, &who, group));
-            let ledger: i64 = groups.map(|group| state.book.balance(&Account::Spend(group.clone()))).sum();
-            ((by, sums), ledger, state.book.imbalance())
-        })
-        .await?;
-    let (by, sums) = sums;
-    if sums.len() > MAX_ROWS {
-        let message = format!("the report has {} rows; the limit is {MAX_ROWS}", sums.len());
-        return Err(Failure(ApiError::new(ErrorCode::TooLarge, message).field("by").hint("leave out `job`")));
-    }
-    let total = sums.values().map(|(micros, _)| micros).sum();
-    let row = |(keys, (micros, gpu_ms)): (Vec<String>, (i64, u64))| SpendRow {
-        keys: by.iter().map(|key| key.as_str().to_owned()).zip(keys).collect(),
-        amount: Money::usd_micros(micros),
-        gpu_ms,
-    };
-    Ok(SpendReport {
-        rows: sums.into_iter().map(row).collect(),
-        by: by.clone(),
-        total: Money::usd_micros(total),
-        ledger_total: Money::usd_micros(ledger_micros),
-        imbalance_micros,
+/// What is read for a key; none where time answers for it. The store knows sites, not their kinds.
+const fn column(key: SpendKey) -> Option<ReportBy> {
+    Some(match key {
+        SpendKey::Group => ReportBy::Group,
+        SpendKey::User => ReportBy::User,
+        SpendKey::Site | SpendKey::Kind => ReportBy::Site,
+        SpendKey::Pool => ReportBy::Pool,
+        SpendKey::Provider => ReportBy::Provider,
+        SpendKey::Accelerator => ReportBy::Class,
+        SpendKey::Market => ReportBy::Market,
+        SpendKey::Job => ReportBy::Job,
+        SpendKey::Dataset => ReportBy::Dataset,
+        SpendKey::Period => ReportBy::Booked,
+        SpendKey::Month | SpendKey::Week | SpendKey::Day => return None,
     })
 }
 
-/// Adds up what falls together once sites are kinds and payees are providers.
-fn sum(
-    rows: impl Iterator<Item = spillway_store::SpendRow>,
-    by: &[SpendKey],
+/// The groups that may be seen; none means all.
+async fn visible(api: &Api, who: &Arc<Who>) -> Result<Option<Vec<GroupName>>, Failure> {
+    let who = Arc::clone(who);
+    let read = move |view: &crate::View<'_>| {
+        let state = view.federation.state();
+        let own = || state.groups.keys().filter(|group| may_see(state, &who, group)).cloned().collect();
+        (!who.role.sees_all()).then(own)
+    };
+    Ok(api.app.engine.read(read).await?)
+}
+
+fn too_large() -> Failure {
+    let message = format!("the report has more rows than the {MAX_ROWS} that one may have");
+    let hint = "leave out `job`, or ask for less time with `from` and `to`";
+    Failure(ApiError::new(ErrorCode::TooLarge, message).field("by").hint(hint))
+}
+
+async fn rows(
+    api: &Api,
+    by: Vec<ReportBy>,
+    buckets: Vec<Bucket>,
+    asked: (Option<spillway_ledger::calendar::Period>, Option<Vec<GroupName>>),
+) -> Result<Vec<ReportRow>, Failure> {
+    let (booked, groups) = asked;
+    let query = ReportQuery { by, buckets, booked, groups, limit: 3 * MAX_ROWS };
+    api.app.engine.store().report(&query).await?.ok_or_else(too_large)
+}
+
+/// The stretches of time that have rows of their own. None of them where nothing was charged in the time asked for.
+async fn stretches(api: &Api, asked: &SpendAsked) -> Result<Vec<Bucket>, Failure> {
+    let Some((first, end)) = api.app.engine.store().charged_time().await? else { return Ok(vec![]) };
+    let from = asked.from.map_or(first, |from| from.max(first));
+    let to = asked.to.map_or(end, |to| to.min(end));
+    match asked.unit() {
+        Some(unit) => buckets(from, to, unit, &asked.zone).map_err(|error| {
+            let hint = "narrow it with `from` and `to`";
+            Failure(ApiError::invalid(error.to_string()).field("by").hint(hint))
+        }),
+        None if from < to => Ok(vec![Bucket { name: String::new(), from, to }]),
+        None => Ok(vec![]),
+    }
+}
+
+async fn read(api: &Api, who: &Arc<Who>, asked: &SpendAsked) -> Result<SpendReport, Failure> {
+    let groups = visible(api, who).await?;
+    let stretches = stretches(api, asked).await?;
+    let by: Vec<ReportBy> = asked.by.iter().filter_map(|key| column(*key)).collect();
+    let found = rows(api, by, stretches.clone(), (asked.period, groups.clone())).await?;
+    let total: Measures = if asked.by.contains(&SpendKey::Dataset) {
+        let all = rows(api, vec![], stretches.clone(), (asked.period, groups.clone())).await?;
+        all.into_iter().map(|row| row.measures).sum()
+    } else {
+        found.iter().map(|row| row.measures).sum()
+    };
+    let outlooks = outlook::read(api, asked, groups).await?;
+    let (who, asked) = (Arc::clone(who), asked.clone());
+    let read = move |view: &crate::View<'_>| {
+        let state = view.federation.state();
+        let sums = add_up(found, &asked, &stretches, state);
+        let groups = state.groups.keys().filter(|group| may_see(state, &who, group));
+        let ledger: i64 = groups.map(|group| state.book.balance(&Account::Spend(group.clone()))).sum();
+        let row = |(keys, measures): (Vec<String>, Measures)| SpendRow {
+            outlook: outlooks.of(&asked.by, &keys, state),
+            keys: asked.by.iter().map(|key| key.as_str().to_owned()).zip(keys).collect(),
+            sums: shown_sums(&measures),
+        };
+        let closed = asked.period.map(|period| state.periods.closed().get(&period));
+        let closed =
+            closed.map(|closed| closed.map_or(PeriodState::Open, |it| PeriodState::Closed { at: it.at }));
+        SpendReport {
+            rows: sums.into_iter().map(row).collect(),
+            by: asked.by.clone(),
+            zone: asked.zone.clone(),
+            from: asked.from,
+            to: asked.to,
+            period: asked.period,
+            state: closed,
+            closed_through: state.periods.newest_closed(),
+            total: money(total.spend_micros),
+            sums: shown_sums(&total),
+            ledger_total: asked.is_whole().then(|| Money::usd_micros(ledger)),
+            imbalance_micros: state.book.imbalance(),
+        }
+    };
+    let report = api.app.engine.read(read).await?;
+    if report.rows.len() > MAX_ROWS {
+        return Err(too_large());
+    }
+    Ok(report)
+}
+
+/// Adds up what falls together once sites are kinds, in the order of the keys that were asked for.
+fn add_up(
+    rows: Vec<ReportRow>,
+    asked: &SpendAsked,
+    stretches: &[Bucket],
     state: &State,
-) -> BTreeMap<Vec<String>, (i64, u64)> {
-    let mut sums: BTreeMap<Vec<String>, (i64, u64)> = BTreeMap::new();
+) -> BTreeMap<Vec<String>, Measures> {
+    let mut sums: BTreeMap<Vec<String>, Measures> = BTreeMap::new();
     for row in rows {
-        let keys = by.iter().zip(row.keys).map(|(key, value)| shown(*key, value, state)).collect();
-        let sum = sums.entry(keys).or_default();
-        sum.0 += row.micros;
-        sum.1 += row.gpu_ms;
+        let when = stretches.get(row.bucket).map_or("", |bucket| bucket.name.as_str());
+        let mut values = row.keys.into_iter();
+        let mut value = |key: &SpendKey| match column(*key) {
+            None => when.to_owned(),
+            Some(_) => shown(*key, values.next().unwrap_or_default(), state),
+        };
+        let keys = asked.by.iter().map(&mut value).collect();
+        *sums.entry(keys).or_default() += row.measures;
     }
     sums
 }
 
 fn shown(key: SpendKey, value: String, state: &State) -> String {
-    match key {
-        SpendKey::Group | SpendKey::Site | SpendKey::Month | SpendKey::User | SpendKey::Job => value,
-        SpendKey::Kind => {
-            let site = value.parse().ok().and_then(|name| state.sites.get(&name));
-            site.map_or("unknown", |site| site.kind.as_str()).to_owned()
-        }
-        SpendKey::Provider => match value.parse() {
-            Ok(Account::Payable { cloud, .. }) => cloud.to_string(),
-            Ok(
-                Account::Revenue(_)
-                | Account::Held(_)
-                | Account::Committed
-                | Account::Spend(_)
-                | Account::Owner(_)
-                | Account::Idle(_)
-                | Account::Variance(_),
-            ) => "on-prem".to_owned(),
-            Err(_) => value,
-        },
+    if key != SpendKey::Kind {
+        return value;
     }
+    let site = value.parse().ok().and_then(|name| state.sites.get(&name));
+    site.map_or("unknown", |site| site.kind.as_str()).to_owned()
+}
+
+/// A sum as it is told; what is beyond any ledger is told as its bound.
+fn narrow(sum: i128) -> i64 {
+    i64::try_from(sum).unwrap_or(if sum < 0 { i64::MIN } else { i64::MAX })
+}
+
+fn money(micros: i128) -> Money {
+    Money::usd_micros(narrow(micros))
+}
+
+fn shown_sums(measures: &Measures) -> Sums {
+    let has_list = measures.list_micros != 0 || measures.listed_micros != 0;
+    Sums {
+        amount: money(measures.spend_micros),
+        on_demand: has_list.then(|| money(measures.list_micros)),
+        saved: has_list.then(|| money(measures.saved_micros())),
+        overhead: money(measures.overhead_micros),
+        egress: money(measures.egress_micros),
+        gpu_ms: narrow(measures.gpu_ms),
+        per_gpu_hour: measures.micros_per_gpu_hour().map(money),
+        slices: narrow(measures.slices),
+    }
+}
+
+/// What was spent on each day of UTC from `from` to `to`, exclusive, by the keys.
+async fn by_day(
+    api: &Api,
+    by: Vec<ReportBy>,
+    (from, to): (Day, Day),
+    groups: Option<Vec<GroupName>>,
+) -> Result<BTreeMap<Vec<String>, anomaly::Days>, Failure> {
+    let stretches = buckets(from.start(), to.start(), Unit::Day, &Zone::utc()).map_err(|error| {
+        let hint = "narrow it with `from` and `to`";
+        Failure(ApiError::invalid(error.to_string()).field("from").hint(hint))
+    })?;
+    let found = rows(api, by, stretches.clone(), (None, groups)).await?;
+    let mut days: BTreeMap<Vec<String>, anomaly::Days> = BTreeMap::new();
+    for row in found {
+        let at = stretches.get(row.bucket).map_or(UnixMs(0), |bucket| bucket.from);
+        days.entry(row.keys).or_default().insert(Day::of(at), narrow(row.measures.spend_micros));
+    }
+    Ok(days)
+}
+
+pub(super) async fn anomalies(
+    Handed(api): Handed<Shared>,
+    Caller(who): Caller,
+    Params(query): Params<AnomaliesQuery>,
+) -> Result<Json<AnomaliesView>, Failure> {
+    let (from, to) = query.days(Day::of(api.app.engine.clock().now()))?;
+    let groups = visible(&api, &who).await?;
+    let rule = AnomalyRule::default();
+    let history = from.plus(-i64::from(rule.window_days));
+    let days = by_day(&api, vec![ReportBy::Group, ReportBy::Class], (history, to), groups).await?;
+    let mut spend = BTreeMap::new();
+    for (keys, days) in days {
+        if let [group, class] = keys.as_slice()
+            && let Ok(group) = group.parse::<GroupName>()
+        {
+            spend.insert((group, class.clone()), days);
+        }
+    }
+    Ok(Json(AnomaliesView { from, to, items: anomaly::anomalies(&spend, (from, to), &rule) }))
 }

@@ -9,4 +9,5 @@ mod ledger;
 mod limits;
 mod live;
 mod logs;
+mod spend;
 pub(crate) mod world;

@@ -122,6 +122,9 @@ pub(super) async fn entries_of_an_older_version_are_linked(database: &TestDataba
     let entries = store.ledger_totals().await.unwrap().entries;
     let unlink = "UPDATE ledger_entries SET chain_seq = NULL, effective_ms = NULL, recorded_ms = NULL, booked = NULL, hash = NULL";
     meddle(&store, unlink).await;
+    for table in ["spend_days", "spend_months", "spend_datasets"] {
+        meddle(&store, &format!("DELETE FROM {table}")).await;
+    }
     store.close().await.unwrap();
     let store = database.open().await;
     assert_eq!(store.load().await.unwrap(), *world.state());

@@ -3,6 +3,7 @@
 mod cases;
 mod ledger;
 mod postgres;
+mod reports;
 mod sqlite;
 mod world;
 
@@ -66,6 +67,11 @@ suite! {
     a_ledger_key_is_posted_once
     a_gap_in_the_journal_is_refused
     spend_adds_up
+    every_report_reaches_the_total
+    a_zone_moves_charges_between_buckets_only
+    reports_say_what_was_used
+    roll_ups_are_made_again_and_compared
+    roll_ups_of_an_older_version_are_made
     jobs_come_in_pages
     what_is_over_can_be_read
     forgotten_submissions_are_deleted

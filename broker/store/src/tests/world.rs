@@ -170,7 +170,13 @@ impl World {
     }
 
     pub(super) fn submit(&mut self, name: &str, group: &str) -> JobId {
-        let spec = Box::new(spec(name, group));
+        self.submit_reading(name, group, &[])
+    }
+
+    /// Submits a job that reads these data sets.
+    pub(super) fn submit_reading(&mut self, name: &str, group: &str, datasets: &[&str]) -> JobId {
+        let inputs = datasets.iter().map(|name| name.parse().unwrap()).collect();
+        let spec = Box::new(JobSpec { inputs, ..spec(name, group) });
         let key = Some((format!("key-of-{name}"), "digest".to_owned()));
         let Reply::Job(job) = self.run(Command::Submit { spec, user: user(), key }) else { panic!("no job") };
         job

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use spillway_api::ErrorCode;
 use spillway_api::v1::{
     AttemptNode, AttemptView, BrokerMode, CloudView, GroupView, HealthView, InstanceView, JobDefaults,
-    JobState, JobSummary, JobView, SiteView, SpendKey, SpendReport, SpendRow, TaskCounts,
+    JobState, JobSummary, JobView, SiteView, SpendKey, SpendReport, SpendRow, Sums, TaskCounts,
 };
 use spillway_types::{
     AttemptState, DurationMs, HourlyRate, InstanceId, InstanceState, Money, SiteKind, SiteName, UnixMs,
@@ -104,14 +104,21 @@ fn spend(rows: &[(&str, &str, i64)]) -> SpendReport {
             ("group".to_owned(), (*group).to_owned()),
             ("site".to_owned(), (*site).to_owned()),
         ]),
-        amount: Money::usd_micros(*micros),
-        gpu_ms: 2000,
+        sums: Sums { amount: Money::usd_micros(*micros), gpu_ms: 2000, ..Sums::nothing() },
+        outlook: None,
     };
     SpendReport {
         by: vec![SpendKey::Group, SpendKey::Site],
+        zone: spillway_ledger::calendar::Zone::utc(),
+        from: None,
+        to: None,
+        period: None,
+        state: None,
+        closed_through: None,
         rows: rows.iter().map(row).collect(),
         total,
-        ledger_total: total,
+        sums: Sums { amount: total, ..Sums::nothing() },
+        ledger_total: Some(total),
         imbalance_micros: 0,
     }
 }

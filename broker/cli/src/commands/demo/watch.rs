@@ -125,7 +125,8 @@ impl<'a> Watch<'a> {
             jobs.push((*meant, admin.job(*id).await?));
         }
         jobs.sort_by_key(|(_, job)| (job.summary.submitted, job.summary.id));
-        let spend = admin.spend(&SpendQuery { by: Some("group,site".to_owned()) }).await?;
+        let spend =
+            admin.spend(&SpendQuery { by: Some("group,site".to_owned()), ..SpendQuery::default() }).await?;
         let (groups, health) = (admin.groups().await?.items, admin.health().await?);
         Ok(Evidence {
             jobs,

@@ -8,6 +8,7 @@ mod admission;
 mod clock;
 mod disk;
 mod dispatch;
+mod focus;
 mod fragmentation;
 mod ledger;
 mod planner_scale;
@@ -66,6 +67,11 @@ const BENCHES: &[Bench] = &[
         name: "ledger",
         about: "usage slices a second posted durably on SQLite, as the journal grows, and the verification of it",
         run: ledger::run,
+    },
+    Bench {
+        name: "focus",
+        about: "the charges of a replayed trace as FOCUS: rows, seconds, megabytes, and what the validator says",
+        run: focus::run,
     },
     Bench {
         name: "admission",

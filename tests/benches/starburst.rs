@@ -15,6 +15,8 @@ mod matched;
 mod published;
 mod table;
 
+pub(crate) use published::jobs as trace_jobs;
+
 use std::ops::ControlFlow;
 
 use anyhow::Result;

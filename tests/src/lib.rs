@@ -8,11 +8,13 @@
 //! The helpers panic with a sentence for a person, because a test has nothing better to do with an error.
 //! - [`slurm`] is a private Slurm to compare with.
 //! - [`federation`] starts a broker with agents and a cloud, [`auditor`] compares what they all say at the end.
+//! - [`focus_month`] simulates weeks of charges, books them into months, and exports these as FOCUS.
 
 pub mod auditor;
 pub mod binaries;
 pub mod cli;
 pub mod federation;
+pub mod focus_month;
 pub mod folder;
 pub mod link;
 pub mod postgres;

@@ -14,12 +14,12 @@ use spillway_types::{GroupName, JobId, Money, NodeId, PoolName, UserName};
 
 use crate::error::ErrorEnvelope;
 use crate::v1::{
-    BudgetRequest, CloudView, FairShareView, GroupChange, GroupRequest, GroupView, HealthView, JobFile,
-    JobSummary, JobView, JobsQuery, JoinLine, JoinTokenRequest, LedgerCheckView, LimitRequest, LimitView,
-    LogQuery, MAX_WAIT_MS, NodeAction, NodeView, OfferView, OffersQuery, Page, PeriodView, PlanView,
-    RatesRequest, RatesView, ReconcileQuery, ReconciliationView, RecordView, RecordsQuery, SiteView,
-    SpendQuery, SpendReport, TaskView, TasksQuery, TokenRequest, TokenView, TransferRequest, TransferView,
-    UserRequest, UserView, WaitFor, WaitQuery,
+    BudgetRequest, CloudView, CorrectionRequest, CorrectionView, FairShareView, GroupChange, GroupRequest,
+    GroupView, HealthView, JobFile, JobSummary, JobView, JobsQuery, JoinLine, JoinTokenRequest,
+    LedgerCheckView, LimitRequest, LimitView, LogQuery, MAX_WAIT_MS, MonthView, NodeAction, NodeView,
+    OfferView, OffersQuery, Page, PeriodView, PlanView, RatesRequest, RatesView, ReconcileQuery,
+    ReconciliationView, RecordView, RecordsQuery, SiteView, SpendQuery, SpendReport, TaskView, TasksQuery,
+    TokenRequest, TokenView, TransferRequest, TransferView, UserRequest, UserView, WaitFor, WaitQuery,
 };
 use crate::{ApiError, ErrorCode, Secret, route};
 
@@ -370,7 +370,23 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn ledger(&self, after: u64) -> Result<Page<RecordView>, ClientError> {
-        self.read(route::LEDGER, &RecordsQuery { after }).await
+        self.read(route::LEDGER, &RecordsQuery { after, period: None }).await
+    }
+
+    /// Records with numbers over `after` that are booked into a period, in order; none at its end.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn booked(&self, period: Period, after: u64) -> Result<Page<RecordView>, ClientError> {
+        self.read(route::LEDGER, &RecordsQuery { after, period: Some(period) }).await
+    }
+
+    /// A month of the books, open or closed.
+    ///
+    /// # Errors
+    /// [`ClientError`]; `not-found` where nothing is booked into it and it is not the month that goes on.
+    pub async fn period(&self, period: Period) -> Result<MonthView, ClientError> {
+        self.read(&route::period(period), &()).await
     }
 
     /// Follows the ledger's chain and makes every balance and every closed export again.
@@ -421,6 +437,14 @@ impl Client {
     /// [`ClientError`].
     pub async fn set_rates(&self, pool: &PoolName, card: &RatesRequest) -> Result<RatesView, ClientError> {
         self.send(Method::PUT, &route::pool_rates(pool), card).await
+    }
+
+    /// Corrects what a record of the ledger charged.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn correct(&self, correction: &CorrectionRequest) -> Result<CorrectionView, ClientError> {
+        self.send(Method::POST, route::CORRECTIONS, correction).await
     }
 
     /// Holds a provider's bill against what was charged. Changes nothing.

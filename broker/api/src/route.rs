@@ -50,10 +50,14 @@ pub const USER_TOKENS: &str = "/v1/users/{user}/tokens";
 pub const SPEND: &str = "/v1/spend";
 /// `GET` records of the ledger.
 pub const LEDGER: &str = "/v1/ledger";
+/// `POST` corrects what a record charged.
+pub const CORRECTIONS: &str = "/v1/ledger/corrections";
 /// `POST` verifies the ledger.
 pub const LEDGER_VERIFY: &str = "/v1/ledger/verify";
 /// `GET` the closed periods.
 pub const PERIODS: &str = "/v1/periods";
+/// `GET` a month of the books, open or closed.
+pub const PERIOD: &str = "/v1/periods/{period}";
 /// `POST` closes a period.
 pub const PERIOD_CLOSE: &str = "/v1/periods/{period}/close";
 /// `GET` a period's export, as CSV.
@@ -132,6 +136,12 @@ pub fn group_budget(group: &GroupName) -> String {
     GROUP_BUDGET.replace("{group}", group.as_str())
 }
 
+/// Where a period is.
+#[must_use]
+pub fn period(period: Period) -> String {
+    PERIOD.replace("{period}", &period.to_string())
+}
+
 /// Where a group is changed.
 #[must_use]
 pub fn group(group: &GroupName) -> String {
@@ -179,6 +189,7 @@ mod tests {
         assert_eq!(node_action(node, NodeAction::Drain), format!("/v1/nodes/{node}/drain"));
         let user: UserName = "ada".parse().expect("name");
         assert_eq!(user_tokens(&user), "/v1/users/ada/tokens");
+        assert_eq!(period("2026-03".parse().expect("month")), "/v1/periods/2026-03");
         assert_eq!(period_close("2026-03".parse().expect("month")), "/v1/periods/2026-03/close");
         assert_eq!(period_export("2026-03".parse().expect("month")), "/v1/periods/2026-03/export");
         assert_eq!(pool_rates(&"dgx".parse().expect("name")), "/v1/rates/dgx");

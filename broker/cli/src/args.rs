@@ -527,6 +527,10 @@ mod tests {
         let focus = command.find_subcommand_mut("focus").expect("focus");
         let check = focus.find_subcommand_mut("check").expect("check");
         insta::assert_snapshot!("help_focus_check", check.render_help());
+        let export = command.find_subcommand_mut("export").expect("export");
+        insta::assert_snapshot!("help_export", export.render_help());
+        let focus = export.find_subcommand_mut("focus").expect("focus");
+        insta::assert_snapshot!("help_export_focus", focus.render_help());
         let simulate = command.find_subcommand_mut("simulate").expect("simulate");
         insta::assert_snapshot!("help_simulate", simulate.render_help());
     }

@@ -71,7 +71,8 @@ fn credit(number: u64) -> Charge {
 fn export(dir: &Path) {
     let create = |name: &str| fs::File::create(dir.join(name)).expect("a file");
     let period = period("2026-10-01T00:00:00Z", "2026-11-01T00:00:00Z");
-    let scope = Scope { version: Version::V1_2, period, status: Status::Open, currency: Currency::USD };
+    let scope =
+        Scope { version: Version::V1_2, period, status: Status::Provisional, currency: Currency::USD };
     let exporter = Exporter::new(scope, "o.csv", create("o.csv")).expect("begun");
     let mut exporter = exporter.with_parquet("o.parquet", create("o.parquet")).expect("begun");
     for number in 1..=3 {

@@ -23,6 +23,7 @@ pub mod refusal;
 pub mod shares;
 pub mod snapshot;
 pub mod state;
+mod used;
 
 mod apply;
 mod handle;

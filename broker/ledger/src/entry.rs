@@ -8,7 +8,7 @@ use spillway_types::{AttemptId, GroupName, InstanceId, JobId, SiteName, UnixMs, 
 
 use crate::rates::EgressPrice;
 
-use crate::{Account, Payee};
+use crate::{Account, Payee, Usage};
 
 /// What an entry is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -108,6 +108,8 @@ pub struct Entry {
     effective_at: Option<UnixMs>,
     #[serde(skip_serializing_if = "Option::is_none")]
     amends: Option<Amendment>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Box<Usage>>,
 }
 
 /// An entry as it was stored, before its sum is checked.
@@ -122,6 +124,8 @@ struct Unchecked {
     effective_at: Option<UnixMs>,
     #[serde(default)]
     amends: Option<Amendment>,
+    #[serde(default)]
+    usage: Option<Box<Usage>>,
 }
 
 impl TryFrom<Unchecked> for Entry {
@@ -129,7 +133,7 @@ impl TryFrom<Unchecked> for Entry {
 
     fn try_from(raw: Unchecked) -> Result<Self, Unbalanced> {
         let entry = Self::new(raw.key, raw.kind, raw.subject, raw.gpu_ms, raw.postings)?;
-        Ok(Self { effective_at: raw.effective_at, amends: raw.amends, ..entry })
+        Ok(Self { effective_at: raw.effective_at, amends: raw.amends, usage: raw.usage, ..entry })
     }
 }
 
@@ -150,7 +154,7 @@ impl Entry {
         if sum != 0 {
             return Err(Unbalanced { key, sum });
         }
-        Ok(Self { key, kind, subject, gpu_ms, postings, effective_at: None, amends: None })
+        Ok(Self { key, kind, subject, gpu_ms, postings, effective_at: None, amends: None, usage: None })
     }
 
     /// An entry made of transfers; those of 0 leave no posting.
@@ -164,13 +168,34 @@ impl Entry {
         let postings =
             transfers.into_iter().filter(|transfer| transfer.micros != 0).flat_map(Transfer::postings);
         let postings = postings.collect();
-        Self { key, kind, subject: subject.clone(), gpu_ms, postings, effective_at: None, amends: None }
+        Self {
+            key,
+            kind,
+            subject: subject.clone(),
+            gpu_ms,
+            postings,
+            effective_at: None,
+            amends: None,
+            usage: None,
+        }
     }
 
     /// The entry with the instant at which what it says was so: for a slice of use, its begin.
     #[must_use]
     pub fn effective(self, at: UnixMs) -> Self {
         Self { effective_at: Some(at), ..self }
+    }
+
+    /// The entry with what was used.
+    #[must_use]
+    pub fn using(self, usage: Usage) -> Self {
+        Self { usage: Some(Box::new(usage)), ..self }
+    }
+
+    /// What was used; none in holds and releases, and in entries of before it was noted.
+    #[must_use]
+    pub fn usage(&self) -> Option<&Usage> {
+        self.usage.as_deref()
     }
 
     /// The entry as an amendment of another one.
@@ -344,6 +369,37 @@ mod tests {
         let later = entry.effective(UnixMs(5));
         let json = serde_json::to_string(&later).unwrap();
         assert_eq!(serde_json::from_str::<Entry>(&json).unwrap(), later);
+    }
+
+    #[test]
+    fn what_was_used_is_kept_and_an_entry_without_it_reads_and_writes_as_before() {
+        let entry = overhead_entry(&subject("vision", 1), &payee(), 250).unwrap();
+        let before = serde_json::to_string(&entry).unwrap();
+        assert!(!before.contains("usage"), "{before}");
+        assert_eq!(serde_json::to_string(&serde_json::from_str::<Entry>(&before).unwrap()).unwrap(), before);
+        let usage = Usage {
+            pool: Some("dgx".parse().unwrap()),
+            class: Some("H100".parse().unwrap()),
+            resource: Some("dgx-1".to_owned()),
+            cloud: None,
+            region: None,
+            instance_type: None,
+            market: None,
+            from: UnixMs(5),
+            to: UnixMs(3_600_005),
+            offset_ms: 7,
+            blocks: 400,
+            rate: spillway_types::HourlyRate(8_000_000),
+            list_rate: spillway_types::HourlyRate(8_000_000),
+            above: vec!["lab".parse().unwrap()],
+            datasets: vec!["imagenet".parse().unwrap()],
+        };
+        let used = entry.using(usage.clone());
+        let json = serde_json::to_string(&used).unwrap();
+        let read: Entry = serde_json::from_str(&json).unwrap();
+        assert_eq!((read.usage(), usage.span_ms()), (Some(&usage), 3_600_000));
+        assert_eq!(read, used);
+        assert!(!json.contains("market"), "what is not known takes no room: {json}");
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub mod calendar;
 mod entry;
 mod hold;
 mod tiling;
+mod usage;
 
 mod book;
 mod refusal;
@@ -48,3 +49,4 @@ pub use entry::{Amendment, Entry, EntryKind, Posting, Subject, Unbalanced, egres
 pub use hold::{Hold, HoldState, Slice};
 pub use refusal::{BudgetRefusal, RefusalKind};
 pub use tiling::{Accepted, SliceBook, TilingError};
+pub use usage::Usage;

@@ -33,7 +33,9 @@ pub use cloud::{Answer, Machine};
 pub use node::{FakeNode, Link, Program};
 pub use outside::{Failing, Fault, OfferNews, OfferStep, Outside};
 pub use random::Random;
-pub use replay::{Asks, Place, Placed, Progress, Replay, ReplayError, Sample, TraceJob, Trouble, replay};
+pub use replay::{
+    Asks, Place, Placed, Progress, Replay, ReplayError, Sample, TraceJob, Trouble, replay, replay_posting,
+};
 pub use scheduler::{PlannerScheduler, Scheduler, Seen};
 pub use simulation::{Description, Simulation, Summary, Work};
 pub use world::{JournalEntry, Keep, Records, Watch, World};

@@ -24,6 +24,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use spillway_core::Refusal;
+use spillway_ledger::Entry;
 use spillway_types::{ClassName, DatasetName, DurationMs, GroupName, SiteName, Spot, UnixMs};
 
 use crate::{Description, Scheduler};
@@ -244,5 +245,20 @@ pub fn replay(
     seed: u64,
     watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Replay, ReplayError> {
-    driver::Driver::new(description, jobs, scheduler, seed)?.run(watch)
+    replay_posting(description, jobs, scheduler, seed, watch, &mut |_, _| ())
+}
+
+/// As [`replay`]; `posted` hears every entry of the ledger with the moment at which it was posted, in order.
+///
+/// # Errors
+/// As [`replay`].
+pub fn replay_posting(
+    description: Description,
+    jobs: &[TraceJob],
+    scheduler: Box<dyn Scheduler>,
+    seed: u64,
+    watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    posted: &mut dyn FnMut(UnixMs, &Entry),
+) -> Result<Replay, ReplayError> {
+    driver::Driver::new(description, jobs, scheduler, seed, posted)?.run(watch)
 }

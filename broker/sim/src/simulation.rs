@@ -9,6 +9,7 @@ use spillway_core::command::TickLimits;
 use spillway_core::entity::{Group, Job, Pool, Site};
 use spillway_core::{Command, Refusal, Reply};
 use spillway_ledger::EntryKind;
+use spillway_ledger::rates::Card;
 use spillway_policies::{CloudOffer, Policy};
 use spillway_types::{
     DataMap, DurationMs, InstanceState, Inventory, JobSpec, NodeId, PoolName, Role, SiteName, UnixMs,
@@ -28,6 +29,8 @@ pub struct Description {
     pub sites: Vec<Site>,
     /// Pools; a cloud region has one of its own name.
     pub pools: Vec<Pool>,
+    /// Rate cards of pools, each with the instant from which on it is good.
+    pub cards: Vec<(PoolName, UnixMs, Card)>,
     /// Groups, parents first.
     pub groups: Vec<Group>,
     /// Nodes, each with its pool.
@@ -113,6 +116,9 @@ impl Opened {
         }
         for pool in description.pools {
             world.command(Command::DeclarePool(pool))?;
+        }
+        for (pool, effective, card) in description.cards {
+            world.command(Command::SetRates { pool, effective, card: Box::new(card) })?;
         }
         for group in description.groups {
             world.command(Command::DeclareGroup(group))?;

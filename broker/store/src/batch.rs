@@ -7,8 +7,8 @@ use spillway_core::entity::{Attempt, Instance, Job, Node};
 use spillway_core::{Changes, Event, Key, State};
 use spillway_ledger::calendar::Period;
 use spillway_ledger::journal::{Head, Link, Periods};
-use spillway_ledger::{Entry, EntryKind};
-use spillway_types::UnixMs;
+use spillway_ledger::{Entry, EntryKind, Usage};
+use spillway_types::{DatasetName, UnixMs};
 
 use crate::sql::Value;
 use crate::tables::{self, Table};
@@ -58,17 +58,43 @@ pub(crate) struct PendingEntry {
     body: String,
     /// The instant of a slice; 0 of other entries.
     slice_ms: i64,
+    /// Its row among the charges, without its number in the chain; none for what is no charge.
+    charge: Option<Box<ChargeRow>>,
 }
 
-/// The entries' rows after `head`, and where the chain then ends.
-pub(crate) fn linked(entries: Vec<PendingEntry>, mut head: Head) -> (Rows, Head) {
+/// The columns of a charge on both sides of `chain_seq`.
+type ChargeRow = ([Value; CHARGE_HEAD], [Value; CHARGE_TAIL]);
+
+/// Columns of `charges` before `chain_seq`.
+const CHARGE_HEAD: usize = 14;
+/// Columns of `charges` after it.
+const CHARGE_TAIL: usize = 13;
+
+/// The rows of the entries and of their charges after `head`, and where the chain then ends.
+pub(crate) fn linked(entries: Vec<PendingEntry>, mut head: Head) -> ([Rows; 2], Head) {
     let mut values = Vec::with_capacity(entries.len() * tables::LEDGER_ENTRIES.width());
+    let mut charges = vec![];
     for entry in entries {
-        let PendingEntry { journal_seq, attempt, effective_at, recorded_at, booked, key, body, slice_ms } =
-            entry;
+        let PendingEntry {
+            journal_seq,
+            attempt,
+            effective_at,
+            recorded_at,
+            booked,
+            key,
+            body,
+            slice_ms,
+            charge,
+        } = entry;
         let seq = head.seq.saturating_add(1);
         let link = Link { seq, effective_at, recorded_at, booked, key: &key, body: &body };
         head = Head { seq, hash: link.hash(head.hash) };
+        if let Some(charge) = charge {
+            let (before, after) = *charge;
+            charges.extend(before);
+            charges.push(i64::try_from(seq).unwrap_or(i64::MAX).into());
+            charges.extend(after);
+        }
         let row: [Value; 10] = [
             key.into(),
             journal_seq.into(),
@@ -83,7 +109,9 @@ pub(crate) fn linked(entries: Vec<PendingEntry>, mut head: Head) -> (Rows, Head)
         ];
         values.extend(row);
     }
-    (Rows { table: &tables::LEDGER_ENTRIES, values }, head)
+    let rows =
+        [Rows { table: &tables::LEDGER_ENTRIES, values }, Rows { table: &tables::CHARGES, values: charges }];
+    (rows, head)
 }
 
 /// Rows of one table, or keys of rows to delete, one value after the other.
@@ -308,6 +336,12 @@ impl Builder {
         let effective_at = entry.effective_at().unwrap_or(at);
         let booked = periods.book(effective_at).period;
         let body = serde_json::to_string(entry);
+        let charge = match entry.kind() {
+            EntryKind::Charge | EntryKind::Overrun | EntryKind::Overhead | EntryKind::Egress => {
+                Some(Box::new(charge(journal_seq, at, entry, booked)?))
+            }
+            EntryKind::Hold | EntryKind::Release => None,
+        };
         self.entries.push(PendingEntry {
             journal_seq,
             attempt: entry.subject().attempt.to_string(),
@@ -317,6 +351,7 @@ impl Builder {
             key: entry.key().to_owned(),
             slice_ms: entry.effective_at().map_or(0, |at| at.0),
             body: body.map_err(|error| format!("an entry cannot be written as JSON: {error}"))?,
+            charge,
         });
         for posting in entry.postings() {
             self.insert(
@@ -324,33 +359,53 @@ impl Builder {
                 [int(seq)?, posting.account.to_string().into(), posting.micros.into()],
             );
         }
-        match entry.kind() {
-            EntryKind::Charge | EntryKind::Overrun | EntryKind::Overhead | EntryKind::Egress => {
-                self.charge(seq, at, entry, booked)
-            }
-            EntryKind::Hold | EntryKind::Release => Ok(()),
-        }
-    }
-
-    fn charge(&mut self, seq: u64, at: UnixMs, entry: &Entry, booked: Period) -> Result<(), Wrong> {
-        let subject = entry.subject();
-        let payee = entry.payee();
-        let row = [
-            int(seq)?,
-            at.0.into(),
-            booked.to_string().into(),
-            entry.kind().as_str().into(),
-            subject.group.as_str().into(),
-            subject.user.as_str().into(),
-            subject.site.as_str().into(),
-            payee.map(ToString::to_string).unwrap_or_default().into(),
-            subject.job.to_string().into(),
-            subject.attempt.to_string().into(),
-            Value::MaybeText(subject.instance.map(|instance| instance.to_string())),
-            entry.signed_gpu_ms().into(),
-            entry.spend_micros().into(),
-        ];
-        self.insert(&tables::CHARGES, row);
         Ok(())
     }
+}
+
+fn charge(journal_seq: i64, at: UnixMs, entry: &Entry, booked: Period) -> Result<ChargeRow, Wrong> {
+    let (subject, payee, usage) = (entry.subject(), entry.payee(), entry.usage());
+    let booked = booked.to_string();
+    let head = [
+        journal_seq.into(),
+        at.0.into(),
+        booked.clone().into(),
+        entry.kind().as_str().into(),
+        subject.group.as_str().into(),
+        subject.user.as_str().into(),
+        subject.site.as_str().into(),
+        payee.map(ToString::to_string).unwrap_or_default().into(),
+        subject.job.to_string().into(),
+        subject.attempt.to_string().into(),
+        Value::MaybeText(subject.instance.map(|instance| instance.to_string())),
+        entry.signed_gpu_ms().into(),
+        entry.spend_micros().into(),
+        entry.key().into(),
+    ];
+    let text = |of: fn(&Usage) -> Option<String>| Value::MaybeText(usage.and_then(of));
+    let number = |of: fn(&Usage) -> i64| Value::MaybeInt(usage.map(of));
+    let blocks = usage.map(|usage| i64::try_from(usage.blocks)).transpose();
+    let tail = [
+        booked.into(),
+        text(|usage| usage.pool.as_ref().map(ToString::to_string)),
+        text(|usage| usage.class.as_ref().map(ToString::to_string)),
+        // A machine names itself freely.
+        text(|usage| usage.resource.as_deref().map(portable)),
+        text(|usage| usage.cloud.as_ref().map(ToString::to_string)),
+        text(|usage| usage.region.as_ref().map(ToString::to_string)),
+        text(|usage| usage.market.map(|market| market.to_string())),
+        number(|usage| usage.from.0),
+        number(|usage| usage.to.0),
+        Value::MaybeInt(blocks.map_err(|_| format!("{} is more than a BIGINT can hold", entry.key()))?),
+        number(|usage| usage.rate.0),
+        number(|usage| usage.list_rate.0),
+        text(|usage| Some(datasets(usage))),
+    ];
+    Ok((head, tail))
+}
+
+/// The names of the inputs, each once and in order.
+fn datasets(usage: &Usage) -> String {
+    let names: BTreeSet<&str> = usage.datasets.iter().map(DatasetName::as_str).collect();
+    names.into_iter().collect::<Vec<_>>().join(",")
 }

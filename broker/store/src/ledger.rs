@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use spillway_ledger::Account;
+use spillway_ledger::Entry;
 use spillway_ledger::calendar::Period;
 use spillway_ledger::journal::{Closed, Defect, Digest, Exporter, Head, Record, Verifier};
 use spillway_types::UnixMs;
@@ -36,9 +37,7 @@ impl Store {
     pub async fn ledger_records(&self, after: Head, limit: usize) -> Result<Vec<Record>, StoreError> {
         let sql = "SELECT chain_seq, effective_ms, recorded_ms, booked, entry_key, body, hash FROM ledger_entries \
             WHERE chain_seq > $1 ORDER BY chain_seq LIMIT $2";
-        let from = i64::try_from(after.seq).unwrap_or(i64::MAX);
-        let limit = i64::try_from(limit.min(MAX_PAGE)).unwrap_or(i64::MAX);
-        let rows = self.rows(sql.into_sql_str(), vec![from.into(), Value::Int(limit)]).await?;
+        let rows = self.rows(sql.into_sql_str(), vec![number(after.seq), limited(limit)]).await?;
         let mut previous = after.hash;
         let mut records = Vec::with_capacity(rows.len());
         for row in &rows {
@@ -47,6 +46,49 @@ impl Store {
             records.push(record);
         }
         Ok(records)
+    }
+
+    /// Records that are booked into a period, with numbers over `after`, in order, at most `limit` and [`MAX_PAGE`] of
+    /// them. Others lie between them, so none knows the hash before it: that is zero.
+    ///
+    /// # Errors
+    /// As [`Store::ledger_records`].
+    pub async fn booked_records(
+        &self,
+        period: Period,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<Record>, StoreError> {
+        let sql = "SELECT chain_seq, effective_ms, recorded_ms, booked, entry_key, body, hash FROM ledger_entries \
+            WHERE booked = $1 AND chain_seq > $2 ORDER BY chain_seq LIMIT $3";
+        let values = vec![period.to_string().into(), number(after), limited(limit)];
+        let rows = self.rows(sql.into_sql_str(), values).await?;
+        rows.iter().map(|row| self.record(row, Digest::default())).collect()
+    }
+
+    /// The number of the newest record; 0 where there is none.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the database does not answer.
+    pub async fn newest_record(&self) -> Result<u64, StoreError> {
+        let sql = "SELECT COALESCE(MAX(chain_seq), 0) FROM ledger_entries";
+        let rows = self.rows(sql.into_sql_str(), vec![]).await?;
+        let newest = rows.first().map_or(Ok(0), |row| row.int(0));
+        let newest = newest.map_err(|error| self.inner.target.sqlx(error))?;
+        u64::try_from(newest).map_err(|_| self.inner.target.corrupt(format_args!("ledger number {newest}")))
+    }
+
+    /// Whether what the entry charged was taken back.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the database does not answer.
+    pub async fn is_corrected(&self, entry: &Entry) -> Result<bool, StoreError> {
+        let sql = "SELECT COUNT(*) FROM ledger_entries WHERE slice_ms = $1 AND entry_key = $2";
+        let slice_ms = entry.effective_at().map_or(0, |at| at.0);
+        let key = format!("{}/reversal", entry.key());
+        let rows = self.rows(sql.into_sql_str(), vec![slice_ms.into(), key.into()]).await?;
+        let count = rows.first().map_or(Ok(0), |row| row.int(0));
+        Ok(count.map_err(|error| self.inner.target.sqlx(error))? > 0)
     }
 
     fn record(&self, row: &Row, previous: Digest) -> Result<Record, StoreError> {
@@ -153,15 +195,24 @@ impl Store {
         let never = "writing to a string does not fail";
         let mut exporter =
             Exporter::new(String::new()).map_err(|_| self.inner.target.other(never.to_owned()))?;
-        let mut head = Head::default();
+        let mut after = 0;
         loop {
-            let records = self.ledger_records(head, MAX_PAGE).await?;
+            let records = self.booked_records(period, after, MAX_PAGE).await?;
             let Some(last) = records.last() else { break };
-            head = last.head();
-            for record in records.iter().filter(|record| record.booked == period) {
+            after = last.seq;
+            for record in &records {
                 exporter.record(record).map_err(|_| self.inner.target.other(never.to_owned()))?;
             }
         }
         Ok(exporter.finish())
     }
+}
+
+/// A record's number as both databases keep it.
+fn number(seq: u64) -> Value {
+    Value::Int(i64::try_from(seq).unwrap_or(i64::MAX))
+}
+
+fn limited(limit: usize) -> Value {
+    Value::Int(i64::try_from(limit.min(MAX_PAGE)).unwrap_or(i64::MAX))
 }

@@ -113,7 +113,8 @@ tables! {
     POSTINGS = "postings" ("journal_seq", "account", "micros") updates ();
     CHARGES = "charges"
         ("journal_seq", "at_ms", "month", "kind", "group_name", "user_name", "site", "payee", "job", "attempt",
-         "instance", "gpu_ms", "spend_micros")
+         "instance", "gpu_ms", "spend_micros", "entry_key", "chain_seq", "booked", "pool", "class", "resource", "cloud",
+         "region", "market", "from_ms", "to_ms", "blocks", "rate_micros", "list_rate_micros", "datasets")
         updates ();
     BALANCES = "balances" ("account", "micros") updates ("micros");
 }

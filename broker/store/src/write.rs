@@ -182,7 +182,7 @@ impl Writer {
         let last = prepared.journal.map_or(newest, |(_, last)| last);
         let mut prepared = prepared;
         let (rows, head) = linked(std::mem::take(&mut prepared.entries), self.head().await?);
-        prepared.inserts.push(rows);
+        prepared.inserts.extend(rows);
         // Until it is known to be written, the ends of the journal and of the chain are not known.
         (self.newest, self.head) = (None, None);
         match self.run(prepared).await {

@@ -209,7 +209,7 @@ fn starburst(rows: &[Row]) -> Result<&Row> {
 }
 
 /// The jobs of a recorded trace.
-pub(super) fn jobs(folder: &Path, trace: &str) -> Result<Vec<TraceJob>> {
+pub(crate) fn jobs(folder: &Path, trace: &str) -> Result<Vec<TraceJob>> {
     let path = folder.join(format!("{trace}.csv"));
     let text = std::fs::read_to_string(&path)
         .with_context(|| format!("cannot read the trace {}", path.display()))?;

@@ -10,6 +10,7 @@ mod bad_input;
 mod copies;
 mod crash;
 mod databases;
+mod focus;
 mod happy;
 mod limits;
 mod moves;

@@ -16,9 +16,14 @@ const LEVELS: [(u8, &[&str]); 7] = [
     (6, &["spillway-tests", "xtask"]),
 ];
 
-/// Dependencies within one level that the design names: the CLI carries the agent, the server serves the pages.
-const WITHIN_A_LEVEL: [(&str, &str); 3] =
-    [("spillway", "spillway-agent"), ("spillway-server", "spillway-dashboard"), ("spillway-tests", "xtask")];
+/// Dependencies within one level that the design names: the CLI carries the agent, the server serves the pages, the
+/// export is made of the ledger's records.
+const WITHIN_A_LEVEL: [(&str, &str); 4] = [
+    ("spillway", "spillway-agent"),
+    ("spillway-server", "spillway-dashboard"),
+    ("spillway-focus", "spillway-ledger"),
+    ("spillway-tests", "xtask"),
+];
 
 /// The packages without clock, randomness, environment and I/O.
 pub(crate) const PURE: [&str; 6] = [

@@ -3,6 +3,7 @@
 //! It needs Python 3.12: an older one is refused by it, and for newer ones the numpy that it wants has no wheel. A
 //! machine without that Python leaves this one judge out, and says so.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -18,6 +19,61 @@ const REQUIREMENTS: &str = include_str!("focus_validator.txt");
 /// What is said where there is no Python 3.12.
 pub const LEFT_OUT: &str = "no Python 3.12 with venv here: the public FOCUS validator, one judge of the export, is left out \
      (Debian calls the packages python3.12 and python3.12-venv; pyenv and uv have it too)";
+
+/// Rules of the validator that contradict the specification and each other, and the rules that are made of them:
+/// `deploy/adr/0008-what-a-focus-export-is-held-against.md` shows why for each.
+pub const WRONG_UPSTREAM: [&str; 10] = [
+    "CapacityReservationStatus-C-000-C",
+    "CapacityReservationStatus-C-002-C",
+    "CapacityReservationStatus-C-003-C",
+    "CapacityReservationStatus-C-004-C",
+    "CommitmentDiscountStatus-C-000-C",
+    "CommitmentDiscountStatus-C-002-C",
+    "CommitmentDiscountStatus-C-004-C",
+    "CostAndUsage-D-000-M",
+    "CostAndUsage-D-002-M",
+    "InvoiceId-C-004-C",
+];
+
+/// What a report comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// The rules that fail, each from its own line.
+    pub failed: BTreeSet<String>,
+    /// How many the line of totals says that failed.
+    pub total_failed: usize,
+    /// How many it says that held.
+    pub total_passed: usize,
+}
+
+impl Verdict {
+    /// Reads a report: lines such as `X-C-001-M: FAIL  (violations=1, ...)`, and
+    /// `Total: 578 | Pass: 356 | Fail: 12 | Skipped: 210`.
+    ///
+    /// # Errors
+    /// It has no line of totals.
+    pub fn of(report: &str) -> Result<Self> {
+        let lines = report.lines().filter_map(|line| line.split_once(": FAIL "));
+        let rules = lines.filter_map(|(before, _)| before.split_whitespace().next_back());
+        let total = |what: &str| -> Result<usize> {
+            let (_, rest) = report.split_once(what).context("the report has no line of totals")?;
+            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            digits.parse().with_context(|| format!("`{what}` has no number behind it"))
+        };
+        Ok(Self {
+            failed: rules.map(str::to_owned).collect(),
+            total_failed: total("Fail: ")?,
+            total_passed: total("Pass: ")?,
+        })
+    }
+
+    /// The rules that fail and are not known to be wrong themselves.
+    #[must_use]
+    pub fn unknown(&self) -> Vec<&str> {
+        let failed = self.failed.iter().map(String::as_str);
+        failed.filter(|rule| !WRONG_UPSTREAM.contains(rule)).collect()
+    }
+}
 
 /// An installed validator.
 #[derive(Debug, Clone)]
@@ -132,6 +188,16 @@ mod tests {
             assert!(!name.is_empty() && version.starts_with(|first: char| first.is_ascii_digit()), "{line}");
         }
         assert!(REQUIREMENTS.contains("focus-validator==2.2.1\n"));
+    }
+
+    #[test]
+    fn a_report_is_read_line_by_line() {
+        let report = "  InvoiceId-C-004-C: FAIL  (violations=3)\n  BilledCost-C-001-M: PASS\n  \
+            ListCost-C-001-M: FAIL  (violations=1)\nTotal: 3 | Pass: 1 | Fail: 2 | Skipped: 0\n";
+        let verdict = Verdict::of(report).expect("a report");
+        assert_eq!((verdict.total_failed, verdict.total_passed, verdict.failed.len()), (2, 1, 2));
+        assert_eq!(verdict.unknown(), ["ListCost-C-001-M"]);
+        assert!(Verdict::of("nothing").is_err());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The ledger as finance sees it: its records, what a verification found, periods, rate cards, reconciliation.
 
 use serde::{Deserialize, Serialize};
-use spillway_ledger::calendar::Period;
+use spillway_ledger::calendar::{Period, Zone};
 use spillway_ledger::journal::{Digest, Record};
 use spillway_ledger::rates::Card;
 use spillway_ledger::reconcile::Finding;
@@ -17,6 +17,9 @@ pub struct RecordsQuery {
     /// With numbers over this one.
     #[serde(default)]
     pub after: u64,
+    /// Booked into this month; all where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub period: Option<Period>,
 }
 
 /// One record of the ledger.
@@ -36,6 +39,37 @@ pub struct RecordView {
     pub body: String,
     /// Its hash, over all of this and the hash of the record before it.
     pub hash: Digest,
+}
+
+/// Corrects what a record of the ledger charged: takes it back, and posts what it should have been.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CorrectionRequest {
+    /// The record's number.
+    pub seq: u64,
+    /// What it should have cost; absent takes it back only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amount: Option<Money>,
+    /// What it should have used, in GPU-milliseconds; what it says where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu_ms: Option<u64>,
+    /// Why. It stays on record.
+    pub because: String,
+}
+
+/// A correction that was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CorrectionView {
+    /// The key of the entry that was corrected.
+    pub corrects: String,
+    /// What it had cost.
+    pub was: Money,
+    /// What it costs now.
+    pub is: Money,
+    /// The period that it was booked into.
+    pub period: Period,
+    /// The period that the correction is booked into: the same, or the first open one after it.
+    pub booked: Period,
 }
 
 impl RecordView {
@@ -80,6 +114,20 @@ pub struct PeriodView {
     /// SHA-256 of its export, which is the same for ever; none while it is being made.
     #[serde(default)]
     pub digest: Option<Digest>,
+}
+
+/// A month of the books, open or closed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MonthView {
+    /// The month.
+    pub period: Period,
+    /// The time zone whose month it is.
+    pub zone: Zone,
+    /// When it was closed; none while more may be booked into it.
+    #[serde(default)]
+    pub closed_at: Option<UnixMs>,
+    /// The newest record of the ledger, of whichever month: an export of an open month ends there.
+    pub newest_record: u64,
 }
 
 /// Sets a pool's rate card.

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
+use spillway_focus::Version;
 use spillway_ledger::calendar::Period;
 use spillway_types::{CloudName, Money, PoolName};
 
@@ -12,10 +13,25 @@ pub(crate) struct LedgerArgs {
     pub command: LedgerCommand,
 }
 
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Subcommand)]
 pub(crate) enum LedgerCommand {
     /// Follow the chain of hashes and add every account up again; the exit code is 1 where something is wrong
     Verify,
+    /// Correct what a record charged: it is taken back, and what it should have been is posted; of a closed month into
+    /// the first open one
+    Correct {
+        /// The record's number, as exports give it
+        seq: u64,
+        /// What it should have cost, for example `12.50`; without it the charge is taken back
+        #[arg(long)]
+        amount: Option<Money>,
+        /// What it should have used, in GPU-hours
+        #[arg(long, requires = "amount")]
+        gpu_hours: Option<String>,
+        /// Why; it stays on record
+        #[arg(long)]
+        because: String,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -24,7 +40,7 @@ pub(crate) struct ExportArgs {
     pub command: ExportCommand,
 }
 
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub(crate) enum ExportCommand {
     /// The whole journal in the format of hledger
     Hledger,
@@ -33,6 +49,43 @@ pub(crate) enum ExportCommand {
         /// The month, as `2026-03`
         period: Period,
     },
+    /// The charges of a month in FOCUS, the FinOps Open Cost and Usage Specification, with a manifest
+    #[command(after_help = FOCUS_EXAMPLES)]
+    Focus(FocusExportArgs),
+}
+
+const FOCUS_EXAMPLES: &str = "\
+Examples:
+  spillway export focus --period 2026-11 --out november
+  spillway export focus --period 2026-11 --version 1.3 --format parquet --out november-1.3
+  spillway focus check november/focus-2026-11.csv --manifest november/manifest.json
+
+A closed month is byte for byte the same for ever. One that is open is exported as it stands,
+and its manifest says that it is provisional.";
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct FocusExportArgs {
+    /// The month, as `2026-11`
+    #[arg(long, value_name = "MONTH")]
+    pub period: Period,
+    /// A new or empty folder for the file and its manifest
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// The version of FOCUS, 1.2 or 1.3
+    #[arg(long, value_name = "VERSION", default_value = "1.2")]
+    pub version: Version,
+    /// What the file is
+    #[arg(long, value_enum, default_value_t = FileFormat::Csv)]
+    pub format: FileFormat,
+}
+
+/// How charges are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FileFormat {
+    /// Comma-separated values
+    Csv,
+    /// Apache Parquet
+    Parquet,
 }
 
 #[derive(Debug, Args)]

@@ -2,7 +2,7 @@
 
 use spillway_ledger::limits::HoldStep;
 use spillway_ledger::rates::{Tile, tiles};
-use spillway_ledger::{Accepted, Hold, Payee, Slice, SliceBook, Subject};
+use spillway_ledger::{Accepted, Entry, Hold, Payee, Slice, SliceBook, Subject};
 use spillway_types::{
     Allocation, AttemptId, AttemptState, AttemptStep, DurationMs, HourlyRate, InstanceId, NodeId, TaskStep,
     UnixMs,
@@ -163,15 +163,16 @@ impl State {
         let nodes: Vec<Option<&Node>> = nodes.iter().map(|node| self.nodes.get(&(*node)?)).collect();
         let hosts: Vec<Option<String>> =
             nodes.iter().map(|node| node.map(|node| node.hostname.clone())).collect();
+        let machines = self.machines_of(id);
         let first = nodes.first().copied().flatten();
         let pool = first.map(|node| node.pool.clone());
         let instance = first.and_then(|node| self.instances.get(&node.instance?));
         let instance_type = instance.map(|instance| instance.instance_type.clone());
         let attempt = self.attempt_mut(id)?;
         (attempt.pool, attempt.instance_type) = (pool, instance_type);
-        for (part, host) in attempt.parts.iter_mut().zip(hosts) {
+        for ((part, host), machine) in attempt.parts.iter_mut().zip(hosts).zip(machines) {
             part.state = PartState::Leased;
-            part.host = host;
+            (part.host, part.machine) = (host, machine.map(Box::new));
         }
         self.step_hold(id, HoldStep::Activate);
         self.step_task(job, task, TaskStep::Stage)
@@ -204,6 +205,7 @@ impl State {
         at: UnixMs,
     ) -> Result<(), ApplyError> {
         let rates = self.rates_of(id, usize::try_from(rank).unwrap_or(usize::MAX), (from_ms, to_ms));
+        let used = self.part_usage(id, usize::try_from(rank).unwrap_or(usize::MAX));
         let zone = self.periods.zone().clone();
         let attempt = self.attempt_mut(id)?;
         let accepted = attempt.slices.accept(rank, from_ms, to_ms, to_ms);
@@ -219,7 +221,12 @@ impl State {
             let Tile { from_ms, to_ms, rate, at, .. } = tile;
             let slice = Slice { rank, from_ms, to_ms, rate, gpu_blocks };
             let charged = attempt.hold.charge(&subject, &payee, &slice);
-            entries.extend(charged.into_iter().map(|entry| entry.effective(at)));
+            let usage = used.as_ref().map(|used| used.of_slice(began, &slice));
+            let detailed = |entry: Entry| match &usage {
+                Some(usage) => entry.effective(at).using(usage.clone()),
+                None => entry.effective(at),
+            };
+            entries.extend(charged.into_iter().map(detailed));
             cost = cost.saturating_add(slice.cost_micros());
             gpu_ms = gpu_ms.saturating_add(slice.gpu_ms());
             slices.push(slice);
@@ -349,6 +356,7 @@ fn new_parts(placed: &PlacedParts) -> Vec<Part> {
         state: PartState::Waiting,
         missing: false,
         started: None,
+        machine: None,
     };
     match placed {
         PlacedParts::Nodes { parts } => {

@@ -38,7 +38,8 @@ impl State {
             let payee = gone.payee();
             for (subject, micros) in gone.overheads(at) {
                 if let Some(entry) = overhead_entry(&subject, &payee, micros) {
-                    self.post(entry, at);
+                    let usage = self.overhead_usage(&gone, &subject.group, at);
+                    self.post(entry.using(usage), at);
                 }
             }
             self.changes.ended_instances.push(gone);
@@ -62,6 +63,7 @@ fn new_instance(intended: &Intended, journal: u64, at: UnixMs) -> Instance {
         capacity: intended.capacity.clone(),
         price: intended.price,
         market: intended.market,
+        on_demand_price: intended.on_demand_price,
         billing: intended.billing,
         job: intended.job,
         attempt: intended.attempt,

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use spillway_ledger::{Hold, Payee, SliceBook, Subject};
 use spillway_types::{
-    Allocation, AttemptId, AttemptState, DurationMs, GroupName, HourlyRate, InstanceId, InstanceType, JobId,
-    NodeId, PartEnd, PoolName, SiteKind, SiteName, UnixMs, UserName,
+    Allocation, AttemptId, AttemptState, DurationMs, GpuModel, GroupName, HourlyRate, InstanceId,
+    InstanceType, JobId, Market, NodeId, PartEnd, PoolName, SiteKind, SiteName, UnixMs, UserName,
 };
 
 /// How far the broker knows a part to be.
@@ -81,6 +81,30 @@ pub struct Part {
     pub missing: bool,
     /// When the broker heard that its program runs.
     pub started: Option<UnixMs>,
+    /// What it has its share of, from its lease on: it stays known when the node has left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<Box<Machine>>,
+}
+
+/// What a part has its share of, as its charges name it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// The pool.
+    pub pool: PoolName,
+    /// The model of the accelerators that the part has; none for CPUs alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<GpuModel>,
+    /// The provider's id of the instance, or the host name.
+    pub resource: String,
+    /// The shape of the instance; none on-prem.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance_type: Option<InstanceType>,
+    /// How the instance was bought; none on-prem.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub market: Option<Market>,
+    /// What an hour of the part costs on demand, where that is another price than its rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub list_rate: Option<HourlyRate>,
 }
 
 /// Why an attempt was stopped before its own end.

@@ -7,7 +7,7 @@ use spillway_ledger::rates::{BillingTerms, EndCause, IdleMeter, WHOLE_PPM};
 use spillway_ledger::{Payee, Subject};
 use spillway_types::{
     Allocation, AttemptId, CloudName, DurationMs, GroupName, HourlyRate, InstanceId, InstanceState,
-    InstanceType, JobId, Market, NodeCapacity, NodeId, SiteName, UnixMs, UserName, instance_share,
+    InstanceType, JobId, Market, NodeCapacity, NodeId, PoolName, SiteName, UnixMs, UserName, instance_share,
 };
 
 /// Why an instance is gone.
@@ -48,6 +48,9 @@ pub struct Instance {
     /// How it is sold.
     #[serde(default, skip_serializing_if = "Market::is_on_demand")]
     pub market: Market,
+    /// What the same shape cost on demand at the intent; none where it is bought on demand, or nobody offered that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_demand_price: Option<HourlyRate>,
     /// How its time is billed.
     #[serde(default)]
     pub billing: BillingTerms,
@@ -87,6 +90,24 @@ pub struct Instance {
 }
 
 impl Instance {
+    /// What an hour of it costs on demand: its own price where it was not known otherwise.
+    #[must_use]
+    pub fn list_price(&self) -> HourlyRate {
+        self.on_demand_price.unwrap_or(self.price)
+    }
+
+    /// The pool that its node joins: the one that is called like the region; none where no pool can be.
+    #[must_use]
+    pub fn pool(&self) -> Option<PoolName> {
+        self.site.as_str().parse().ok()
+    }
+
+    /// Its name where a bill is joined on it: the provider's id, or ours until the provider has said one.
+    #[must_use]
+    pub fn resource(&self) -> String {
+        self.provider_id.clone().unwrap_or_else(|| self.id.to_string())
+    }
+
     /// The time that its provider bills by `at`: from the moment it ran to its end, by the provider's minimum and
     /// increment. At the latest it counts from when its agent dialled in, whatever the provider said, or did not say.
     #[must_use]

@@ -58,6 +58,16 @@ fn offer_of<'a>(turn: &Turn<'a>, target: &Target) -> Option<&'a CloudOffer> {
     })
 }
 
+/// What the shape of an offer costs in its region on demand, where the offer itself is another one.
+fn on_demand_price(turn: &Turn<'_>, of: &CloudOffer) -> Option<HourlyRate> {
+    let same = |offer: &&CloudOffer| {
+        (&offer.cloud, &offer.site, &offer.instance_type) == (&of.cloud, &of.site, &of.instance_type)
+    };
+    let on_demand = |offer: &&CloudOffer| offer.terms.market.is_on_demand();
+    let price = turn.offers.iter().filter(same).find(on_demand).map(|offer| offer.price);
+    price.filter(|_| !of.terms.market.is_on_demand())
+}
+
 /// None where the decision no longer holds; nothing changed then.
 fn place_one(turn: &mut Turn<'_>, decision: Decision, endpoint: &Endpoint) -> Option<()> {
     let job = turn.state.jobs.get(&decision.job)?;
@@ -106,6 +116,7 @@ fn place_one(turn: &mut Turn<'_>, decision: Decision, endpoint: &Endpoint) -> Op
             if one_domain {
                 offer.capacity.domain()?;
             }
+            let on_demand_price = on_demand_price(turn, &offer);
             let attempt = AttemptId::generate(turn.ids);
             let instances: Vec<InstanceId> = (0..nodes).map(|_| InstanceId::generate(turn.ids)).collect();
             let model = model_of(&offer.capacity, &allocation);
@@ -127,6 +138,7 @@ fn place_one(turn: &mut Turn<'_>, decision: Decision, endpoint: &Endpoint) -> Op
                     capacity: offer.capacity.clone(),
                     price,
                     market,
+                    on_demand_price,
                     billing: billing(&offer.terms),
                     broker_addr: endpoint.broker_addr.clone(),
                     ca_fingerprint: endpoint.ca_fingerprint.clone(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use spillway_types::{
-    AttemptId, AttemptState, FreeResources, InstanceState, Inventory, NodeId, NodeState, NodeStep, PoolName,
+    AttemptId, AttemptState, FreeResources, InstanceState, Inventory, NodeId, NodeState, NodeStep,
 };
 
 use super::outcome;
@@ -66,8 +66,7 @@ pub(super) fn enrol(
                     refused(JoinRefusal::Used)
                 };
             }
-            let pool: PoolName =
-                entry.site.as_str().parse().map_err(|_| Refusal::JoinToken(JoinRefusal::Unwanted))?;
+            let pool = entry.pool().ok_or(Refusal::JoinToken(JoinRefusal::Unwanted))?;
             (pool, Some(*instance), None)
         }
     };

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use spillway_core::command::PartNews;
 use spillway_core::entity::GoneReason;
 use spillway_core::{Command, Refusal};
 use spillway_ledger::calendar::{Day, Period, Zone};
 use spillway_ledger::journal::Digest;
 use spillway_ledger::rates::Card;
 use spillway_ledger::{Entry, EntryKind};
-use spillway_types::{DurationMs, HourlyRate, OfferTerms, PartEnd, UnixMs};
+use spillway_policies::CloudOffer;
+use spillway_types::{DurationMs, HourlyRate, Market, OfferTerms, PartEnd, Spot, UnixMs};
 
 use crate::words::{BOOT, DOLLAR, HOUR, Scene, job, name};
 
@@ -199,4 +201,106 @@ fn a_period_closes_when_all_its_use_is_known() {
     scene.idle(freeze(b"export"));
     assert!(matches!(scene.refused(freeze(b"another")), Refusal::Period(_)));
     assert_eq!(scene.world.replayed().as_ref(), Ok(scene.state()));
+}
+
+#[test]
+fn what_was_used_is_noted_with_each_charge_and_kept_when_the_instance_is_gone() {
+    let mut scene = Scene::new();
+    scene.offer("H100:8", 6);
+    let mut offers = scene.world.federation().offers().to_vec();
+    offers[0].terms = OfferTerms { market: Market::Spot, ..OfferTerms::default() };
+    offers.push(CloudOffer {
+        price: HourlyRate(20 * DOLLAR),
+        available: 0,
+        terms: OfferTerms::default(),
+        ..offers[0].clone()
+    });
+    scene.world.set_offers(offers);
+    let began = {
+        let mut spec = job("H100:4");
+        spec.placement.spot = Spot::Allow;
+        let (id, _) = scene.start(&spec);
+        scene.runs(id, 60, PartEnd::Exited { code: 0 });
+        scene.clouds();
+        scene.pass(BOOT.0 / 1000);
+        scene.clouds();
+        scene.contact();
+        let began = scene.world.now();
+        scene.pass(60);
+        began
+    };
+    let provider_id = scene.instance().provider_id.clone();
+    scene.pass(300);
+    scene.tick();
+    scene.clouds();
+    let used = charges(&scene)[0].usage().unwrap().clone();
+    assert_eq!(used.resource, provider_id);
+    assert_eq!(used.market, Some(Market::Spot));
+    assert_eq!((used.cloud, used.region), (Some(name("mock")), Some(name("east"))));
+    assert_eq!((used.class, used.blocks), (Some(name("H100")), 400));
+    assert_eq!((used.from, used.to), (began, began.plus(DurationMs(60_000))));
+    assert_eq!((used.rate, used.list_rate), (HourlyRate(3 * DOLLAR), HourlyRate(10 * DOLLAR)));
+    assert!(used.pool.is_some() && used.instance_type.is_some());
+    let entries = &scene.world.records().entries;
+    let overhead = entries.iter().find(|it| it.kind() == EntryKind::Overhead).unwrap().usage().unwrap();
+    assert_eq!(overhead.resource, provider_id);
+    assert_eq!(overhead.span_ms(), BOOT.0 + 360_000, "its whole life");
+    assert_eq!(overhead.above, [name("org")]);
+    assert_eq!((overhead.rate, overhead.list_rate), (HourlyRate(6 * DOLLAR), HourlyRate(20 * DOLLAR)));
+    for entry in entries {
+        let charges = matches!(entry.kind(), EntryKind::Charge | EntryKind::Overrun | EntryKind::Overhead);
+        assert_eq!(entry.usage().is_some(), charges, "{}", entry.key());
+    }
+}
+
+#[test]
+fn on_prem_the_list_price_is_the_rate_of_the_day_and_the_resource_is_the_host() {
+    let mut scene = Scene::new();
+    let node = scene.node("H100:8");
+    let host = scene.broker_node(node).hostname.clone();
+    let (id, _) = scene.start(&job("H100:4"));
+    scene.runs(id, 60, PartEnd::Exited { code: 0 });
+    scene.contact();
+    scene.pass(60);
+    let used = charges(&scene)[0].usage().unwrap().clone();
+    assert_eq!((used.resource, used.cloud, used.market), (Some(host), None, None));
+    assert_eq!(used.list_rate, used.rate);
+    assert_eq!(used.above, [name("org")]);
+    assert!(used.rate.0 > 0 && used.pool.is_some());
+}
+
+#[test]
+fn a_correction_takes_back_what_was_charged_and_posts_what_it_should_have_been_once() {
+    let mut scene = Scene::new();
+    let node = scene.node("H100:8");
+    let (_, attempt) = scene.start(&job("H100:8"));
+    scene.says(node, attempt, 0, PartNews::Usage { from_ms: 0, to_ms: HOUR });
+    let entry = charges(&scene).remove(0).clone();
+    let (was, spent) = (entry.spend_micros(), scene.spent());
+    let correct = |becomes| Command::Correct {
+        entry: Box::new(entry.clone()),
+        becomes,
+        by: name("root"),
+        because: "the rate was wrong".to_owned(),
+    };
+    assert!(matches!(scene.refused(correct(Some((0, -1)))), Refusal::Invalid { field: "amount", .. }));
+    scene.must(correct(Some((entry.gpu_ms(), was + DOLLAR))));
+    assert_eq!(scene.spent(), spent + DOLLAR);
+    assert_eq!(scene.state().book.imbalance(), 0);
+    assert_eq!(scene.world.replayed().as_ref(), Ok(scene.state()));
+    assert!(matches!(scene.refused(correct(None)), Refusal::CorrectedAlready { .. }));
+    let replacement = scene.world.records().entries.last().unwrap().clone();
+    let again = Command::Correct {
+        entry: Box::new(replacement),
+        becomes: None,
+        by: name("root"),
+        because: "it was free".to_owned(),
+    };
+    scene.must(again);
+    assert_eq!(scene.spent(), spent - was);
+    let hold = scene.world.records().entries.iter().find(|it| it.kind() == EntryKind::Hold).unwrap().clone();
+    let odd =
+        Command::Correct { entry: Box::new(hold), becomes: None, by: name("root"), because: "x".to_owned() };
+    assert!(matches!(scene.refused(odd), Refusal::Correction(_)));
+    scene.check();
 }

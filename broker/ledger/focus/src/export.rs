@@ -1,4 +1,4 @@
-//! Writes charges as files: CSV, Parquet where it is asked for, and the manifest that holds them together.
+//! Writes charges as files: CSV, Parquet, or both, and the manifest that holds them together.
 //!
 //! The same charges make the same bytes. To that end they come in the order of the ledger, and nothing of the
 //! machine or the moment goes in.
@@ -95,7 +95,7 @@ impl<W: Write> Write for Hashed<W> {
 /// An export being written.
 pub struct Exporter<W: Write + Send> {
     scope: Scope,
-    csv: (String, csv::Writer<Hashed<W>>),
+    csv: Option<(String, csv::Writer<Hashed<W>>)>,
     parquet: Option<(String, ParquetWriter<Hashed<W>>)>,
     totals: Totals,
     last: Option<(u64, i64)>,
@@ -108,7 +108,7 @@ impl<W: Write + Send> std::fmt::Debug for Exporter<W> {
 }
 
 impl<W: Write + Send> Exporter<W> {
-    /// Begins the CSV file; `name` is what the manifest calls it.
+    /// Begins a CSV file; `name` is what the manifest calls it.
     ///
     /// # Errors
     /// [`ExportError::Io`] where it cannot be written.
@@ -117,8 +117,19 @@ impl<W: Write + Send> Exporter<W> {
         let mut writer = csv::WriterBuilder::new().terminator(terminator).from_writer(Hashed::new(csv));
         let names = scope.version.written().map(|column| column.name);
         writer.write_record(names).map_err(io::Error::from)?;
-        let totals = Totals::default();
-        Ok(Self { scope, csv: (name.to_owned(), writer), parquet: None, totals, last: None })
+        Ok(Self { csv: Some((name.to_owned(), writer)), ..Self::empty(scope) })
+    }
+
+    /// Begins a Parquet file alone.
+    ///
+    /// # Errors
+    /// [`ExportError::Io`] where it cannot be written.
+    pub fn parquet(scope: Scope, name: &str, file: W) -> Result<Self, ExportError> {
+        Self::empty(scope).with_parquet(name, file)
+    }
+
+    fn empty(scope: Scope) -> Self {
+        Self { scope, csv: None, parquet: None, totals: Totals::default(), last: None }
     }
 
     /// Writes the same rows as Parquet.
@@ -156,8 +167,10 @@ impl<W: Write + Send> Exporter<W> {
 
     fn write(&mut self, row: Row) -> Result<(), ExportError> {
         self.totals.add_row(self.scope.version, &row);
-        let fields = row.cells.iter().map(|cell| cell.as_ref().map(Value::print).unwrap_or_default());
-        self.csv.1.write_record(fields).map_err(io::Error::from)?;
+        if let Some((_, csv)) = &mut self.csv {
+            let fields = row.cells.iter().map(|cell| cell.as_ref().map(Value::print).unwrap_or_default());
+            csv.write_record(fields).map_err(io::Error::from)?;
+        }
         if let Some((_, parquet)) = &mut self.parquet {
             parquet.push(row)?;
         }
@@ -169,10 +182,12 @@ impl<W: Write + Send> Exporter<W> {
     /// # Errors
     /// [`ExportError`] where a file cannot be written, or a sum is too large.
     pub fn finish(self) -> Result<Manifest, ExportError> {
-        let (name, writer) = self.csv;
-        let mut inner = writer.into_inner().map_err(|error| io::Error::other(error.to_string()))?;
-        inner.flush()?;
-        let mut files = vec![inner.entry(&name)];
+        let mut files = vec![];
+        if let Some((name, writer)) = self.csv {
+            let mut inner = writer.into_inner().map_err(|error| io::Error::other(error.to_string()))?;
+            inner.flush()?;
+            files.push(inner.entry(&name));
+        }
         if let Some((name, writer)) = self.parquet {
             files.push(writer.finish()?.entry(&name));
         }

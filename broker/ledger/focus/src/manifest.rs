@@ -14,8 +14,9 @@ use crate::row::{Row, Value};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// They may.
-    Open,
+    /// They may: the period is open.
+    #[serde(alias = "open")]
+    Provisional,
     /// What comes later is a correction in a later period.
     Closed,
 }

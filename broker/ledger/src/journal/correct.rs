@@ -86,6 +86,10 @@ fn amendment(
 ) -> Result<Entry, CorrectionError> {
     let entry = Entry::new(key, original.kind(), original.subject().clone(), gpu_ms, postings)?;
     let entry = entry.amending(amends);
+    let entry = match original.usage() {
+        Some(usage) => entry.using(usage.clone()),
+        None => entry,
+    };
     Ok(match original.effective_at() {
         Some(at) => entry.effective(at),
         None => entry,

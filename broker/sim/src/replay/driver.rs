@@ -10,6 +10,7 @@ use std::ops::ControlFlow;
 
 use spillway_core::command::{InstanceNews, TickLimits};
 use spillway_core::{Command, Feed, Key, Refusal, Reply};
+use spillway_ledger::Entry;
 use spillway_policies::Displacement;
 use spillway_types::{DurationMs, InstanceId, InstanceState, JobId, NodeId, PartEnd, UnixMs};
 
@@ -55,6 +56,21 @@ pub(super) enum Due {
     Ask,
 }
 
+/// Whoever hears what is posted.
+pub(super) struct Posted<'a>(&'a mut dyn FnMut(UnixMs, &Entry));
+
+impl std::fmt::Debug for Posted<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Posted(..)")
+    }
+}
+
+impl Posted<'_> {
+    pub(super) fn tell(&mut self, at: UnixMs, entry: &Entry) {
+        (self.0)(at, entry);
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Driver<'a> {
     pub(super) world: World,
@@ -84,6 +100,7 @@ pub(super) struct Driver<'a> {
     pub(super) kept: Kept,
     pub(super) promises: Promises,
     pub(super) tally: Tally,
+    pub(super) posted: Posted<'a>,
 }
 
 impl<'a> Driver<'a> {
@@ -92,6 +109,7 @@ impl<'a> Driver<'a> {
         jobs: &'a [TraceJob],
         scheduler: Box<dyn Scheduler>,
         seed: u64,
+        posted: &'a mut dyn FnMut(UnixMs, &Entry),
     ) -> Result<Self, ReplayError> {
         if let Some(job) = jobs.iter().find(|job| job.gpus == 0) {
             return Err(ReplayError::NoGpus { job: job.id.clone() });
@@ -131,6 +149,7 @@ impl<'a> Driver<'a> {
             kept: Kept::default(),
             promises: Promises::default(),
             tally,
+            posted: Posted(posted),
         })
     }
 

@@ -21,6 +21,7 @@ impl Driver<'_> {
                 return Ok(());
             }
             for (_, entry) in &news.entries {
+                self.posted.tell(self.world.now(), entry);
                 let site = self.world.state().sites.get(&entry.subject().site);
                 self.tally.posted(entry, site.map(|site| site.kind));
             }

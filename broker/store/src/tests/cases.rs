@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, SqlSafeStr as _};
 
 use super::TestDatabase;
 pub(super) use super::ledger::{
-    a_ledger_that_was_meddled_with_is_found, a_period_closes_and_its_export_stays,
+    a_ledger_that_was_meddled_with_is_found, a_period_closes_and_its_export_stays, charges_say_what_was_used,
     entries_of_an_older_version_are_linked, the_ledger_is_a_chain_that_verifies,
 };
 use super::world::{World, spec, user};

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use spillway_core::Command;
 use spillway_ledger::calendar::{Period, Zone};
-use spillway_ledger::journal::{Defect, Digest, Head, Record};
+use spillway_ledger::journal::{Defect, Digest, Fact, Head, Record};
 use spillway_ledger::rates::Card;
 use spillway_types::{SequentialIds, UnixMs};
+use sqlx::SqlSafeStr as _;
 
 use super::TestDatabase;
 use super::cases::meddle;
@@ -126,4 +127,48 @@ pub(super) async fn entries_of_an_older_version_are_linked(database: &TestDataba
     assert_eq!(store.load().await.unwrap(), *world.state());
     let check = store.verify_ledger().await.unwrap();
     assert_eq!((check.defect, check.head.seq), (None, entries));
+}
+
+/// What was used stands beside each charge, and rows of an older version have nothing there.
+pub(super) async fn charges_say_what_was_used(database: &TestDatabase) {
+    let store = database.open().await;
+    World::busy_day(&store).await;
+    let records = store.ledger_records(Head::default(), 1000).await.unwrap();
+    let rows = store
+        .rows(
+            "SELECT c.entry_key, c.chain_seq, c.spend_micros, c.from_ms, c.to_ms, c.pool, c.resource, c.class, \
+             c.rate_micros, c.list_rate_micros, COALESCE(c.cloud, ''), COALESCE(c.region, ''), \
+             COALESCE(c.market, ''), c.blocks, c.datasets, c.booked, c.month \
+             FROM charges c ORDER BY c.chain_seq"
+                .into_sql_str(),
+            vec![],
+        )
+        .await
+        .unwrap();
+    let mut charged = records.iter().filter_map(|record| match record.fact().unwrap() {
+        Fact::Entry(entry) if entry.usage().is_some() => Some((record, entry)),
+        Fact::Entry(_) | Fact::Statement(_) => None,
+    });
+    assert!(!rows.is_empty());
+    for row in &rows {
+        let (record, entry) = charged.next().unwrap();
+        let usage = entry.usage().unwrap();
+        let text = |at: usize| row.text(at).unwrap();
+        let int = |at: usize| row.int(at).unwrap();
+        assert_eq!((text(0), int(1)), (record.key.clone(), i64::try_from(record.seq).unwrap()));
+        assert_eq!(int(2), entry.spend_micros());
+        assert_eq!((int(3), int(4)), (usage.from.0, usage.to.0));
+        let named = [usage.pool.as_ref().unwrap().as_str(), usage.resource.as_deref().unwrap(), "H100"];
+        assert_eq!([text(5), text(6), text(7)], named);
+        assert_eq!((int(8), int(9)), (usage.rate.0, usage.list_rate.0));
+        let told = [text(10), text(11), text(12)];
+        if entry.subject().site.as_str() == "seoul" {
+            assert_eq!(told, ["", "", ""]);
+        } else {
+            assert_eq!(told, ["aws", "us-east-1", "on-demand"]);
+        }
+        assert_eq!(int(13), i64::try_from(usage.blocks).unwrap());
+        assert_eq!((text(14), text(15)), (String::new(), text(16)));
+    }
+    assert!(charged.next().is_none(), "each entry that charges has a row");
 }

@@ -78,6 +78,7 @@ suite! {
     the_ledger_is_a_chain_that_verifies
     a_ledger_that_was_meddled_with_is_found
     a_period_closes_and_its_export_stays
+    charges_say_what_was_used
     entries_of_an_older_version_are_linked
     a_closed_store_says_so
 }

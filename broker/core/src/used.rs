@@ -1,0 +1,168 @@
+//! What was used, as the entries of the ledger say it.
+//!
+//! What a part has its share of is noted when it gets its lease, so that use which is reported when the node or the
+//! instance is gone is charged with the same details.
+
+use std::collections::BTreeMap;
+
+use spillway_ledger::{Payee, Slice, Usage};
+use spillway_types::{
+    Allocation, AttemptId, CloudName, DatasetName, DurationMs, GpuModel, GroupName, NodeCapacity, SiteName,
+    UnixMs, instance_share,
+};
+
+use crate::State;
+use crate::entity::{Attempt, Instance, Machine, Part};
+
+/// What all slices of a part have in common.
+pub(crate) struct PartUsage {
+    machine: Option<Machine>,
+    cloud: Option<(CloudName, SiteName)>,
+    above: Vec<GroupName>,
+    datasets: Vec<DatasetName>,
+}
+
+impl PartUsage {
+    /// What a slice of the part is of, where the part began at `began`.
+    pub(crate) fn of_slice(&self, began: UnixMs, slice: &Slice) -> Usage {
+        let machine = self.machine.as_ref();
+        let (cloud, region) = self.cloud.clone().unzip();
+        Usage {
+            pool: machine.map(|it| it.pool.clone()),
+            class: machine.and_then(|it| it.model.clone()),
+            resource: machine.map(|it| it.resource.clone()),
+            cloud,
+            region,
+            instance_type: machine.and_then(|it| it.instance_type.clone()),
+            market: machine.and_then(|it| it.market),
+            from: began.plus(DurationMs(slice.from_ms)),
+            to: began.plus(DurationMs(slice.to_ms)),
+            offset_ms: slice.from_ms,
+            blocks: slice.gpu_blocks,
+            rate: slice.rate,
+            list_rate: machine.and_then(|it| it.list_rate).unwrap_or(slice.rate),
+            above: self.above.clone(),
+            datasets: self.datasets.clone(),
+        }
+    }
+}
+
+impl State {
+    /// What each part of the attempt has its share of; none for one whose node is not known.
+    pub(crate) fn machines_of(&self, id: AttemptId) -> Vec<Option<Machine>> {
+        let parts = self.attempts.get(&id).map(|attempt| attempt.parts.as_slice()).unwrap_or_default();
+        parts.iter().map(|part| self.machine_of(part)).collect()
+    }
+
+    fn machine_of(&self, part: &Part) -> Option<Machine> {
+        let node = self.nodes.get(&part.node?)?;
+        let instance = node.instance.and_then(|instance| self.instances.get(&instance));
+        let on_demand = instance.filter(|instance| instance.on_demand_price.is_some());
+        let list =
+            |instance: &Instance| instance_share(instance.list_price(), &instance.capacity, &part.allocation);
+        Some(Machine {
+            pool: node.pool.clone(),
+            model: node.inventory.as_ref().and_then(|it| class_of(&it.capacity, &part.allocation)),
+            resource: instance.map_or_else(|| node.hostname.clone(), Instance::resource),
+            instance_type: instance.map(|instance| instance.instance_type.clone()),
+            market: instance.map(|instance| instance.market),
+            list_rate: on_demand.map(list),
+        })
+    }
+
+    /// What the slices of a part are of.
+    pub(crate) fn part_usage(&self, id: AttemptId, rank: usize) -> Option<PartUsage> {
+        let attempt = self.attempts.get(&id)?;
+        let part = attempt.parts.get(rank)?;
+        // A part that got its lease from an earlier version has none noted.
+        let machine = part.machine.as_deref().cloned().or_else(|| self.machine_of(part));
+        let datasets = self.jobs.get(&attempt.job).map(|job| job.spec.inputs.clone()).unwrap_or_default();
+        Some(PartUsage { machine, cloud: cloud_of(attempt), above: self.above(&attempt.group), datasets })
+    }
+
+    /// What an instance's overhead is of: all of it, from when it ran until it was gone, and nobody's accelerators.
+    pub(crate) fn overhead_usage(&self, instance: &Instance, payer: &GroupName, at: UnixMs) -> Usage {
+        let until = instance.gone.as_ref().map_or(at, |(gone, _)| *gone);
+        let since = [instance.launched, instance.ready].into_iter().flatten().min().unwrap_or(until);
+        Usage {
+            pool: instance.pool(),
+            class: instance.capacity.accelerators.first().map(|it| it.model.clone()),
+            resource: Some(instance.resource()),
+            cloud: Some(instance.cloud.clone()),
+            region: Some(instance.site.clone()),
+            instance_type: Some(instance.instance_type.clone()),
+            market: Some(instance.market),
+            from: since.min(until),
+            to: until,
+            offset_ms: 0,
+            blocks: 0,
+            rate: instance.price,
+            list_rate: instance.list_price(),
+            above: self.above(payer),
+            datasets: vec![],
+        }
+    }
+
+    /// The groups above one, from the root on.
+    fn above(&self, group: &GroupName) -> Vec<GroupName> {
+        let parent_of = |group: &GroupName| self.groups.get(group).and_then(|group| group.parent.clone());
+        // A tree is never deeper than it has groups: a bound, should a cycle ever get in.
+        let up = std::iter::successors(parent_of(group), parent_of).take(self.groups.len());
+        let mut above: Vec<GroupName> = up.collect();
+        above.reverse();
+        above
+    }
+}
+
+fn cloud_of(attempt: &Attempt) -> Option<(CloudName, SiteName)> {
+    match &attempt.payee {
+        Payee::Cloud { cloud, site } => Some((cloud.clone(), site.clone())),
+        Payee::Site(_) => None,
+    }
+}
+
+/// The model of which the allocation has most; the first by name where two have as much.
+fn class_of(capacity: &NodeCapacity, allocation: &Allocation) -> Option<GpuModel> {
+    let mut blocks: BTreeMap<&GpuModel, u64> = BTreeMap::new();
+    for accelerator in &capacity.accelerators {
+        let shares = allocation.shares.iter().filter(|share| share.index == accelerator.index);
+        let shared: u64 = shares.map(|share| u64::from(share.blocks)).sum();
+        let slices = accelerator.mig.iter().filter(|slice| allocation.mig.contains(&slice.uuid)).count();
+        let mig = 100 * u64::try_from(slices).unwrap_or(u64::MAX / 100);
+        *blocks.entry(&accelerator.model).or_default() += shared + mig;
+    }
+    let most = blocks.values().max().copied().filter(|most| *most > 0)?;
+    blocks.into_iter().find(|(_, of)| *of == most).map(|(model, _)| model.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use spillway_types::{Accelerator, AcceleratorShare};
+
+    #[test]
+    fn the_class_is_the_one_of_which_it_has_most() {
+        let accelerator = |(index, model): (u32, &str)| Accelerator {
+            index,
+            uuid: format!("GPU-{index}"),
+            model: model.parse().unwrap(),
+            memory_mib: 1,
+            mig: vec![],
+            domain: None,
+        };
+        let accelerators = [(0, "L4"), (1, "H100"), (2, "H100")].map(accelerator).to_vec();
+        let capacity = NodeCapacity { accelerators, cpus_milli: 1, memory_mib: 1 };
+        for (shares, expected) in [
+            (vec![(0, 100), (1, 50)], Some("L4")),
+            (vec![(0, 100), (1, 100)], Some("H100")),
+            (vec![(0, 100), (1, 70), (2, 60)], Some("H100")),
+            (vec![(9, 100)], None),
+            (vec![], None),
+        ] {
+            let share = |(index, blocks): &(u32, u32)| AcceleratorShare { index: *index, blocks: *blocks };
+            let shares: Vec<AcceleratorShare> = shares.iter().map(share).collect();
+            let allocation = Allocation { shares, ..Allocation::default() };
+            assert_eq!(class_of(&capacity, &allocation).map(|it| it.to_string()).as_deref(), expected);
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! What was used, where and at which price: what a report, a FOCUS export or a check of a bill must know of a charge
+//! beside whom it is about and what it cost.
+//!
+//! It is frozen with the entry that it is part of, so that a charge can be explained when the node, the instance and
+//! the price list are long gone. Entries that were written before there was one have none.
+
+use serde::{Deserialize, Serialize};
+use spillway_types::{
+    CloudName, DatasetName, GpuModel, GroupName, HourlyRate, InstanceType, Market, PoolName, SiteName, UnixMs,
+};
+
+/// What a charge was for: one thing at one price over one span of time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// The pool of the node; none where the node was not known any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<PoolName>,
+    /// The model of the accelerators; none for CPUs alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<GpuModel>,
+    /// The provider's id of the instance, our own where it has not said one, or the host name of the node: what a
+    /// provider's bill is joined on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
+    /// The cloud, where it ran in one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloud: Option<CloudName>,
+    /// The cloud's region.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<SiteName>,
+    /// The shape of the instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance_type: Option<InstanceType>,
+    /// How the instance was bought.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub market: Option<Market>,
+    /// Begin of the slice.
+    pub from: UnixMs,
+    /// Its end, exclusive.
+    pub to: UnixMs,
+    /// How long the use had gone on at the begin, in milliseconds: costs and hours are rounded on what has
+    /// accumulated since then.
+    #[serde(default)]
+    pub offset_ms: u64,
+    /// Hundredths of an accelerator; 0 for what nobody used.
+    pub blocks: u64,
+    /// What an hour of it was charged at: of the part, or of the whole instance in an overhead.
+    pub rate: HourlyRate,
+    /// The on-demand price of the same hour; on-prem, and where no on-demand price was known, the rate.
+    pub list_rate: HourlyRate,
+    /// The groups above the one that pays, from the root on, as the tree stood then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub above: Vec<GroupName>,
+    /// The datasets that the job names as its inputs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub datasets: Vec<DatasetName>,
+}
+
+impl Usage {
+    /// How long the slice is, in milliseconds.
+    #[must_use]
+    pub fn span_ms(&self) -> u64 {
+        self.to.since(self.from).0
+    }
+}

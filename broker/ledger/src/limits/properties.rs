@@ -216,6 +216,8 @@ impl World {
             if trial.charge(run.attempt, &charge).unwrap() != Tally::default() {
                 return;
             }
+            // Nothing is used before its time: else a month to come could have more used in it than was asked of it.
+            self.now = self.now.max(started.plus(DurationMs(to_ms)));
         }
         self.limits.charge(run.attempt, &charge).unwrap();
         run.edge_ms = to_ms;

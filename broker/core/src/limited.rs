@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 
 use spillway_ledger::limits::{
-    Charge, Demand, HoldPhase, HoldStep, Holding, LeaseTerms, LimitKey, LimitRefusal, LimitsChange, Metric,
-    Place, Scope, Share,
+    Charge, Demand, HoldPhase, HoldStep, Holding, LeaseTerms, LimitId, LimitKey, LimitRefusal, LimitsChange,
+    Metric, Place, Scope, Share, overshoot_micros,
 };
 use spillway_ledger::{Slice, Subject};
 use spillway_types::resources::GpuSelector;
@@ -148,6 +148,25 @@ impl State {
             Some(refusal) if !self.sites.keys().any(|site| allowed(&site)) => Standing::Waits(refusal),
             Some(_) => Standing::Without(without),
         }
+    }
+
+    /// How far a limit on money can be passed by what runs now: what it costs at most while it is asked to stop and
+    /// its last use is on its way, in micros. 0 for limits on other things, which are never passed.
+    #[must_use]
+    pub fn overshoot_bound(&self, limit: &LimitId) -> i64 {
+        if limit.metric != Metric::Money {
+            return 0;
+        }
+        let counts = |demand: &Demand| self.book.ancestors(&demand.group).any(|group| *group == limit.group);
+        let running = self.limits.holdings().filter(|(_, holding)| counts(holding.demand()));
+        let bound = |(attempt, holding): (AttemptId, &Holding)| {
+            let Demand { place, shares, terms, .. } = holding.demand();
+            let covered = shares.iter().filter(|share| limit.scope.covers(place, share));
+            let cap = covered.map(|share| share.cap.0).fold(0, i64::saturating_add);
+            let lag = self.attempts.get(&attempt).map_or(DurationMs(0), |attempt| attempt.lease);
+            if cap == 0 { 0 } else { overshoot_micros(HourlyRate(cap), terms.grace, lag) }
+        };
+        running.map(bound).fold(0, i64::saturating_add)
     }
 
     pub(crate) fn apply_limits(&mut self, change: &LimitsChange, at: UnixMs) -> Result<(), ApplyError> {

@@ -56,6 +56,8 @@ pub(crate) struct PendingEntry {
     booked: Period,
     key: String,
     body: String,
+    /// The instant of a slice; 0 of other entries.
+    slice_ms: i64,
     /// Its row among the charges, without its number in the chain; none for what is no charge.
     charge: Option<Box<ChargeRow>>,
 }
@@ -73,8 +75,17 @@ pub(crate) fn linked(entries: Vec<PendingEntry>, mut head: Head) -> ([Rows; 2], 
     let mut values = Vec::with_capacity(entries.len() * tables::LEDGER_ENTRIES.width());
     let mut charges = vec![];
     for entry in entries {
-        let PendingEntry { journal_seq, attempt, effective_at, recorded_at, booked, key, body, charge } =
-            entry;
+        let PendingEntry {
+            journal_seq,
+            attempt,
+            effective_at,
+            recorded_at,
+            booked,
+            key,
+            body,
+            slice_ms,
+            charge,
+        } = entry;
         let seq = head.seq.saturating_add(1);
         let link = Link { seq, effective_at, recorded_at, booked, key: &key, body: &body };
         head = Head { seq, hash: link.hash(head.hash) };
@@ -84,7 +95,7 @@ pub(crate) fn linked(entries: Vec<PendingEntry>, mut head: Head) -> ([Rows; 2], 
             charges.push(i64::try_from(seq).unwrap_or(i64::MAX).into());
             charges.extend(after);
         }
-        let row: [Value; 9] = [
+        let row: [Value; 10] = [
             key.into(),
             journal_seq.into(),
             attempt.into(),
@@ -94,6 +105,7 @@ pub(crate) fn linked(entries: Vec<PendingEntry>, mut head: Head) -> ([Rows; 2], 
             recorded_at.0.into(),
             booked.to_string().into(),
             head.hash.to_string().into(),
+            slice_ms.into(),
         ];
         values.extend(row);
     }
@@ -337,6 +349,7 @@ impl Builder {
             recorded_at: at,
             booked,
             key: entry.key().to_owned(),
+            slice_ms: entry.effective_at().map_or(0, |at| at.0),
             body: body.map_err(|error| format!("an entry cannot be written as JSON: {error}"))?,
             charge,
         });

@@ -9,12 +9,13 @@ use crate::sql::Connection;
 use crate::target::Target;
 
 /// Version, description and statements, oldest first.
-pub(crate) const MIGRATIONS: [(i64, &str, &str); 5] = [
+pub(crate) const MIGRATIONS: [(i64, &str, &str); 6] = [
     (1, "initial", include_str!("../migrations/0001_initial.sql")),
     (2, "run history", include_str!("../migrations/0002_run_history.sql")),
     (3, "ledger chain", include_str!("../migrations/0003_ledger_chain.sql")),
     (4, "limits", include_str!("../migrations/0004_limits.sql")),
     (5, "usage", include_str!("../migrations/0005_usage.sql")),
+    (7, "entries by time", include_str!("../migrations/0007_entries_by_time.sql")),
 ];
 
 /// Brings the schema up to date.

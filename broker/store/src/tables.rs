@@ -105,7 +105,8 @@ tables! {
     LIMITS = "limits" ("id", "body") updates ("body");
     JOURNAL = "journal" ("seq", "at_ms", "body") updates ();
     LEDGER_ENTRIES = "ledger_entries"
-        ("entry_key", "journal_seq", "attempt", "body", "chain_seq", "effective_ms", "recorded_ms", "booked", "hash")
+        ("entry_key", "journal_seq", "attempt", "body", "chain_seq", "effective_ms", "recorded_ms", "booked", "hash",
+         "slice_ms")
         updates ();
     PERIODS = "periods" ("name", "body") updates ("body");
     RATE_CARDS = "rate_cards" ("name", "body") updates ("body");

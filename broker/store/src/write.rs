@@ -135,6 +135,9 @@ impl Writer {
         let failed = |error| target.sqlx(error);
         *transaction = Transaction::Open;
         connection.execute("BEGIN".into_sql_str(), vec![]).await.map_err(failed)?;
+        // Keys are looked up here only.
+        let index = "CREATE INDEX entries_to_link ON ledger_entries (entry_key)";
+        connection.execute(index.into_sql_str(), vec![]).await.map_err(failed)?;
         for key in keys {
             let key = key.text(0).map_err(failed)?;
             let ask = "SELECT e.body, j.at_ms FROM ledger_entries e JOIN journal j ON j.seq = e.journal_seq \
@@ -162,6 +165,7 @@ impl Writer {
             ];
             connection.execute(write.into_sql_str(), values).await.map_err(failed)?;
         }
+        connection.execute("DROP INDEX entries_to_link".into_sql_str(), vec![]).await.map_err(failed)?;
         connection.execute("COMMIT".into_sql_str(), vec![]).await.map_err(failed)
     }
 

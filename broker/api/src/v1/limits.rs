@@ -29,6 +29,9 @@ pub struct LimitView {
     pub held: i64,
     /// What is left; below 0 where it is passed, or where accelerators are borrowed.
     pub left: i64,
+    /// How far it can be passed at most by what runs now, while that is asked to stop; 0 where nothing can pass it.
+    #[serde(default)]
+    pub overshoot: i64,
     /// How much more it may borrow; absent means all that others lend.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub borrow: Option<i64>,

@@ -98,7 +98,10 @@ fn day(at: UnixMs) -> String {
 
 /// A group's budgets.
 pub(crate) fn budgets(look: &Look, budgets: &Budgets) -> String {
-    let mut table = Table::new(look, &["BUDGET", "SCOPE", ">LIMIT", ">USED", ">HELD", ">LEFT", "?RENEWS"]);
+    let mut table = Table::new(
+        look,
+        &["BUDGET", "SCOPE", ">LIMIT", ">USED", ">HELD", ">LEFT", "?>MAY PASS BY", "?RENEWS"],
+    );
     let group = &budgets.group;
     table.row([
         "in all".to_owned(),
@@ -107,6 +110,7 @@ pub(crate) fn budgets(look: &Look, budgets: &Budgets) -> String {
         amount(group.spent),
         amount(group.held),
         limit(group.left),
+        String::new(),
         String::new(),
     ]);
     for view in &budgets.limits {
@@ -118,6 +122,7 @@ pub(crate) fn budgets(look: &Look, budgets: &Budgets) -> String {
             shown(view.used),
             shown(view.held),
             shown(view.left),
+            shown(view.overshoot),
             view.to.map(day).unwrap_or_default(),
         ]);
     }

@@ -20,7 +20,7 @@ const LIMITS: &str = r#"{"items":[
     {"group":"lab","metric":"concurrent-gpus","scope":"on-prem","window":"instant","nominal":1600,"limit":1600,"used":1850,
      "held":0,"left":-250,"borrow":400,"action":"deny-new"},
     {"group":"vision","metric":"money","scope":"cloud","window":"month","nominal":5000000000,"limit":5500000000,
-     "used":4999000000,"held":1000000,"left":500000000,"action":"drain","thresholds":[50,80,100],"reached":80,
+     "used":4999000000,"held":1000000,"left":500000000,"overshoot":830000,"action":"drain","thresholds":[50,80,100],"reached":80,
      "from":1793491200000,"to":1796083200000},
     {"group":"vision","metric":"gpu-time:H100","scope":"everywhere","window":"2026-01-01T00:00:00Z..2026-07-01T00:00:00Z",
      "nominal":5400000000,"limit":5400000000,"used":1800000,"held":0,"left":5398200000,"action":"warn","to":1782864000000}]}"#;

@@ -4,7 +4,9 @@ use spillway_core::command::PartNews;
 use spillway_core::entity::{Group, StopCause};
 use spillway_core::limited::Standing;
 use spillway_core::{Command, Refusal};
-use spillway_ledger::limits::{Action, Limit, LimitId, LimitsChange, LimitsError, Transfer};
+use spillway_ledger::limits::{
+    Action, Limit, LimitId, LimitsChange, LimitsError, Transfer, overshoot_micros,
+};
 use spillway_ledger::window::Window;
 use spillway_types::PartEnd;
 
@@ -31,6 +33,15 @@ fn what_is_over_a_limit_waits_without_keeping_others_and_starts_when_there_is_ro
     let node = scene.node("H100:8");
     scene.must(set(limit("lab", "concurrent-gpus", "everywhere", Window::Instant, 400)));
     let (_, attempt) = scene.start(&job("H100:3"));
+    let runs = scene.attempt(attempt);
+    let bound = overshoot_micros(runs.parts[0].rate, runs.grace, runs.lease);
+    for (group, scope, expected) in
+        [("org", "on-prem", bound), ("lab", "everywhere", bound), ("lab", "cloud", 0)]
+    {
+        let budget = limit(group, "money", scope, Window::Month, 1_000 * DOLLAR);
+        assert_eq!(scene.state().overshoot_bound(&budget.id), expected, "{group} {scope}");
+    }
+    assert!(bound > 0);
     let second = scene.submit(&job("H100:2"));
     let third = scene.submit(&job("H100:1"));
     scene.world.place().unwrap();
@@ -81,6 +92,9 @@ fn use_counts_against_the_limit_and_what_was_held_comes_back() {
     scene.says(node, attempt, 0, ended_well(HOUR));
     assert_eq!(standing(&scene, "org"), (8 * i64::try_from(HOUR).unwrap(), 0));
     let second = scene.submit(&job("H100:8"));
+    let budget = limit("org", "money", "everywhere", Window::Month, 1_000 * DOLLAR);
+    scene.must(set(budget.clone()));
+    assert_eq!(scene.state().overshoot_bound(&budget.id), 0, "nothing runs");
     assert_eq!(scene.world.place().unwrap(), 0, "12 GPU-hours are left, and it may need 16");
     let Standing::Waits(refusal) = scene.state().limits_leave(scene.job(second), scene.world.now()) else {
         panic!("it does not wait")

@@ -59,9 +59,10 @@ fn not_managed(who: &Who, group: &GroupName) -> Failure {
     Failure(error.hint("a group's owner manages the groups below it; ask an admin for others"))
 }
 
-fn show(standing: Standing) -> LimitView {
+fn show(state: &State, standing: Standing) -> LimitView {
     let Standing { limit, nominal, used, held, left, period, reached, .. } = standing;
     LimitView {
+        overshoot: state.overshoot_bound(&limit.id),
         group: limit.id.group,
         metric: limit.id.metric,
         scope: limit.id.scope,
@@ -83,7 +84,8 @@ fn show(standing: Standing) -> LimitView {
 }
 
 fn limits_of(state: &State, group: &GroupName, now: UnixMs) -> Vec<LimitView> {
-    state.limits.standings(group, now).into_iter().map(show).collect()
+    let standings = state.limits.standings(group, now).into_iter();
+    standings.map(|standing| show(state, standing)).collect()
 }
 
 pub(super) async fn list(

@@ -2,7 +2,7 @@
 //!
 //! [`Alerts::offer`] takes what was crossed; a task for each destination sends it, one after the other, and goes on
 //! trying until it was taken, so that a slow or broken destination keeps nobody else waiting. Each alert gets to each
-//! destination at least once: what was taken is written down ([`delivered`]), and what was not when the broker ended
+//! destination at least once: what was taken is written down (`delivered`), and what was not when the broker ended
 //! is found again from where the limits stand ([`watch`]). A receiver that sees an idempotency key twice can pass over
 //! the second one; that happens only where the broker ended between the sending and its note.
 //!

@@ -12,6 +12,17 @@ pub(crate) struct GroupsArgs {
     pub command: Option<GroupsCommand>,
 }
 
+/// Where a group stands among others.
+#[derive(Debug, Args)]
+pub(crate) struct RankArgs {
+    /// Its share among groups of one priority
+    #[arg(long)]
+    pub weight: Option<u32>,
+    /// Higher goes first
+    #[arg(long, allow_negative_numbers = true)]
+    pub priority: Option<i32>,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum GroupsCommand {
     /// Show the groups as a tree
@@ -23,12 +34,8 @@ pub(crate) enum GroupsCommand {
         /// The group above it
         #[arg(long)]
         parent: Option<GroupName>,
-        /// Its share among groups of one priority
-        #[arg(long)]
-        weight: Option<u32>,
-        /// Higher goes first
-        #[arg(long, allow_negative_numbers = true)]
-        priority: Option<i32>,
+        #[command(flatten)]
+        rank: RankArgs,
         /// What it may spend, for example `5000`
         #[arg(long)]
         budget: Option<Money>,
@@ -40,12 +47,8 @@ pub(crate) enum GroupsCommand {
         /// The group above it; `none` puts it at the top
         #[arg(long)]
         parent: Option<GroupName>,
-        /// Its share among groups of one priority
-        #[arg(long)]
-        weight: Option<u32>,
-        /// Higher goes first
-        #[arg(long, allow_negative_numbers = true)]
-        priority: Option<i32>,
+        #[command(flatten)]
+        rank: RankArgs,
         /// The time zone of its months, for example `Europe/Berlin`
         #[arg(long)]
         zone: Option<Zone>,

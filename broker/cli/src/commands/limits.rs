@@ -9,8 +9,8 @@ use spillway_ledger::window::Window;
 use spillway_types::{GroupName, Money};
 
 use crate::args::limits::{
-    BudgetArgs, BudgetCommand, GroupsArgs, GroupsCommand, LimitsArgs, LimitsCommand, WhenReachedArgs,
-    WhichArgs,
+    BudgetArgs, BudgetCommand, GroupsArgs, GroupsCommand, LimitsArgs, LimitsCommand, RankArgs,
+    WhenReachedArgs, WhichArgs,
 };
 use crate::failure::Failure;
 use crate::output::Output;
@@ -20,11 +20,11 @@ pub(super) async fn groups(client: &Client, args: GroupsArgs, output: &mut Outpu
     match args.command {
         None => output.show(&client.groups().await?, account::groups),
         Some(GroupsCommand::Tree) => output.show(&client.groups().await?, render::tree),
-        Some(GroupsCommand::Create { name, parent, weight, priority, budget }) => {
+        Some(GroupsCommand::Create { name, parent, rank: RankArgs { weight, priority }, budget }) => {
             let request = GroupRequest { name, parent, weight, priority, budget };
             output.show(&client.create_group(&request).await?, account::group);
         }
-        Some(GroupsCommand::Set { name, parent, weight, priority, zone }) => {
+        Some(GroupsCommand::Set { name, parent, rank: RankArgs { weight, priority }, zone }) => {
             let top = parent.as_ref().is_some_and(|parent| parent.as_str() == "none");
             let parent = parent.filter(|_| !top);
             let change = GroupChange { parent, top, weight, priority, zone };

@@ -8,13 +8,19 @@ use spillway_ledger::reconcile::Verdict;
 
 use super::world::{World, refused, submit};
 
-#[tokio::test]
-async fn the_records_are_a_chain_that_the_client_can_follow_itself() {
+/// A world in which a job of `ada` ran to its end.
+async fn after_a_job() -> World {
     let mut world = World::start().await;
     submit(&world.client("ada"), "{run: x, resources: {gpus: \"A100:1\"}}", "k").await;
     world.place().await;
     let attempt = world.attempts().await[0];
     world.run_to_end(attempt, 0).await;
+    world
+}
+
+#[tokio::test]
+async fn the_records_are_a_chain_that_the_client_can_follow_itself() {
+    let world = after_a_job().await;
     let root = world.client("root");
     let (mut verifier, mut previous) = (Verifier::new(), Digest::default());
     let page = root.ledger(0).await.unwrap();
@@ -49,11 +55,7 @@ async fn a_period_that_goes_on_is_not_closed_and_one_that_is_over_is_frozen() {
 
 #[tokio::test]
 async fn a_month_is_there_where_something_is_booked_or_it_goes_on_or_is_closed() {
-    let mut world = World::start().await;
-    submit(&world.client("ada"), "{run: x, resources: {gpus: \"A100:1\"}}", "k").await;
-    world.place().await;
-    let attempt = world.attempts().await[0];
-    world.run_to_end(attempt, 0).await;
+    let world = after_a_job().await;
     let root = world.client("root");
     let now = Period::of(world.engine.clock().now(), &Zone::utc());
     let all = root.ledger(0).await.unwrap().items;
@@ -121,12 +123,8 @@ async fn a_bill_shows_what_nobody_here_launched_and_a_torn_one_changes_nothing()
 
 #[tokio::test]
 async fn a_finance_closer_corrects_a_charge_once_and_the_ledger_stays_whole() {
-    let mut world = World::start().await;
+    let world = after_a_job().await;
     world.user("clo", spillway_types::Role::FinanceCloser, "lab").await;
-    submit(&world.client("ada"), "{run: x, resources: {gpus: \"A100:1\"}}", "k").await;
-    world.place().await;
-    let attempt = world.attempts().await[0];
-    world.run_to_end(attempt, 0).await;
     let closer = world.client("clo");
     let records = closer.ledger(0).await.unwrap().items;
     let of_kind = |kind: &str| records.iter().find(|record| record.body.contains(kind)).unwrap().seq;

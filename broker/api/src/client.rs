@@ -14,12 +14,12 @@ use spillway_types::{GroupName, JobId, Money, NodeId, PoolName, UserName};
 
 use crate::error::ErrorEnvelope;
 use crate::v1::{
-    BudgetRequest, CloudView, FairShareView, GroupChange, GroupRequest, GroupView, HealthView, JobFile,
-    JobSummary, JobView, JobsQuery, JoinLine, JoinTokenRequest, LedgerCheckView, LimitRequest, LimitView,
-    LogQuery, MAX_WAIT_MS, MonthView, NodeAction, NodeView, OfferView, OffersQuery, Page, PeriodView,
-    PlanView, RatesRequest, RatesView, ReconcileQuery, ReconciliationView, RecordView, RecordsQuery,
-    SiteView, SpendQuery, SpendReport, TaskView, TasksQuery, TokenRequest, TokenView, TransferRequest,
-    TransferView, UserRequest, UserView, WaitFor, WaitQuery,
+    BudgetRequest, CloudView, CorrectionRequest, CorrectionView, FairShareView, GroupChange, GroupRequest,
+    GroupView, HealthView, JobFile, JobSummary, JobView, JobsQuery, JoinLine, JoinTokenRequest,
+    LedgerCheckView, LimitRequest, LimitView, LogQuery, MAX_WAIT_MS, MonthView, NodeAction, NodeView,
+    OfferView, OffersQuery, Page, PeriodView, PlanView, RatesRequest, RatesView, ReconcileQuery,
+    ReconciliationView, RecordView, RecordsQuery, SiteView, SpendQuery, SpendReport, TaskView, TasksQuery,
+    TokenRequest, TokenView, TransferRequest, TransferView, UserRequest, UserView, WaitFor, WaitQuery,
 };
 use crate::{ApiError, ErrorCode, Secret, route};
 
@@ -437,6 +437,14 @@ impl Client {
     /// [`ClientError`].
     pub async fn set_rates(&self, pool: &PoolName, card: &RatesRequest) -> Result<RatesView, ClientError> {
         self.send(Method::PUT, &route::pool_rates(pool), card).await
+    }
+
+    /// Corrects what a record of the ledger charged.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn correct(&self, correction: &CorrectionRequest) -> Result<CorrectionView, ClientError> {
+        self.send(Method::POST, route::CORRECTIONS, correction).await
     }
 
     /// Holds a provider's bill against what was charged. Changes nothing.

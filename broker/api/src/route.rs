@@ -50,6 +50,8 @@ pub const USER_TOKENS: &str = "/v1/users/{user}/tokens";
 pub const SPEND: &str = "/v1/spend";
 /// `GET` records of the ledger.
 pub const LEDGER: &str = "/v1/ledger";
+/// `POST` corrects what a record charged.
+pub const CORRECTIONS: &str = "/v1/ledger/corrections";
 /// `POST` verifies the ledger.
 pub const LEDGER_VERIFY: &str = "/v1/ledger/verify";
 /// `GET` the closed periods.

@@ -29,8 +29,8 @@ pub use job_file::{
     CheckpointFile, JobFile, JobFileError, MAX_JOB_FILE, ResourcesFile, RetryFile, Run, WhereFile,
 };
 pub use ledger::{
-    LedgerCheckView, MAX_BILL, MonthView, PeriodView, RatesRequest, RatesView, ReconcileQuery,
-    ReconciliationView, RecordView, RecordsQuery,
+    CorrectionRequest, CorrectionView, LedgerCheckView, MAX_BILL, MonthView, PeriodView, RatesRequest,
+    RatesView, ReconcileQuery, ReconciliationView, RecordView, RecordsQuery,
 };
 pub use limits::{FairShareView, GroupChange, LimitRequest, LimitView, TransferRequest, TransferView};
 pub use query::{

@@ -71,7 +71,7 @@ async fn ask(client: &Client, command: Ask, output: &mut Output) -> Result<u8, F
         Ask::Budget(args) => limits::budget(client, args, output).await,
         Ask::Fairshare => limits::fair_share(client, output).await,
         Ask::Spend(args) => account::spend(client, args, output).await,
-        Ask::Ledger(args) => ledger::ledger(client, &args, output).await,
+        Ask::Ledger(args) => ledger::ledger(client, args, output).await,
         Ask::Export(args) => ledger::export(client, &args, output).await,
         Ask::Periods(args) => ledger::periods(client, &args, output).await,
         Ask::Rates(args) => ledger::rates(client, args, output).await,

@@ -11,9 +11,10 @@ mod nodes;
 use spillway_ledger::journal::Closed;
 use spillway_ledger::limits::LimitKey;
 use spillway_ledger::rates::Card;
-use spillway_ledger::{Entry, EntryKind};
+use spillway_ledger::{Amendment, Entry, EntryKind};
 use spillway_types::{GroupName, IllegalTransition, PoolName, UnixMs};
 
+use crate::event::Corrected;
 use crate::{Event, Key, State};
 
 /// An event did not fit the state: a defect of a handler, or a journal that is not ours.
@@ -91,6 +92,10 @@ impl State {
                 let frozen = self.periods.freeze(*period, *digest);
                 frozen.map_err(|error| ApplyError::Ledger(error.to_string()))
             }
+            Event::EntryCorrected(corrected) => {
+                self.correct(corrected, at);
+                Ok(())
+            }
             Event::RatesSet { pool, effective, card } => self.set_rates(pool, *effective, card),
             Event::TokenIssued(token) => {
                 self.touch(Key::Token(token.hash.clone()));
@@ -163,6 +168,25 @@ impl State {
 
     pub(crate) fn touch(&mut self, key: Key) {
         self.changes.touched.insert(key);
+    }
+
+    /// Posts a correction. What is charged more than before was not held: it counts as overshoot.
+    fn correct(&mut self, corrected: &Corrected, at: UnixMs) {
+        let Corrected { reversal, replacement, .. } = corrected;
+        if let Some(Amendment::Reverses { key }) = reversal.amends() {
+            self.corrected.insert(key.clone());
+        }
+        let (subject, when) = (reversal.subject().clone(), reversal.effective_at().unwrap_or(at));
+        let mut more: i64 = 0;
+        for entry in std::iter::once(reversal).chain(replacement) {
+            self.book.apply(entry);
+            more = more.saturating_add(entry.spend_micros());
+            self.changes.entries.push((self.journal, entry.clone()));
+        }
+        self.spend_limits(&subject, more, when);
+        let beyond = self.overshoot_micros.entry(subject.group.clone()).or_default();
+        *beyond = beyond.saturating_add(more.max(0));
+        self.touch(Key::Group(subject.group));
     }
 
     pub(crate) fn post(&mut self, entry: Entry, at: UnixMs) {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use spillway_ledger::Entry;
 use spillway_ledger::calendar::Period;
 use spillway_ledger::journal::Digest;
 use spillway_ledger::limits::LimitsChange;
@@ -46,6 +47,17 @@ pub enum Command {
         period: Period,
         /// SHA-256 of its export.
         digest: Digest,
+    },
+    /// Takes back what an entry charged, and posts what it should have been.
+    Correct {
+        /// The entry, as the ledger has it.
+        entry: Box<Entry>,
+        /// GPU-milliseconds and micros that it should have been; none takes it back only.
+        becomes: Option<(u64, i64)>,
+        /// Who asks.
+        by: UserName,
+        /// Why.
+        because: String,
     },
     /// Sets a pool's rate card from an instant on.
     SetRates {

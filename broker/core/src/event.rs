@@ -1,6 +1,7 @@
 //! What happened. Events are facts: applying one never asks whether it may happen.
 
 use serde::{Deserialize, Serialize};
+use spillway_ledger::Entry;
 use spillway_ledger::calendar::Period;
 use spillway_ledger::journal::Digest;
 use spillway_ledger::limits::LimitsChange;
@@ -59,6 +60,8 @@ pub enum Event {
         /// SHA-256 of it.
         digest: Digest,
     },
+    /// What an entry charged was taken back, and what it should have been was posted.
+    EntryCorrected(Box<Corrected>),
     /// A pool has another rate card.
     RatesSet {
         /// The pool.
@@ -374,4 +377,17 @@ pub struct Intended {
     pub broker_addr: String,
     /// The CA that its agent expects.
     pub ca_fingerprint: String,
+}
+
+/// A correction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Corrected {
+    /// Takes back what the entry charged.
+    pub reversal: Entry,
+    /// What it should have been, where that is not nothing.
+    pub replacement: Option<Entry>,
+    /// Who asked.
+    pub by: UserName,
+    /// Why.
+    pub because: String,
 }

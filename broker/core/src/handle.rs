@@ -85,6 +85,9 @@ pub(crate) fn handle(turn: &mut Turn<'_>, command: Command) -> Result<Reply, Ref
         Command::SetBudget { group, limit_micros } => admin::set_budget(turn, &group, limit_micros),
         Command::ClosePeriod { period } => accounting::close_period(turn, period),
         Command::FreezePeriod { period, digest } => accounting::freeze_period(turn, period, digest),
+        Command::Correct { entry, becomes, by, because } => {
+            accounting::correct(turn, &entry, becomes, by, because)
+        }
         Command::SetRates { pool, effective, card } => accounting::set_rates(turn, pool, effective, card),
         Command::RemoveGroup { group } => admin::remove_group(turn, &group),
         Command::ChangeLimits(change) => admin::change_limits(turn, *change),

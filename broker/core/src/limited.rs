@@ -23,15 +23,6 @@ use crate::{Key, State};
 #[derive(Debug, Clone, Default)]
 pub struct Waits(BTreeMap<JobId, Vec<Demand>>);
 
-// What was refused is found out again when it is asked again: two states are equal without it.
-impl PartialEq for Waits {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-impl Eq for Waits {}
-
 /// What limits leave a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {

@@ -2,7 +2,7 @@
 
 use spillway_ledger::BudgetRefusal;
 use spillway_ledger::calendar::Period;
-use spillway_ledger::journal::PeriodError;
+use spillway_ledger::journal::{CorrectionError, PeriodError};
 use spillway_ledger::limits::{LimitRefusal, LimitsError};
 use spillway_ledger::rates::RateError;
 use spillway_types::{AttemptId, GroupName, IllegalTransition, JobId, NodeId, UserName};
@@ -124,6 +124,15 @@ pub enum Refusal {
         count: usize,
         /// The first.
         first: AttemptId,
+    },
+    /// The entry cannot be corrected.
+    #[error(transparent)]
+    Correction(#[from] Box<CorrectionError>),
+    /// It was corrected before.
+    #[error("entry `{key}` was corrected already; correct what replaced it")]
+    CorrectedAlready {
+        /// The entry's key.
+        key: String,
     },
     /// The rate card cannot be set.
     #[error(transparent)]

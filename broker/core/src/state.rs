@@ -14,6 +14,32 @@ use crate::History;
 use crate::entity::{Attempt, Group, Instance, Job, JoinToken, Node, Pool, Site, Submission, Token, User};
 use crate::limited::Waits;
 
+/// What is kept beside the state and is not of it: two states are equal without it, and it is not stored.
+#[derive(Debug, Clone, Default)]
+pub struct Aside<T>(T);
+
+impl<T> PartialEq for Aside<T> {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl<T> Eq for Aside<T> {}
+
+impl<T> std::ops::Deref for Aside<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> std::ops::DerefMut for Aside<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0
+    }
+}
+
 /// The federation: groups, sites, nodes, and every job, attempt and instance that is not over.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct State {
@@ -59,9 +85,12 @@ pub struct State {
     /// What groups may use, hold and have used.
     #[serde(default)]
     pub limits: Limits,
-    /// What limits last refused to start. Not part of the state: it is found out again.
+    /// What limits last refused to start: it is found out again.
     #[serde(skip)]
-    pub waits: Waits,
+    pub waits: Aside<Waits>,
+    /// Keys of entries that were corrected since the broker started. The store knows those before.
+    #[serde(skip)]
+    pub corrected: Aside<BTreeSet<String>>,
     /// How long runs took.
     #[serde(default)]
     pub history: History,

@@ -187,6 +187,7 @@ fn routes() -> Vec<Route> {
         Route::new(Method::POST, route::JOIN_TOKENS, Admin, accounts::create_join_token),
         Route::new(Method::GET, route::SPEND, User, spend::report),
         Route::new(Method::GET, route::LEDGER, Books, ledger::records),
+        Route::new(Method::POST, route::CORRECTIONS, KeepBooks, ledger::correct),
         Route::new(Method::POST, route::LEDGER_VERIFY, Books, ledger::verify).long(),
         Route::new(Method::GET, route::PERIODS, User, ledger::periods),
         Route::new(Method::GET, route::PERIOD, Books, ledger::period),

@@ -20,3 +20,4 @@ DROP TABLE ledger_entries;
 ALTER TABLE entries_by_time RENAME TO ledger_entries;
 CREATE UNIQUE INDEX ledger_entries_chain ON ledger_entries (chain_seq);
 CREATE UNIQUE INDEX ledger_entries_keys ON ledger_entries (slice_ms, entry_key);
+CREATE INDEX ledger_entries_by_period ON ledger_entries (booked, chain_seq);

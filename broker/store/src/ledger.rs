@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use spillway_ledger::Account;
+use spillway_ledger::Entry;
 use spillway_ledger::calendar::Period;
 use spillway_ledger::journal::{Closed, Defect, Digest, Exporter, Head, Record, Verifier};
 use spillway_types::UnixMs;
@@ -75,6 +76,19 @@ impl Store {
         let newest = rows.first().map_or(Ok(0), |row| row.int(0));
         let newest = newest.map_err(|error| self.inner.target.sqlx(error))?;
         u64::try_from(newest).map_err(|_| self.inner.target.corrupt(format_args!("ledger number {newest}")))
+    }
+
+    /// Whether what the entry charged was taken back.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the database does not answer.
+    pub async fn is_corrected(&self, entry: &Entry) -> Result<bool, StoreError> {
+        let sql = "SELECT COUNT(*) FROM ledger_entries WHERE slice_ms = $1 AND entry_key = $2";
+        let slice_ms = entry.effective_at().map_or(0, |at| at.0);
+        let key = format!("{}/reversal", entry.key());
+        let rows = self.rows(sql.into_sql_str(), vec![slice_ms.into(), key.into()]).await?;
+        let count = rows.first().map_or(Ok(0), |row| row.int(0));
+        Ok(count.map_err(|error| self.inner.target.sqlx(error))? > 0)
     }
 
     fn record(&self, row: &Row, previous: Digest) -> Result<Record, StoreError> {

@@ -41,6 +41,37 @@ pub struct RecordView {
     pub hash: Digest,
 }
 
+/// Corrects what a record of the ledger charged: takes it back, and posts what it should have been.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CorrectionRequest {
+    /// The record's number.
+    pub seq: u64,
+    /// What it should have cost; absent takes it back only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amount: Option<Money>,
+    /// What it should have used, in GPU-milliseconds; what it says where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu_ms: Option<u64>,
+    /// Why. It stays on record.
+    pub because: String,
+}
+
+/// A correction that was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CorrectionView {
+    /// The key of the entry that was corrected.
+    pub corrects: String,
+    /// What it had cost.
+    pub was: Money,
+    /// What it costs now.
+    pub is: Money,
+    /// The period that it was booked into.
+    pub period: Period,
+    /// The period that the correction is booked into: the same, or the first open one after it.
+    pub booked: Period,
+}
+
 impl RecordView {
     /// The record, after the one with the hash `previous`.
     #[must_use]

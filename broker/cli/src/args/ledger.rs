@@ -13,10 +13,25 @@ pub(crate) struct LedgerArgs {
     pub command: LedgerCommand,
 }
 
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Subcommand)]
 pub(crate) enum LedgerCommand {
     /// Follow the chain of hashes and add every account up again; the exit code is 1 where something is wrong
     Verify,
+    /// Correct what a record charged: it is taken back, and what it should have been is posted; of a closed month into
+    /// the first open one
+    Correct {
+        /// The record's number, as exports give it
+        seq: u64,
+        /// What it should have cost, for example `12.50`; without it the charge is taken back
+        #[arg(long)]
+        amount: Option<Money>,
+        /// What it should have used, in GPU-hours
+        #[arg(long, requires = "amount")]
+        gpu_hours: Option<String>,
+        /// Why; it stays on record
+        #[arg(long)]
+        because: String,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use spillway_api::Client;
-use spillway_api::v1::{RatesRequest, ReconcileQuery};
+use spillway_api::v1::{CorrectionRequest, RatesRequest, ReconcileQuery};
 use spillway_ledger::hledger::HledgerWriter;
 use spillway_ledger::journal::Digest;
+use spillway_ledger::limits::Metric;
 use spillway_ledger::rates::{Card, PoolCost};
 use spillway_types::{Currency, GpuModel, HourlyRate, Money, UnixMs};
 
@@ -19,14 +20,26 @@ use crate::failure::{ERROR, Failure};
 use crate::output::Output;
 use crate::render::ledger as render;
 
-pub(super) async fn ledger(client: &Client, args: &LedgerArgs, output: &mut Output) -> Result<u8, Failure> {
+pub(super) async fn ledger(client: &Client, args: LedgerArgs, output: &mut Output) -> Result<u8, Failure> {
     match args.command {
         LedgerCommand::Verify => {
             let check = client.verify_ledger().await?;
             output.show(&check, render::check);
             Ok(if check.defect.is_some() { ERROR } else { 0 })
         }
+        LedgerCommand::Correct { seq, amount, gpu_hours, because } => {
+            let gpu_ms = gpu_hours.map(|text| gpu_ms("--gpu-hours", &text)).transpose()?;
+            let made = client.correct(&CorrectionRequest { seq, amount, gpu_ms, because }).await?;
+            output.show(&made, render::correction);
+            Ok(0)
+        }
     }
+}
+
+fn gpu_ms(argument: &str, text: &str) -> Result<u64, Failure> {
+    let amount = Metric::NormalisedGpuTime.parse_amount(text);
+    let amount = amount.ok().and_then(|amount| u64::try_from(amount).ok());
+    amount.ok_or_else(|| Failure::usage(argument, text, "write GPU-hours with three decimals at most: `1.5`"))
 }
 
 pub(super) async fn export(client: &Client, args: &ExportArgs, output: &mut Output) -> Result<u8, Failure> {

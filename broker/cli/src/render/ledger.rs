@@ -1,6 +1,6 @@
 //! The books as they are seen.
 
-use spillway_api::v1::{LedgerCheckView, Page, PeriodView, RatesView, ReconciliationView};
+use spillway_api::v1::{CorrectionView, LedgerCheckView, Page, PeriodView, RatesView, ReconciliationView};
 use spillway_ledger::calendar::{Period, Zone};
 use spillway_ledger::reconcile::{Finding, Verdict};
 use spillway_types::Money;
@@ -18,6 +18,17 @@ pub(crate) fn check(_: &Look, view: &LedgerCheckView) -> String {
         ("closed periods", Some(view.periods.to_string())),
         ("head", Some(view.head.to_string())),
         ("verdict", Some(verdict)),
+    ])
+}
+
+/// A correction that was made.
+pub(crate) fn correction(_: &Look, view: &CorrectionView) -> String {
+    facts(&[
+        ("corrects", Some(view.corrects.clone())),
+        ("was", Some(amount(view.was))),
+        ("is", Some(amount(view.is))),
+        ("charged in", Some(view.period.to_string())),
+        ("booked into", Some(view.booked.to_string())),
     ])
 }
 

@@ -1,11 +1,13 @@
 //! Periods and rate cards.
 
+use spillway_ledger::Entry;
 use spillway_ledger::calendar::Period;
-use spillway_ledger::journal::{Digest, UsageEvents};
+use spillway_ledger::journal::{Digest, UsageEvents, replacement, reversal};
 use spillway_ledger::rates::Card;
-use spillway_types::{DurationMs, PoolName, UnixMs};
+use spillway_types::{DurationMs, PoolName, UnixMs, UserName};
 
 use crate::entity::Attempt;
+use crate::event::Corrected;
 use crate::federation::Turn;
 use crate::{Event, Refusal, Reply};
 
@@ -35,6 +37,30 @@ pub(super) fn freeze_period(turn: &mut Turn<'_>, period: Period, digest: Digest)
     if known.is_none() {
         turn.emit(Event::PeriodFrozen { period, digest });
     }
+    Ok(Reply::Done)
+}
+
+/// A correction of an entry happens once: what replaced it can be corrected in its turn. That the ledger knows the
+/// entry, and no reversal of it from before, is for the caller to see.
+pub(super) fn correct(
+    turn: &mut Turn<'_>,
+    entry: &Entry,
+    becomes: Option<(u64, i64)>,
+    by: UserName,
+    because: String,
+) -> Result<Reply, Refusal> {
+    if turn.state.corrected.contains(entry.key()) {
+        return Err(Refusal::CorrectedAlready { key: entry.key().to_owned() });
+    }
+    if becomes.is_some_and(|(_, micros)| micros < 0) {
+        let value = becomes.map_or(0, |(_, micros)| micros).to_string();
+        let problem = "is negative: give what it should have cost, 0 or more".to_owned();
+        return Err(Refusal::Invalid { field: "amount", value, problem });
+    }
+    let back = reversal(entry).map_err(Box::new)?;
+    let replaced = becomes.map(|(gpu_ms, micros)| replacement(entry, gpu_ms, micros)).transpose();
+    let replacement = replaced.map_err(Box::new)?;
+    turn.emit(Event::EntryCorrected(Box::new(Corrected { reversal: back, replacement, by, because })));
     Ok(Reply::Done)
 }
 

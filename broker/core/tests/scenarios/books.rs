@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use spillway_core::command::PartNews;
 use spillway_core::entity::GoneReason;
 use spillway_core::{Command, Refusal};
 use spillway_ledger::calendar::{Day, Period, Zone};
@@ -266,4 +267,40 @@ fn on_prem_the_list_price_is_the_rate_of_the_day_and_the_resource_is_the_host() 
     assert_eq!(used.list_rate, used.rate);
     assert_eq!(used.above, [name("org")]);
     assert!(used.rate.0 > 0 && used.pool.is_some());
+}
+
+#[test]
+fn a_correction_takes_back_what_was_charged_and_posts_what_it_should_have_been_once() {
+    let mut scene = Scene::new();
+    let node = scene.node("H100:8");
+    let (_, attempt) = scene.start(&job("H100:8"));
+    scene.says(node, attempt, 0, PartNews::Usage { from_ms: 0, to_ms: HOUR });
+    let entry = charges(&scene).remove(0).clone();
+    let (was, spent) = (entry.spend_micros(), scene.spent());
+    let correct = |becomes| Command::Correct {
+        entry: Box::new(entry.clone()),
+        becomes,
+        by: name("root"),
+        because: "the rate was wrong".to_owned(),
+    };
+    assert!(matches!(scene.refused(correct(Some((0, -1)))), Refusal::Invalid { field: "amount", .. }));
+    scene.must(correct(Some((entry.gpu_ms(), was + DOLLAR))));
+    assert_eq!(scene.spent(), spent + DOLLAR);
+    assert_eq!(scene.state().book.imbalance(), 0);
+    assert_eq!(scene.world.replayed().as_ref(), Ok(scene.state()));
+    assert!(matches!(scene.refused(correct(None)), Refusal::CorrectedAlready { .. }));
+    let replacement = scene.world.records().entries.last().unwrap().clone();
+    let again = Command::Correct {
+        entry: Box::new(replacement),
+        becomes: None,
+        by: name("root"),
+        because: "it was free".to_owned(),
+    };
+    scene.must(again);
+    assert_eq!(scene.spent(), spent - was);
+    let hold = scene.world.records().entries.iter().find(|it| it.kind() == EntryKind::Hold).unwrap().clone();
+    let odd =
+        Command::Correct { entry: Box::new(hold), becomes: None, by: name("root"), because: "x".to_owned() };
+    assert!(matches!(scene.refused(odd), Refusal::Correction(_)));
+    scene.check();
 }

@@ -105,6 +105,11 @@ impl From<Refusal> for Failure {
             Refusal::JoinToken(why) => ApiError::new(ErrorCode::Forbidden, why.to_string()),
             Refusal::Period(error) => conflict(error.to_string()).field("period"),
             Refusal::Unsettled { .. } => conflict(refusal.to_string()).field("period"),
+            Refusal::Correction(error) => conflict(error.to_string()).field("seq"),
+            Refusal::CorrectedAlready { .. } => {
+                let (message, hint) = halves(&refusal.to_string());
+                with_hint(conflict(message).field("seq"), hint)
+            }
             Refusal::Rates(error) => {
                 let (message, hint) = halves(&error.to_string());
                 with_hint(ApiError::invalid(message).field("card"), hint)

@@ -7,17 +7,19 @@ use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use spillway_api::v1::{
-    LedgerCheckView, MAX_BILL, MAX_PAGE, MonthView, Page, PeriodView, RatesRequest, RatesView,
-    ReconcileQuery, ReconciliationView, RecordView, RecordsQuery,
+    CorrectionRequest, CorrectionView, LedgerCheckView, MAX_BILL, MAX_PAGE, MonthView, Page, PeriodView,
+    RatesRequest, RatesView, ReconcileQuery, ReconciliationView, RecordView, RecordsQuery,
 };
 use spillway_api::{ApiError, ErrorCode};
-use spillway_core::Command;
 use spillway_core::entity::Instance;
+use spillway_core::{Command, Refusal};
+use spillway_ledger::Entry;
 use spillway_ledger::calendar::Period;
-use spillway_ledger::journal::{Closed, Digest, Head};
+use spillway_ledger::journal::{Closed, Digest, Fact, Head, Record};
 use spillway_ledger::reconcile::{Bill, BillError, OurCharge, reconcile as compare};
 use spillway_types::{Currency, Money, PoolName, UnixMs};
 
+use super::auth::Caller;
 use super::failure::Failure;
 use super::input::{self, MAX_SMALL_BODY, Params, Segment};
 use super::{Api, Shared};
@@ -33,6 +35,63 @@ pub(super) async fn records(
         None => store.ledger_records(Head { seq: query.after, hash: Digest::default() }, limit).await?,
     };
     Ok(Json(Page { items: records.into_iter().map(RecordView::from).collect(), next: None }))
+}
+
+/// Longest reason of a correction, in characters: a sentence or two.
+const MAX_BECAUSE: usize = 500;
+
+/// Takes back what a record charged, and posts what it should have been, into the period of the record or, where that is
+/// closed, into the first open one.
+pub(super) async fn correct(
+    Handed(api): Handed<Shared>,
+    Caller(who): Caller,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<CorrectionView>, Failure> {
+    let request: CorrectionRequest = input::json(&headers, body, MAX_SMALL_BODY).await?;
+    let CorrectionRequest { seq, amount, gpu_ms, because } = request;
+    if because.trim().is_empty() || because.chars().count() > MAX_BECAUSE {
+        let problem = format!("say why in 1 to {MAX_BECAUSE} characters: it stays on record");
+        return Err(Failure(ApiError::invalid(problem).field("because").value(&because)));
+    }
+    if let Some(other) = amount.filter(|amount| amount.currency != Currency::USD) {
+        let problem = format!("money here is in {}", Currency::USD);
+        return Err(Failure(ApiError::invalid(problem).field("amount").value(other.currency)));
+    }
+    let (record, entry) = entry_of(&api, seq).await?;
+    let was = entry.spend_micros();
+    if api.app.engine.store().is_corrected(&entry).await? {
+        return Err(Refusal::CorrectedAlready { key: entry.key().to_owned() }.into());
+    }
+    let gpu_ms = gpu_ms.unwrap_or_else(|| entry.gpu_ms());
+    let becomes = amount.map(|amount| (gpu_ms, amount.micros));
+    let (corrects, effective) = (entry.key().to_owned(), record.effective_at);
+    let command = Command::Correct { entry: Box::new(entry), becomes, by: who.name.clone(), because };
+    api.app.engine.command(command).await?;
+    let read = move |view: &crate::View<'_>| view.federation.state().periods.book(effective).period;
+    let booked = api.app.engine.read(read).await?;
+    let is = becomes.map_or(0, |(_, micros)| micros);
+    let (was, is) = (Money::usd_micros(was), Money::usd_micros(is));
+    Ok(Json(CorrectionView { corrects, was, is, period: record.booked, booked }))
+}
+
+/// The record with this number, and the entry that it is.
+async fn entry_of(api: &Api, seq: u64) -> Result<(Record, Entry), Failure> {
+    let missing = || Failure(ApiError::not_found("ledger record", &seq));
+    let before = Head { seq: seq.checked_sub(1).ok_or_else(missing)?, hash: Digest::default() };
+    let mut records = api.app.engine.store().ledger_records(before, 1).await?;
+    let record = records.pop().filter(|record| record.seq == seq).ok_or_else(missing)?;
+    match record.fact() {
+        Ok(Fact::Entry(entry)) => Ok((record, entry)),
+        Ok(Fact::Statement(_)) => {
+            let problem = "is a statement of a period's close, not a charge; correct charges";
+            Err(Failure(ApiError::invalid(problem).field("seq").value(seq)))
+        }
+        Err(error) => {
+            tracing::error!(seq, %error, "a record of the ledger cannot be read");
+            Err(Failure(ApiError::new(ErrorCode::Internal, "the record cannot be read; verify the ledger")))
+        }
+    }
 }
 
 pub(super) async fn verify(Handed(api): Handed<Shared>) -> Result<Json<LedgerCheckView>, Failure> {

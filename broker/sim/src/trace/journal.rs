@@ -112,6 +112,7 @@ impl Story {
             | Event::SiteDeclared(_)
             | Event::PoolDeclared(_)
             | Event::GroupDeclared(_)
+            | Event::EntryCorrected(_)
             | Event::GroupRemoved { .. }
             | Event::LeaseExtended { .. }
             | Event::LimitsChanged(_)

@@ -1,7 +1,7 @@
 //! The books: records and their verification, periods, rate cards, and a provider's bill.
 
 use spillway_api::ErrorCode;
-use spillway_api::v1::{RatesRequest, ReconcileQuery};
+use spillway_api::v1::{CorrectionRequest, RatesRequest, ReconcileQuery};
 use spillway_ledger::calendar::{Period, Zone};
 use spillway_ledger::journal::{Digest, Verifier};
 use spillway_ledger::reconcile::Verdict;
@@ -117,4 +117,42 @@ async fn a_bill_shows_what_nobody_here_launched_and_a_torn_one_changes_nothing()
     let euros = format!("{header}{}", line.replace("USD", "EUR"));
     assert!(refused(root.reconcile(&query, euros.into_bytes()).await).message.contains("EUR"));
     assert_eq!(world.engine.read(|view| view.federation.state().clone()).await.unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_finance_closer_corrects_a_charge_once_and_the_ledger_stays_whole() {
+    let mut world = World::start().await;
+    world.user("clo", spillway_types::Role::FinanceCloser, "lab").await;
+    submit(&world.client("ada"), "{run: x, resources: {gpus: \"A100:1\"}}", "k").await;
+    world.place().await;
+    let attempt = world.attempts().await[0];
+    world.run_to_end(attempt, 0).await;
+    let closer = world.client("clo");
+    let records = closer.ledger(0).await.unwrap().items;
+    let of_kind = |kind: &str| records.iter().find(|record| record.body.contains(kind)).unwrap().seq;
+    let correction = |seq, amount: Option<&str>| CorrectionRequest {
+        seq,
+        amount: amount.map(|amount| amount.parse().unwrap()),
+        gpu_ms: None,
+        because: "the rate was wrong".to_owned(),
+    };
+    let charge = of_kind("\"kind\":\"charge\"");
+    let forbidden = world.client("ada").correct(&correction(charge, None)).await;
+    assert_eq!(refused(forbidden).code, ErrorCode::Forbidden);
+    for (seq, amount, field) in [
+        (charge, Some("5 EUR"), "amount"),
+        (charge, Some("-1"), "amount"),
+        (of_kind("\"kind\":\"hold\""), None, "seq"),
+    ] {
+        assert_eq!(refused(closer.correct(&correction(seq, amount)).await).field.as_deref(), Some(field));
+    }
+    assert_eq!(refused(closer.correct(&correction(99_999, None)).await).code, ErrorCode::NotFound);
+    assert_eq!(closer.ledger(0).await.unwrap().items.len(), records.len(), "nothing was posted");
+    let made = closer.correct(&correction(charge, Some("1.25"))).await.unwrap();
+    assert_eq!((made.is, made.period), ("1.25".parse().unwrap(), made.booked));
+    let again = refused(closer.correct(&correction(charge, None)).await);
+    assert!(again.message.contains("corrected already"), "{again:?}");
+    let spent = closer.groups().await.unwrap().items.into_iter().find(|group| group.name.as_str() == "lab");
+    assert_eq!(spent.unwrap().spent, "1.25".parse().unwrap());
+    assert_eq!(closer.verify_ledger().await.unwrap().defect, None);
 }

@@ -16,3 +16,6 @@ ALTER TABLE charges ADD COLUMN blocks BIGINT;
 ALTER TABLE charges ADD COLUMN rate_micros BIGINT;
 ALTER TABLE charges ADD COLUMN list_rate_micros BIGINT;
 ALTER TABLE charges ADD COLUMN datasets TEXT;
+
+-- A month's records in the order of the chain: what an export reads.
+CREATE INDEX ledger_entries_by_period ON ledger_entries (booked, chain_seq);

@@ -59,6 +59,17 @@ impl Limits {
                 "from {from} to {to}: give two groups' budgets of one metric, scope and window"
             ));
         }
+        let is_above = |upper: &LimitId, lower: &LimitId| {
+            let places = (self.place_of(&upper.group), self.place_of(&lower.group));
+            matches!(places, (Some(upper), Some(lower)) if self.ancestors(lower).any(|at| at == upper))
+        };
+        if is_above(from, to) || is_above(to, from) {
+            return refuse(format!(
+                "groups `{}` and `{}` are above one another, and what the lower one uses counts in both: set the \
+                 budget of one of them instead",
+                from.group, to.group
+            ));
+        }
         let left = self.left_to_give(from, *effective, now, key)?;
         self.left_to_give(to, *effective, now, key)?;
         if *amount > left {

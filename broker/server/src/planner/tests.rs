@@ -41,12 +41,15 @@ async fn a_promise_that_gets_worse_says_why_across_plans() {
     submit(&client, &takes(4, 60), "first").await;
     planning.once().await.unwrap();
     let patient = submit(&client, &takes(4, 30), "patient").await.id;
+    // However long a plan took, the next one is whole.
+    planning.rest_until = 0;
     planning.once().await.unwrap();
     let before = explained(&world.engine, patient).await.unwrap();
     assert_eq!(before.delay, None);
     let hasty = submit(&client, &takes(4, 45), "hasty").await.id;
     let user: UserName = "root".parse().unwrap();
     world.engine.command(Command::Top { job: hasty, user }).await.unwrap();
+    planning.rest_until = 0;
     planning.once().await.unwrap();
     let after = explained(&world.engine, patient).await.unwrap();
     let was = before.planned_start.unwrap();

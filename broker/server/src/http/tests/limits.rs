@@ -132,7 +132,8 @@ async fn an_owner_manages_what_is_below_and_sees_nothing_else() {
     assert_eq!(seen, ["lab", "vision"]);
     assert!(own.limits().await.unwrap().items.iter().all(|limit| limit.group.as_str() != "rivals"));
     own.set_limit(&limit("vision", "money", Some(1_000_000))).await.unwrap();
-    own.transfer(&transfer("lab", "vision", 2_000_000)).await.unwrap();
+    let within = refused(own.transfer(&transfer("lab", "vision", 2_000_000)).await);
+    assert!(within.message.contains("counts in both"), "{}", within.message);
     let below = |name: &str, parent: Option<&str>| GroupRequest {
         name: name.parse().unwrap(),
         parent: parent.map(|parent| parent.parse().unwrap()),
@@ -140,7 +141,9 @@ async fn an_owner_manages_what_is_below_and_sees_nothing_else() {
         priority: None,
         budget: None,
     };
-    own.create_group(&below("deep", Some("vision"))).await.unwrap();
+    own.create_group(&below("deep", Some("lab"))).await.unwrap();
+    own.set_limit(&limit("deep", "money", Some(1_000_000))).await.unwrap();
+    own.transfer(&transfer("vision", "deep", 500_000)).await.unwrap();
     own.remove_group(&"deep".parse().unwrap()).await.unwrap();
     let forbidden = |answer: spillway_api::ApiError| assert_eq!(answer.code, ErrorCode::Forbidden);
     forbidden(refused(own.set_limit(&limit("lab", "money", Some(9_000_000))).await));

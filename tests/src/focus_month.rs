@@ -104,7 +104,7 @@ pub fn description() -> Result<Description> {
     }
     // The price of the pool changes in the middle of a day, while jobs run.
     let card = |micros| -> Result<Card> {
-        Ok(Card::Flat { per_gpu: [("H100".parse()?, HourlyRate(micros))].into() })
+        Ok(Card::Flat { per_gpu: [("H100".parse()?, HourlyRate(micros))].into(), lending: None })
     };
     let changed = World::BEGIN.plus(DurationMs(30 * 24 * HOUR_MS + HOUR_MS / 2));
     description.cards =

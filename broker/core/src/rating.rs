@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use spillway_ledger::calendar::calendar_cuts;
-use spillway_ledger::rates::RateTrack;
+use spillway_ledger::rates::{Lending, RateTrack};
 use spillway_types::{Allocation, AttemptId, DurationMs, GpuModel, HourlyRate, UnixMs};
 
 use crate::State;
@@ -22,6 +22,15 @@ impl State {
         let node = part.node.and_then(|node| self.nodes.get(&node));
         let by_card = node.and_then(|node| self.rates_by_card(node, &part.allocation, span));
         by_card.unwrap_or_else(|| RateTrack::constant(part.rate))
+    }
+
+    /// Who lends the machine of a part, each from an instant on, in order.
+    pub(crate) fn lenders_of(&self, id: AttemptId, rank: usize) -> Vec<(UnixMs, Option<Lending>)> {
+        let Some(attempt) = self.attempts.get(&id) else { return vec![] };
+        let node = attempt.parts.get(rank).and_then(|part| self.nodes.get(&part.node?));
+        let Some(pool) = node.map(|node| &node.pool).or(attempt.pool.as_ref()) else { return vec![] };
+        let cards = self.rates.cards().filter(|(of, ..)| *of == pool);
+        cards.map(|(pool, at, _)| (at, self.rates.lending(pool, at).cloned())).collect()
     }
 
     /// A step at each card, and at each month for cards that are made anew for each month.

@@ -117,7 +117,7 @@ impl State {
 fn cloud_of(attempt: &Attempt) -> Option<(CloudName, SiteName)> {
     match &attempt.payee {
         Payee::Cloud { cloud, site } => Some((cloud.clone(), site.clone())),
-        Payee::Site(_) => None,
+        Payee::Site(_) | Payee::Lent { .. } => None,
     }
 }
 

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::rates::Lending;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use spillway_types::{CloudName, GroupName, PoolName, SiteName, UserName};
 
@@ -115,14 +116,32 @@ pub enum Payee {
         /// The site, for example a region.
         site: SiteName,
     },
+    /// A person who lends a machine, and the site that runs the pool.
+    Lent {
+        /// The site.
+        site: SiteName,
+        /// Who lends, and for which share.
+        lending: Lending,
+    },
 }
 
 impl Payee {
-    /// The account that is credited.
+    /// Who is credited how much of a charge of `micros`, after `before` micros were charged of the same attempt.
+    pub(crate) fn credits(&self, before: i64, micros: i64) -> Vec<(Account, i64)> {
+        match self {
+            Self::Site(_) | Self::Cloud { .. } => vec![(self.account(), micros)],
+            Self::Lent { site, lending } => {
+                let credits = lending.credits(site, before, micros).into_iter();
+                credits.map(|posting| (posting.account, -posting.micros)).collect()
+            }
+        }
+    }
+
+    /// The account that is credited; of a lent machine the site's.
     #[must_use]
     pub fn account(&self) -> Account {
         match self {
-            Self::Site(site) => Account::Revenue(site.clone()),
+            Self::Site(site) | Self::Lent { site, .. } => Account::Revenue(site.clone()),
             Self::Cloud { cloud, site } => Account::Payable { cloud: cloud.clone(), site: site.clone() },
         }
     }

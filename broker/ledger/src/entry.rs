@@ -158,12 +158,12 @@ impl Entry {
     }
 
     /// An entry made of transfers; those of 0 leave no posting.
-    pub(crate) fn of_transfers<const N: usize>(
+    pub(crate) fn of_transfers(
         key: String,
         kind: EntryKind,
         subject: &Subject,
         gpu_ms: u64,
-        transfers: [Transfer; N],
+        transfers: impl IntoIterator<Item = Transfer>,
     ) -> Self {
         let postings =
             transfers.into_iter().filter(|transfer| transfer.micros != 0).flat_map(Transfer::postings);

@@ -84,21 +84,26 @@ impl Hold {
     #[must_use]
     pub fn charge(&mut self, subject: &Subject, payee: &Payee, slice: &Slice) -> Vec<Entry> {
         let cost = slice.cost_micros();
+        let before = self.charged_micros.saturating_add(self.overrun_micros);
         let within = cost.min(self.left_micros());
         let beyond = cost - within;
         self.charged_micros += within;
         self.overrun_micros = self.overrun_micros.saturating_add(beyond);
         let key =
             |what| format!("{}/{}/{what}/{}-{}", subject.attempt, slice.rank, slice.from_ms, slice.to_ms);
-        let spend = |micros| Transfer {
-            debit: Account::Spend(subject.group.clone()),
-            credit: payee.account(),
-            micros,
+        let spend = |before, micros| {
+            let credits = payee.credits(before, micros).into_iter();
+            credits.map(|(credit, micros)| Transfer {
+                debit: Account::Spend(subject.group.clone()),
+                credit,
+                micros,
+            })
         };
-        let transfers = [spend(within), unreserve(subject, within)];
+        let transfers = spend(before, within).chain([unreserve(subject, within)]);
         let charge = Entry::of_transfers(key("usage"), EntryKind::Charge, subject, slice.gpu_ms(), transfers);
         let overrun = (beyond > 0)
-            .then(|| Entry::of_transfers(key("overrun"), EntryKind::Overrun, subject, 0, [spend(beyond)]));
+            .then(|| spend(before.saturating_add(within), beyond))
+            .map(|spent| Entry::of_transfers(key("overrun"), EntryKind::Overrun, subject, 0, spent));
         std::iter::once(charge).chain(overrun).collect()
     }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use spillway_focus::Version;
 use spillway_ledger::calendar::Period;
-use spillway_types::{CloudName, Money, PoolName};
+use spillway_types::{CloudName, Money, PoolName, UserName};
 
 #[derive(Debug, Args)]
 pub(crate) struct LedgerArgs {
@@ -124,6 +124,12 @@ pub(crate) struct RatesSetArgs {
     /// What a GPU-hour of a model costs, for example `H100=2.50`; for each model once
     #[arg(long, value_name = "MODEL=RATE", required_unless_present = "cost", conflicts_with = "cost")]
     pub gpu: Vec<String>,
+    /// Who lends the pool's machines, and is credited a share of what is charged
+    #[arg(long, value_name = "USER", requires = "gpu", conflicts_with = "cost")]
+    pub owner: Option<UserName>,
+    /// The owner's share, in percent
+    #[arg(long, value_name = "PERCENT", requires = "owner", default_value = "100")]
+    pub owner_share: String,
     /// A file with what the pool costs: purchase, lifetime, power, facility, staff, as JSON
     #[arg(long, value_name = "FILE")]
     pub cost: Option<PathBuf>,

@@ -8,7 +8,7 @@ use spillway_api::v1::{CorrectionRequest, RatesRequest, ReconcileQuery};
 use spillway_ledger::hledger::HledgerWriter;
 use spillway_ledger::journal::Digest;
 use spillway_ledger::limits::Metric;
-use spillway_ledger::rates::{Card, PoolCost};
+use spillway_ledger::rates::{Card, Lending, PoolCost};
 use spillway_types::{Currency, GpuModel, HourlyRate, Money, UnixMs};
 
 use super::focus_export;
@@ -109,8 +109,24 @@ fn effective(text: Option<&str>) -> Result<Option<UnixMs>, Failure> {
 fn card(args: &RatesSetArgs) -> Result<Card, Failure> {
     match &args.cost {
         Some(path) => Ok(Card::Cost(cost(path)?)),
-        None => Ok(Card::Flat { per_gpu: per_gpu(&args.gpu)? }),
+        None => Ok(Card::Flat { per_gpu: per_gpu(&args.gpu)?, lending: lending(args)? }),
     }
+}
+
+/// Who lends the machines, where somebody does.
+fn lending(args: &RatesSetArgs) -> Result<Option<Lending>, Failure> {
+    let Some(owner) = &args.owner else { return Ok(None) };
+    let refused = || {
+        let problem = "write a percentage from 0 to 100 with one decimal at most: `80`, `12.5`";
+        Failure::usage("--owner-share", &args.owner_share, problem)
+    };
+    let (whole, tenth) = args.owner_share.split_once('.').unwrap_or((&args.owner_share, "0"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(whole) || !digits(tenth) || tenth.len() != 1 {
+        return Err(refused());
+    }
+    let permille: u16 = format!("{whole}{tenth}").parse().map_err(|_| refused())?;
+    Lending::new(owner.clone(), permille).map(Some).map_err(|_| refused())
 }
 
 fn cost(path: &Path) -> Result<PoolCost, Failure> {

@@ -2,6 +2,7 @@
 
 use spillway_api::v1::{CorrectionView, LedgerCheckView, Page, PeriodView, RatesView, ReconciliationView};
 use spillway_ledger::calendar::{Period, Zone};
+use spillway_ledger::rates::Card;
 use spillway_ledger::reconcile::{Finding, Verdict};
 use spillway_types::Money;
 
@@ -49,12 +50,20 @@ pub(crate) fn period(look: &Look, view: &PeriodView) -> String {
 
 /// Rate cards, a line for each model. Those made of a cost are of their first month.
 pub(crate) fn rates(look: &Look, page: &Page<RatesView>) -> String {
-    let mut table = Table::new(look, &["POOL", "FROM", "MODEL", ">GPU HOUR"]);
+    let mut table = Table::new(look, &["POOL", "FROM", "MODEL", ">GPU HOUR", "?LENT BY"]);
     for view in &page.items {
+        let lent = match &view.card {
+            Card::Flat { lending: Some(lending), .. } => {
+                let permille = lending.permille();
+                format!("{} for {}.{}%", lending.owner(), permille / 10, permille % 10)
+            }
+            Card::Flat { lending: None, .. } | Card::Cost(_) => String::new(),
+        };
         let rates = view.card.rates(Period::of(view.effective, &Zone::utc()), &Zone::utc());
         for (model, rate) in rates {
             let rate = format!("{rate:.6}");
-            table.row([view.pool.to_string(), view.effective.to_string(), model.to_string(), rate]);
+            let from = view.effective.to_string();
+            table.row([view.pool.to_string(), from, model.to_string(), rate, lent.clone()]);
         }
     }
     table.lines()

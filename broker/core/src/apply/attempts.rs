@@ -1,7 +1,7 @@
 //! Attempts: from the hold to the settlement.
 
 use spillway_ledger::limits::HoldStep;
-use spillway_ledger::rates::{Tile, tiles};
+use spillway_ledger::rates::{Lending, Tile, tiles};
 use spillway_ledger::{Accepted, Entry, Hold, Payee, Slice, SliceBook, Subject};
 use spillway_types::{
     Allocation, AttemptId, AttemptState, AttemptStep, DurationMs, HourlyRate, InstanceId, NodeId, TaskStep,
@@ -206,6 +206,7 @@ impl State {
     ) -> Result<(), ApplyError> {
         let rates = self.rates_of(id, usize::try_from(rank).unwrap_or(usize::MAX), (from_ms, to_ms));
         let used = self.part_usage(id, usize::try_from(rank).unwrap_or(usize::MAX));
+        let lenders = self.lenders_of(id, usize::try_from(rank).unwrap_or(usize::MAX));
         let zone = self.periods.zone().clone();
         let attempt = self.attempt_mut(id)?;
         let accepted = attempt.slices.accept(rank, from_ms, to_ms, to_ms);
@@ -220,7 +221,7 @@ impl State {
         for tile in tiles(began, (from_ms, to_ms), &rates, &zone) {
             let Tile { from_ms, to_ms, rate, at, .. } = tile;
             let slice = Slice { rank, from_ms, to_ms, rate, gpu_blocks };
-            let charged = attempt.hold.charge(&subject, &payee, &slice);
+            let charged = attempt.hold.charge(&subject, &paid_at(&payee, &lenders, at), &slice);
             let usage = used.as_ref().map(|used| used.of_slice(began, &slice));
             let detailed = |entry: Entry| match &usage {
                 Some(usage) => entry.effective(at).using(usage.clone()),
@@ -365,5 +366,14 @@ fn new_parts(placed: &PlacedParts) -> Vec<Part> {
         PlacedParts::Instances { instances, allocation, rate } => {
             instances.iter().map(|instance| part(None, Some(*instance), allocation, *rate)).collect()
         }
+    }
+}
+
+/// Who is paid at an instant: the owner too, where a machine is lent by then.
+fn paid_at(payee: &Payee, lenders: &[(UnixMs, Option<Lending>)], at: UnixMs) -> Payee {
+    let lending = lenders.iter().rev().find(|(from, _)| *from <= at).and_then(|(_, lending)| lending.clone());
+    match (payee, lending) {
+        (Payee::Site(site), Some(lending)) => Payee::Lent { site: site.clone(), lending },
+        (payee, _) => payee.clone(),
     }
 }

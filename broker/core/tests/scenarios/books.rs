@@ -7,7 +7,7 @@ use spillway_core::entity::GoneReason;
 use spillway_core::{Command, Refusal};
 use spillway_ledger::calendar::{Day, Period, Zone};
 use spillway_ledger::journal::Digest;
-use spillway_ledger::rates::Card;
+use spillway_ledger::rates::{Card, Lending};
 use spillway_ledger::{Entry, EntryKind};
 use spillway_policies::CloudOffer;
 use spillway_types::{DurationMs, HourlyRate, Market, OfferTerms, PartEnd, Spot, UnixMs};
@@ -139,6 +139,7 @@ fn use_is_charged_by_day_with_the_instant_of_each_slice() {
 fn flat(dollars: i64) -> Box<Card> {
     Box::new(Card::Flat {
         per_gpu: BTreeMap::from([("H100".parse().unwrap(), HourlyRate(dollars * DOLLAR))]),
+        lending: None,
     })
 }
 
@@ -303,4 +304,49 @@ fn a_correction_takes_back_what_was_charged_and_posts_what_it_should_have_been_o
         Command::Correct { entry: Box::new(hold), becomes: None, by: name("root"), because: "x".to_owned() };
     assert!(matches!(scene.refused(odd), Refusal::Correction(_)));
     scene.check();
+}
+
+#[test]
+fn the_owner_of_a_lent_machine_is_credited_a_share_from_the_card_on() {
+    let mut scene = Scene::new();
+    let node = scene.node("H100:8");
+    let begins = scene.world.now();
+    scene.must(Command::SetRates { pool: name("main"), effective: begins, card: flat(3) });
+    let lent = |owner: &str| {
+        let lending = Lending::new(name(owner), 800).unwrap();
+        let per_gpu = BTreeMap::from([("H100".parse().unwrap(), HourlyRate(3 * DOLLAR))]);
+        Box::new(Card::Flat { per_gpu, lending: Some(lending) })
+    };
+    let set = |owner: &str| Command::SetRates {
+        pool: name("main"),
+        effective: begins.plus(DurationMs(HOUR)),
+        card: lent(owner),
+    };
+    assert!(matches!(scene.refused(set("nobody")), Refusal::NotFound { kind: "user", .. }));
+    scene.user("ada", spillway_types::Role::Member, &["lab"]);
+    scene.must(set("ada"));
+    let (_, attempt) = scene.start(&job("H100:1"));
+    scene.says(node, attempt, 0, PartNews::Started);
+    scene.world.pass(DurationMs(2 * HOUR));
+    scene.says(node, attempt, 0, PartNews::Ended { end: PartEnd::Exited { code: 0 }, ran_ms: 2 * HOUR });
+    let balance = |account: &str| -scene.state().book.balance(&account.parse().unwrap());
+    let (owner, site) = (balance("owner:ada"), balance("revenue:home"));
+    assert_eq!(owner + site, scene.spent(), "who is paid gets what was spent");
+    assert!((owner - 24 * DOLLAR / 10).abs() < DOLLAR / 100, "four fifths of the second hour: {owner}");
+    assert_eq!(scene.state().book.imbalance(), 0);
+    let half = charges(&scene)
+        .into_iter()
+        .find(|it| it.postings().iter().any(|it| it.account.to_string() == "owner:ada"));
+    let half = half.unwrap().clone();
+    let cost = half.spend_micros() / 2;
+    let correct = Command::Correct {
+        becomes: Some((half.gpu_ms(), cost)),
+        entry: Box::new(half),
+        by: name("root"),
+        because: "half of it".to_owned(),
+    };
+    scene.must(correct);
+    let after = -scene.state().book.balance(&"owner:ada".parse().unwrap());
+    assert!((after - owner / 2).abs() <= 1, "the owner gives back the same part: {after} of {owner}");
+    assert_eq!(scene.world.replayed().as_ref(), Ok(scene.state()));
 }

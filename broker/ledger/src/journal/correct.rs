@@ -68,13 +68,33 @@ pub fn replacement(original: &Entry, gpu_ms: u64, micros: i64) -> Result<Entry, 
     check(original)?;
     let key = format!("{}/replacement", original.key());
     let amends = Amendment::Replaces { key: original.key().to_owned() };
-    let payee = original.payee().cloned().unwrap_or(Account::Revenue(original.subject().site.clone()));
     let spend = Account::Spend(original.subject().group.clone());
     let micros = micros.max(-i64::MAX);
-    let postings = [(spend, micros), (payee, -micros)];
-    let postings = postings.into_iter().filter(|(_, micros)| *micros != 0);
+    let credits = credits_like(original, micros).into_iter().map(|(payee, micros)| (payee, -micros));
+    let postings = std::iter::once((spend, micros)).chain(credits).filter(|(_, micros)| *micros != 0);
     let postings = postings.map(|(account, micros)| Posting { account, micros }).collect();
     amendment(original, key, gpu_ms, postings, amends)
+}
+
+/// `micros` among those who were paid, in the proportion in which they were; the last takes what rounding leaves.
+fn credits_like(original: &Entry, micros: i64) -> Vec<(Account, i64)> {
+    let is_paid = |account: &Account| {
+        matches!(account, Account::Revenue(_) | Account::Payable { .. } | Account::Owner(_))
+    };
+    let paid: Vec<&Posting> =
+        original.postings().iter().filter(|posting| is_paid(&posting.account)).collect();
+    let total: i128 = paid.iter().map(|posting| i128::from(posting.micros)).sum();
+    let Some((last, others)) = paid.split_last().filter(|_| total != 0) else {
+        return vec![(Account::Revenue(original.subject().site.clone()), micros)];
+    };
+    let share = |posting: &&Posting| {
+        let part = i128::from(micros) * i128::from(posting.micros) / total;
+        (posting.account.clone(), i64::try_from(part).unwrap_or(micros))
+    };
+    let mut credits: Vec<(Account, i64)> = others.iter().map(share).collect();
+    let rest = credits.iter().fold(micros, |rest, (_, part)| rest.saturating_sub(*part));
+    credits.push((last.account.clone(), rest));
+    credits
 }
 
 fn amendment(

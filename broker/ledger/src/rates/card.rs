@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use spillway_types::{GpuModel, HourlyRate, PoolName, UnixMs};
 
-use super::{PoolCost, PoolCostError, RateTrack};
+use super::{Lending, PoolCost, PoolCostError, RateTrack};
 use crate::calendar::{Period, Zone};
 
 /// What a pool charges, from an instant on.
@@ -19,6 +19,9 @@ pub enum Card {
     Flat {
         /// For a GPU-hour of each class.
         per_gpu: BTreeMap<GpuModel, HourlyRate>,
+        /// Whose machines they are, where somebody lends them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lending: Option<Lending>,
     },
     /// What the pool costs, recovered by its expected use, made anew for each month.
     Cost(PoolCost),
@@ -95,7 +98,7 @@ impl RateBook {
             return Err(RateError::Closed { at: effective, period, open: period.end(zone) });
         }
         match &card {
-            Card::Flat { per_gpu } => {
+            Card::Flat { per_gpu, .. } => {
                 if let Some((class, rate)) = per_gpu.iter().find(|(_, rate)| rate.0 < 0) {
                     return Err(RateError::Negative { class: class.clone(), rate: *rate });
                 }
@@ -104,6 +107,15 @@ impl RateBook {
         }
         self.0.entry(pool).or_default().insert(effective, card);
         Ok(())
+    }
+
+    /// Who lends the pool's machines at the instant, and for which share of what is charged; none where nobody does.
+    #[must_use]
+    pub fn lending(&self, pool: &PoolName, at: UnixMs) -> Option<&Lending> {
+        match self.card(pool, at)? {
+            Card::Flat { lending, .. } => lending.as_ref(),
+            Card::Cost(_) => None,
+        }
     }
 
     /// The card that is good at the instant.
@@ -179,7 +191,7 @@ impl Card {
     #[must_use]
     pub fn rates(&self, period: Period, zone: &Zone) -> BTreeMap<GpuModel, HourlyRate> {
         match self {
-            Self::Flat { per_gpu } => per_gpu.clone(),
+            Self::Flat { per_gpu, .. } => per_gpu.clone(),
             Self::Cost(cost) => cost.rates(period, zone),
         }
     }
@@ -191,7 +203,7 @@ mod tests {
     use crate::rates::pool::tests::dgx;
 
     fn flat(rate: i64) -> Card {
-        Card::Flat { per_gpu: BTreeMap::from([("H100".parse().unwrap(), HourlyRate(rate))]) }
+        Card::Flat { per_gpu: BTreeMap::from([("H100".parse().unwrap(), HourlyRate(rate))]), lending: None }
     }
 
     fn start(period: &str) -> UnixMs {

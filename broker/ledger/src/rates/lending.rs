@@ -9,7 +9,7 @@ use spillway_types::{SiteName, UserName};
 use crate::{Account, Posting};
 
 /// Who owns a lent machine, and what of its charges is the owner's.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "Unchecked")]
 pub struct Lending {
     owner: UserName,
@@ -48,6 +48,18 @@ impl Lending {
     /// [`LendingError`] over 1000.
     pub fn new(owner: UserName, permille: u16) -> Result<Self, LendingError> {
         if permille > 1000 { Err(LendingError { owner, permille }) } else { Ok(Self { owner, permille }) }
+    }
+
+    /// Whose machine it is.
+    #[must_use]
+    pub const fn owner(&self) -> &UserName {
+        &self.owner
+    }
+
+    /// Thousandths of what is charged that are the owner's.
+    #[must_use]
+    pub const fn permille(&self) -> u16 {
+        self.permille
     }
 
     /// The credits of a charge of `micros`, after `before` micros were charged of the same attempt: the owner's

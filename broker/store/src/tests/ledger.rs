@@ -99,7 +99,7 @@ pub(super) async fn a_period_closes_and_its_export_stays(database: &TestDatabase
     assert_eq!(store.period_export(january).await.unwrap(), export);
     let check = store.verify_ledger().await.unwrap();
     assert_eq!((check.defect, check.periods), (None, 1));
-    let card = Card::Flat { per_gpu: BTreeMap::new() };
+    let card = Card::Flat { per_gpu: BTreeMap::new(), lending: None };
     let set = |effective| Command::SetRates {
         pool: "dgx".parse().unwrap(),
         effective,

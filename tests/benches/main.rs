@@ -27,6 +27,10 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::report::{Measurement, print};
 
+/// The allocator of the broker.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How big a bench may be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Settings {

@@ -12,7 +12,9 @@ use spillway_ledger::limits::{
 };
 use spillway_ledger::{Slice, Subject};
 use spillway_types::resources::GpuSelector;
-use spillway_types::{AttemptId, DurationMs, GpuRequest, HourlyRate, JobId, JobSpec, SiteName, UnixMs};
+use spillway_types::{
+    AttemptId, DurationMs, GpuRequest, GroupName, HourlyRate, JobId, JobSpec, SiteName, UnixMs,
+};
 
 use crate::apply::ApplyError;
 use crate::entity::{Job, Site};
@@ -114,6 +116,13 @@ pub fn least_demand(spec: &JobSpec, site: &Site) -> Demand {
     Demand { group: spec.group.clone(), place, shares, terms, egress_micros: 0 }
 }
 
+/// What of a running attempt can pass a budget of this scope, in micros.
+fn bound_of(demand: &Demand, scope: &Scope, lag: DurationMs) -> i64 {
+    let covered = demand.shares.iter().filter(|share| scope.covers(&demand.place, share));
+    let cap = covered.map(|share| share.cap.0).fold(0, i64::saturating_add);
+    if cap == 0 { 0 } else { overshoot_micros(HourlyRate(cap), demand.terms.grace, lag) }
+}
+
 impl State {
     /// What limits leave a job now, as far as it was refused before.
     #[must_use]
@@ -141,23 +150,24 @@ impl State {
         }
     }
 
-    /// How far a limit on money can be passed by what runs now: what it costs at most while it is asked to stop and
-    /// its last use is on its way, in micros. 0 for limits on other things, which are never passed.
+    /// How far each of these limits can be passed by what runs now: what it costs at most while it is asked to stop and
+    /// its last use is on its way, in micros. 0 for limits on other things than money, which are never passed.
     #[must_use]
-    pub fn overshoot_bound(&self, limit: &LimitId) -> i64 {
-        if limit.metric != Metric::Money {
-            return 0;
+    pub fn overshoot_bounds(&self, limits: &[LimitId]) -> Vec<i64> {
+        let mut of_group: BTreeMap<&GroupName, Vec<usize>> = BTreeMap::new();
+        for (at, limit) in limits.iter().enumerate().filter(|(_, limit)| limit.metric == Metric::Money) {
+            of_group.entry(&limit.group).or_default().push(at);
         }
-        let counts = |demand: &Demand| self.book.ancestors(&demand.group).any(|group| *group == limit.group);
-        let running = self.limits.holdings().filter(|(_, holding)| counts(holding.demand()));
-        let bound = |(attempt, holding): (AttemptId, &Holding)| {
-            let Demand { place, shares, terms, .. } = holding.demand();
-            let covered = shares.iter().filter(|share| limit.scope.covers(place, share));
-            let cap = covered.map(|share| share.cap.0).fold(0, i64::saturating_add);
+        let mut bounds = vec![0_i64; limits.len()];
+        for (attempt, holding) in self.limits.holdings() {
+            let demand = holding.demand();
             let lag = self.attempts.get(&attempt).map_or(DurationMs(0), |attempt| attempt.lease);
-            if cap == 0 { 0 } else { overshoot_micros(HourlyRate(cap), terms.grace, lag) }
-        };
-        running.map(bound).fold(0, i64::saturating_add)
+            let counts = self.book.ancestors(&demand.group).filter_map(|group| of_group.get(group)).flatten();
+            for at in counts {
+                bounds[*at] = bounds[*at].saturating_add(bound_of(demand, &limits[*at].scope, lag));
+            }
+        }
+        bounds
     }
 
     pub(crate) fn apply_limits(&mut self, change: &LimitsChange, at: UnixMs) -> Result<(), ApplyError> {

@@ -39,7 +39,7 @@ fn what_is_over_a_limit_waits_without_keeping_others_and_starts_when_there_is_ro
         [("org", "on-prem", bound), ("lab", "everywhere", bound), ("lab", "cloud", 0)]
     {
         let budget = limit(group, "money", scope, Window::Month, 1_000 * DOLLAR);
-        assert_eq!(scene.state().overshoot_bound(&budget.id), expected, "{group} {scope}");
+        assert_eq!(scene.state().overshoot_bounds(&[budget.id]), [expected], "{group} {scope}");
     }
     assert!(bound > 0);
     let second = scene.submit(&job("H100:2"));
@@ -94,7 +94,7 @@ fn use_counts_against_the_limit_and_what_was_held_comes_back() {
     let second = scene.submit(&job("H100:8"));
     let budget = limit("org", "money", "everywhere", Window::Month, 1_000 * DOLLAR);
     scene.must(set(budget.clone()));
-    assert_eq!(scene.state().overshoot_bound(&budget.id), 0, "nothing runs");
+    assert_eq!(scene.state().overshoot_bounds(&[budget.id]), [0], "nothing runs");
     assert_eq!(scene.world.place().unwrap(), 0, "12 GPU-hours are left, and it may need 16");
     let Standing::Waits(refusal) = scene.state().limits_leave(scene.job(second), scene.world.now()) else {
         panic!("it does not wait")

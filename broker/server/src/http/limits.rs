@@ -59,10 +59,10 @@ fn not_managed(who: &Who, group: &GroupName) -> Failure {
     Failure(error.hint("a group's owner manages the groups below it; ask an admin for others"))
 }
 
-fn show(state: &State, standing: Standing) -> LimitView {
+fn show(standing: Standing, overshoot: i64) -> LimitView {
     let Standing { limit, nominal, used, held, left, period, reached, .. } = standing;
     LimitView {
-        overshoot: state.overshoot_bound(&limit.id),
+        overshoot,
         group: limit.id.group,
         metric: limit.id.metric,
         scope: limit.id.scope,
@@ -83,9 +83,11 @@ fn show(state: &State, standing: Standing) -> LimitView {
     }
 }
 
-fn limits_of(state: &State, group: &GroupName, now: UnixMs) -> Vec<LimitView> {
-    let standings = state.limits.standings(group, now).into_iter();
-    standings.map(|standing| show(state, standing)).collect()
+fn limits_of<'a>(state: &State, groups: impl Iterator<Item = &'a GroupName>, now: UnixMs) -> Vec<LimitView> {
+    let standings: Vec<Standing> = groups.flat_map(|group| state.limits.standings(group, now)).collect();
+    let ids: Vec<LimitId> = standings.iter().map(|standing| standing.limit.id.clone()).collect();
+    let bounds = state.overshoot_bounds(&ids);
+    standings.into_iter().zip(bounds).map(|(standing, bound)| show(standing, bound)).collect()
 }
 
 pub(super) async fn list(
@@ -95,7 +97,7 @@ pub(super) async fn list(
     let read = move |view: &View<'_>| {
         let state = view.federation.state();
         let seen = state.groups.keys().filter(|group| may_see(state, &who, group));
-        seen.flat_map(|group| limits_of(state, group, view.now)).collect()
+        limits_of(state, seen, view.now)
     };
     Ok(Json(Page { items: api.app.engine.read(read).await?, next: None }))
 }
@@ -119,7 +121,7 @@ pub(super) async fn set(
         None => LimitsChange::Remove { id },
     };
     api.app.engine.command(Command::ChangeLimits(Box::new(change))).await?;
-    let read = move |view: &View<'_>| limits_of(view.federation.state(), &group, view.now);
+    let read = move |view: &View<'_>| limits_of(view.federation.state(), std::iter::once(&group), view.now);
     Ok(Json(Page { items: api.app.engine.read(read).await?, next: None }))
 }
 

@@ -144,9 +144,8 @@ impl State {
     }
 
     fn remove_group(&mut self, group: &GroupName) -> Result<(), ApplyError> {
-        let ledger = |error: &dyn std::fmt::Display| ApplyError::Ledger(error.to_string());
-        self.limits.remove_group(group).map_err(|error| ledger(&error))?;
-        self.book.remove_group(group).map_err(|error| ledger(&error))?;
+        self.limits.remove_group(group).map_err(|error| ApplyError::Ledger(error.to_string()))?;
+        self.book.remove_group(group).map_err(|error| ApplyError::Ledger(error.to_string()))?;
         self.groups.remove(group);
         self.touch(Key::Group(group.clone()));
         self.touch(Key::Limit(LimitKey::Group(group.clone())));

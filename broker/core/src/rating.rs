@@ -29,8 +29,8 @@ impl State {
         let Some(attempt) = self.attempts.get(&id) else { return vec![] };
         let node = attempt.parts.get(rank).and_then(|part| self.nodes.get(&part.node?));
         let Some(pool) = node.map(|node| &node.pool).or(attempt.pool.as_ref()) else { return vec![] };
-        let cards = self.rates.cards().filter(|(of, ..)| *of == pool);
-        cards.map(|(pool, at, _)| (at, self.rates.lending(pool, at).cloned())).collect()
+        let cards = self.rates.of(pool).into_iter().flatten();
+        cards.map(|(at, card)| (*at, card.lending().cloned())).collect()
     }
 
     /// A step at each card, and at each month for cards that are made anew for each month.
@@ -42,7 +42,7 @@ impl State {
     ) -> Option<RateTrack> {
         self.card_rate(node, allocation, from)?;
         let days = calendar_cuts(from, to, self.periods.zone());
-        let cards = self.rates.cards().filter(|(pool, ..)| **pool == node.pool).map(|(_, at, _)| at);
+        let cards = self.rates.of(&node.pool).into_iter().flat_map(BTreeMap::keys).copied();
         let steps = cards.filter(|at| *at > from && *at < to);
         let cuts = std::iter::once(from).chain(days).chain(steps);
         cuts.map(|at| Some((at, self.card_rate(node, allocation, at)?))).collect()

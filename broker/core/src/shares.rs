@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use spillway_ledger::fairshare::{Account, Factor, factors};
 use spillway_ledger::limits::Scope;
+use spillway_ledger::tree::from_the_top;
 use spillway_types::{GroupName, UnixMs};
 
 use crate::State;
@@ -24,7 +25,8 @@ pub struct FairShare {
 /// Every group, those above before those below.
 #[must_use]
 pub fn fair_shares(state: &State, now: UnixMs) -> Vec<FairShare> {
-    let order = from_the_top(state);
+    let parents = state.groups.values().map(|group| (&group.name, group.parent.as_ref()));
+    let order: Vec<&GroupName> = from_the_top(parents).into_iter().map(|(_, group)| group).collect();
     let places: BTreeMap<&GroupName, usize> =
         order.iter().enumerate().map(|(at, name)| (*name, at)).collect();
     let used: Vec<u64> = order.iter().map(|group| used_this_month(state, group, now)).collect();
@@ -50,22 +52,6 @@ pub fn fair_shares(state: &State, now: UnixMs) -> Vec<FairShare> {
         in_use: in_use.get(*group).copied().unwrap_or(0),
     })
     .collect()
-}
-
-/// Groups, each after the one above it, siblings by name.
-fn from_the_top(state: &State) -> Vec<&GroupName> {
-    let mut below: BTreeMap<Option<&GroupName>, Vec<&GroupName>> = BTreeMap::new();
-    for group in state.groups.values() {
-        let parent = group.parent.as_ref().filter(|parent| state.groups.contains_key(*parent));
-        below.entry(parent).or_default().push(&group.name);
-    }
-    let mut order = vec![];
-    let mut next: Vec<&GroupName> = below.get(&None).into_iter().flatten().rev().copied().collect();
-    while let Some(group) = next.pop() {
-        order.push(group);
-        next.extend(below.get(&Some(group)).into_iter().flatten().rev());
-    }
-    order
 }
 
 fn used_this_month(state: &State, group: &GroupName, now: UnixMs) -> u64 {

@@ -39,6 +39,7 @@ pub mod rollup;
 
 pub mod fairshare;
 pub mod limits;
+pub mod tree;
 pub mod window;
 
 #[cfg(test)]

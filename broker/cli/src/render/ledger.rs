@@ -2,7 +2,6 @@
 
 use spillway_api::v1::{CorrectionView, LedgerCheckView, Page, PeriodView, RatesView, ReconciliationView};
 use spillway_ledger::calendar::{Period, Zone};
-use spillway_ledger::rates::Card;
 use spillway_ledger::reconcile::{Finding, Verdict};
 use spillway_types::Money;
 
@@ -52,18 +51,15 @@ pub(crate) fn period(look: &Look, view: &PeriodView) -> String {
 pub(crate) fn rates(look: &Look, page: &Page<RatesView>) -> String {
     let mut table = Table::new(look, &["POOL", "FROM", "MODEL", ">GPU HOUR", "?LENT BY"]);
     for view in &page.items {
-        let lent = match &view.card {
-            Card::Flat { lending: Some(lending), .. } => {
-                let permille = lending.permille();
-                format!("{} for {}.{}%", lending.owner(), permille / 10, permille % 10)
-            }
-            Card::Flat { lending: None, .. } | Card::Cost(_) => String::new(),
-        };
+        let lent = view.card.lending().map(|lending| {
+            let permille = lending.permille();
+            format!("{} for {}.{}%", lending.owner(), permille / 10, permille % 10)
+        });
         let rates = view.card.rates(Period::of(view.effective, &Zone::utc()), &Zone::utc());
         for (model, rate) in rates {
             let rate = format!("{rate:.6}");
             let from = view.effective.to_string();
-            table.row([view.pool.to_string(), from, model.to_string(), rate, lent.clone()]);
+            table.row([view.pool.to_string(), from, model.to_string(), rate, maybe(lent.as_ref())]);
         }
     }
     table.lines()

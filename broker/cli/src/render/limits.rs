@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use spillway_api::v1::{FairShareView, GroupView, LimitView, Page, TransferView};
+use spillway_ledger::tree::from_the_top;
 use spillway_types::{GroupName, UnixMs};
 
 use super::value::{amount, blocks, gpu_hours, limit, list};
@@ -15,26 +16,6 @@ use crate::table::Table;
 pub(crate) struct Budgets {
     pub(crate) group: GroupView,
     pub(crate) limits: Vec<LimitView>,
-}
-
-/// Groups with how deep each is, those above before those below.
-fn from_the_top<'a>(
-    parents: impl Iterator<Item = (&'a GroupName, Option<&'a GroupName>)>,
-) -> Vec<(usize, &'a GroupName)> {
-    let parents: BTreeMap<&GroupName, Option<&GroupName>> = parents.collect();
-    let mut below: BTreeMap<Option<&GroupName>, Vec<&GroupName>> = BTreeMap::new();
-    for (group, parent) in &parents {
-        // A member sees only a part of the tree: what is above it is not there.
-        below.entry(parent.filter(|parent| parents.contains_key(parent))).or_default().push(group);
-    }
-    let mut order = vec![];
-    let mut next: Vec<(usize, &GroupName)> =
-        below.get(&None).into_iter().flatten().rev().map(|it| (0, *it)).collect();
-    while let Some((depth, group)) = next.pop() {
-        order.push((depth, group));
-        next.extend(below.get(&Some(group)).into_iter().flatten().rev().map(|it| (depth + 1, *it)));
-    }
-    order
 }
 
 fn indented(depth: usize, group: &GroupName) -> String {

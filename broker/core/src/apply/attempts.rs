@@ -204,18 +204,18 @@ impl State {
         (from_ms, to_ms): (u64, u64),
         at: UnixMs,
     ) -> Result<(), ApplyError> {
-        let rates = self.rates_of(id, usize::try_from(rank).unwrap_or(usize::MAX), (from_ms, to_ms));
-        let used = self.part_usage(id, usize::try_from(rank).unwrap_or(usize::MAX));
-        let lenders = self.lenders_of(id, usize::try_from(rank).unwrap_or(usize::MAX));
+        let place = usize::try_from(rank).unwrap_or(usize::MAX);
+        let rates = self.rates_of(id, place, (from_ms, to_ms));
+        let (used, lenders) = (self.part_usage(id, place), self.lenders_of(id, place));
         let zone = self.periods.zone().clone();
         let attempt = self.attempt_mut(id)?;
         let accepted = attempt.slices.accept(rank, from_ms, to_ms, to_ms);
         let accepted = accepted.map_err(|error| ApplyError::Ledger(error.to_string()))?;
         let Accepted::Slice { from_ms, to_ms } = accepted else { return Ok(()) };
-        let part = usize::try_from(rank).ok().and_then(|rank| attempt.parts.get(rank));
+        let part = attempt.parts.get(place);
         let part = part.ok_or_else(|| ApplyError::missing(format_args!("part {rank} of {id}")))?;
         let (node, gpu_blocks) = (part.node, part.allocation.blocks());
-        let began = attempt.began(usize::try_from(rank).unwrap_or(usize::MAX));
+        let began = attempt.began(place);
         let (subject, payee) = (attempt.subject(), attempt.payee.clone());
         let (mut entries, mut slices, mut cost, mut gpu_ms) = (vec![], vec![], 0_i64, 0_u64);
         for tile in tiles(began, (from_ms, to_ms), &rates, &zone) {

@@ -73,7 +73,7 @@ pub(super) fn set_rates(
     if !turn.state.pools.contains_key(&pool) {
         return Err(Refusal::NotFound { kind: "pool", id: pool.to_string() });
     }
-    if let Card::Flat { lending: Some(lending), .. } = card.as_ref()
+    if let Some(lending) = card.lending()
         && !turn.state.users.contains_key(lending.owner())
     {
         return Err(Refusal::NotFound { kind: "user", id: lending.owner().to_string() });

@@ -109,15 +109,6 @@ impl RateBook {
         Ok(())
     }
 
-    /// Who lends the pool's machines at the instant, and for which share of what is charged; none where nobody does.
-    #[must_use]
-    pub fn lending(&self, pool: &PoolName, at: UnixMs) -> Option<&Lending> {
-        match self.card(pool, at)? {
-            Card::Flat { lending, .. } => lending.as_ref(),
-            Card::Cost(_) => None,
-        }
-    }
-
     /// The card that is good at the instant.
     #[must_use]
     pub fn card(&self, pool: &PoolName, at: UnixMs) -> Option<&Card> {
@@ -187,6 +178,15 @@ impl RateBook {
 }
 
 impl Card {
+    /// Who lends the pool's machines, and for which share of what is charged; none where nobody does.
+    #[must_use]
+    pub const fn lending(&self) -> Option<&Lending> {
+        match self {
+            Self::Flat { lending, .. } => lending.as_ref(),
+            Self::Cost(_) => None,
+        }
+    }
+
     /// What a GPU-hour of each class costs in the period.
     #[must_use]
     pub fn rates(&self, period: Period, zone: &Zone) -> BTreeMap<GpuModel, HourlyRate> {

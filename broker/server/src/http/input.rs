@@ -23,6 +23,18 @@ pub(super) const MAX_SMALL_BODY: usize = 64 << 10;
 const MAX_DRAINED: usize = 64 << 20;
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
+/// Longest reason that stays on record, in characters: a sentence or two.
+const MAX_BECAUSE: usize = 500;
+
+/// Refuses to do without a reason what stays on record.
+pub(super) fn must_say_why(because: &str) -> Result<(), Failure> {
+    if !because.trim().is_empty() && because.chars().count() <= MAX_BECAUSE {
+        return Ok(());
+    }
+    let problem = format!("say why in 1 to {MAX_BECAUSE} characters: it stays on record");
+    Err(Failure(ApiError::invalid(problem).field("because").value(because)))
+}
+
 /// The one parameter of the path.
 #[derive(Debug)]
 pub(super) struct Segment<T>(pub(super) T);

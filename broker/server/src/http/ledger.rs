@@ -37,9 +37,6 @@ pub(super) async fn records(
     Ok(Json(Page { items: records.into_iter().map(RecordView::from).collect(), next: None }))
 }
 
-/// Longest reason of a correction, in characters: a sentence or two.
-const MAX_BECAUSE: usize = 500;
-
 /// Takes back what a record charged, and posts what it should have been, into the period of the record or, where that is
 /// closed, into the first open one.
 pub(super) async fn correct(
@@ -50,10 +47,7 @@ pub(super) async fn correct(
 ) -> Result<Json<CorrectionView>, Failure> {
     let request: CorrectionRequest = input::json(&headers, body, MAX_SMALL_BODY).await?;
     let CorrectionRequest { seq, amount, gpu_ms, because } = request;
-    if because.trim().is_empty() || because.chars().count() > MAX_BECAUSE {
-        let problem = format!("say why in 1 to {MAX_BECAUSE} characters: it stays on record");
-        return Err(Failure(ApiError::invalid(problem).field("because").value(&because)));
-    }
+    input::must_say_why(&because)?;
     if let Some(other) = amount.filter(|amount| amount.currency != Currency::USD) {
         let problem = format!("money here is in {}", Currency::USD);
         return Err(Failure(ApiError::invalid(problem).field("amount").value(other.currency)));

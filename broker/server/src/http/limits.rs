@@ -24,8 +24,6 @@ use super::{Api, Shared, may_manage, may_see};
 use crate::View;
 use crate::clock::RealIds;
 
-/// Longest reason of a transfer, in characters: a sentence or two.
-const MAX_BECAUSE: usize = 500;
 /// Longest key of a transfer, in bytes.
 const MAX_KEY: usize = 128;
 
@@ -147,10 +145,7 @@ pub(super) async fn transfer(
     body: Body,
 ) -> Result<Json<TransferView>, Failure> {
     let request: TransferRequest = input::json(&headers, body, MAX_SMALL_BODY).await?;
-    if request.because.trim().is_empty() || request.because.chars().count() > MAX_BECAUSE {
-        let problem = format!("say why in 1 to {MAX_BECAUSE} characters: it stays on record");
-        return Err(Failure(ApiError::invalid(problem).field("because").value(&request.because)));
-    }
+    input::must_say_why(&request.because)?;
     must_manage(&api, &who, &[&request.from, &request.to], true).await?;
     let clock = api.app.engine.clock();
     let key = request.key.unwrap_or_else(|| RealIds::new(clock).next_uuid().to_string());

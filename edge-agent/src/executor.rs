@@ -201,7 +201,7 @@ impl Executor {
     ///
     /// # Errors
     /// The disk refused: ask again.
-    pub fn stop(&self, part: PartKey) -> io::Result<()> {
+    pub fn stop(&self, part: PartKey, grace: Option<DurationMs>) -> io::Result<()> {
         let folder = self.folder(part);
         let fence = to_json(&Claim::Agent { boot: self.shared.boot.clone() });
         if write_once(&folder.join(SUPERVISOR), &fence)? {
@@ -210,7 +210,8 @@ impl Executor {
             self.shared.tell(News::Ended(part, record));
             return Ok(());
         }
-        fs::write(folder.join(STOP), b"")?;
+        let grace = grace.map(|grace| grace.0.to_string()).unwrap_or_default();
+        write_atomically(&folder.join(STOP), grace.as_bytes())?;
         folder::poke(&folder);
         Ok(())
     }

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `spec.json` | agent, once | [`Spec`]: what to run |
 //! | `lease` | agent, on every renewal | [`LeaseFile`]: until when it may run |
-//! | `stop` | agent | its presence asks the supervisor to stop the program |
+//! | `stop` | agent | its presence asks the supervisor to stop the program; milliseconds in it are a shorter grace |
 //! | `ctl` | agent | a FIFO; a byte wakes the supervisor to read `lease` and `stop` again |
 //! | `supervisor.json` | the one that claims the part | [`Claim`]: made once and never replaced by another claimant |
 //! | `supervisor.error` | a supervisor that failed | why |
@@ -35,7 +35,7 @@ use spillway_types::{Allocation, AttemptId, Checkpoint, DurationMs, JobId};
 pub const SPEC: &str = "spec.json";
 /// File of the [`LeaseFile`].
 pub const LEASE: &str = "lease";
-/// File whose presence asks for a stop.
+/// File whose presence asks for a stop; what it holds is the most grace, in milliseconds, where it holds anything.
 pub const STOP: &str = "stop";
 /// The FIFO that wakes the supervisor.
 pub const CTL: &str = "ctl";

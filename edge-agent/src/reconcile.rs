@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use spillway_tunnel::protocol::{Lease, WantedPhase};
-use spillway_types::{Allocation, AttemptId};
+use spillway_types::{Allocation, AttemptId, DurationMs};
 
 use crate::part::PartKey;
 
@@ -56,8 +56,9 @@ pub enum Action {
     Start(PartKey, u64),
     /// Let a running part run until then.
     Extend(PartKey, u64),
-    /// Stop the part: signal, grace, kill; or end it without starting where nothing runs.
-    Stop(PartKey),
+    /// Stop the part: signal, grace, kill; or end it without starting where nothing runs. The grace is this where it
+    /// is less than what the part was started with.
+    Stop(PartKey, Option<DurationMs>),
     /// Note that the part ended without starting, and why.
     Refuse(PartKey, String),
     /// Remove the folder.
@@ -86,7 +87,7 @@ pub fn reconcile(situation: &Situation<'_>) -> Vec<Action> {
     let listed: BTreeSet<PartKey> = desired.iter().map(key_of).collect();
     for (&key, part) in situation.parts.iter().filter(|(key, _)| !listed.contains(key)) {
         match part.stage {
-            Stage::Prepared | Stage::Running { stopping: false, .. } => actions.push(Action::Stop(key)),
+            Stage::Prepared | Stage::Running { stopping: false, .. } => actions.push(Action::Stop(key, None)),
             Stage::Ended { acknowledged: true } => actions.push(Action::Forget(key)),
             Stage::Busy | Stage::Running { stopping: true, .. } | Stage::Ended { acknowledged: false } => {}
         }
@@ -136,7 +137,7 @@ fn listed_part(lease: &Lease, stage: Stage, deadline: Option<u64>) -> Option<Act
     match (stage, lease.want) {
         (Stage::Prepared, WantedPhase::Running) => deadline.map(|deadline| Action::Start(key, deadline)),
         (Stage::Prepared | Stage::Running { stopping: false, .. }, WantedPhase::Stopped) => {
-            Some(Action::Stop(key))
+            Some(Action::Stop(key, Some(lease.checkpoint.grace)))
         }
         (Stage::Busy | Stage::Ended { .. }, _)
         | (Stage::Prepared, WantedPhase::Prepared)

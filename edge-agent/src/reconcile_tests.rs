@@ -62,7 +62,7 @@ fn decide(stage: Option<Stage>, want: Option<WantedPhase>, deadline: Option<u64>
 fn one_part_against_one_lease() {
     use Action as A;
     use WantedPhase as W;
-    let key = key_of(&lease(1));
+    let (key, grace) = (key_of(&lease(1)), Some(lease(1).checkpoint.grace));
     let refused = || A::Refuse(key, "the broker stopped it before this node had begun".into());
     let cases = [
         (None, Some(W::Prepared), Some(200), vec![A::Prepare(key)]),
@@ -78,13 +78,13 @@ fn one_part_against_one_lease() {
         (Some(Stage::Prepared), Some(W::Prepared), Some(200), vec![]),
         (Some(Stage::Prepared), Some(W::Running), Some(200), vec![A::Start(key, 200)]),
         (Some(Stage::Prepared), Some(W::Running), Some(99), vec![]),
-        (Some(Stage::Prepared), Some(W::Stopped), Some(200), vec![A::Stop(key)]),
-        (Some(Stage::Prepared), None, None, vec![A::Stop(key)]),
+        (Some(Stage::Prepared), Some(W::Stopped), Some(200), vec![A::Stop(key, grace)]),
+        (Some(Stage::Prepared), None, None, vec![A::Stop(key, None)]),
         (Some(RUNNING), Some(W::Running), Some(500), vec![]),
         (Some(RUNNING), Some(W::Running), Some(501), vec![A::Extend(key, 501)]),
         (Some(RUNNING), Some(W::Prepared), Some(500), vec![]),
-        (Some(RUNNING), Some(W::Stopped), Some(500), vec![A::Stop(key)]),
-        (Some(RUNNING), None, None, vec![A::Stop(key)]),
+        (Some(RUNNING), Some(W::Stopped), Some(500), vec![A::Stop(key, grace)]),
+        (Some(RUNNING), None, None, vec![A::Stop(key, None)]),
         (Some(STOPPING), Some(W::Running), Some(900), vec![]),
         (Some(STOPPING), Some(W::Stopped), Some(900), vec![]),
         (Some(STOPPING), None, None, vec![]),
@@ -291,7 +291,7 @@ impl Node {
                 assert!(*deadline_ms < deadline);
                 *deadline_ms = deadline;
             }
-            Action::Stop(key) => {
+            Action::Stop(key, _) => {
                 let part = self.parts.get_mut(&key).unwrap();
                 part.stage = match part.stage {
                     Stage::Running { deadline_ms, .. } => Stage::Running { deadline_ms, stopping: true },

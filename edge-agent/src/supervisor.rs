@@ -131,6 +131,12 @@ fn supervise() -> io::Result<()> {
     part.record(&record, TraceStep::Ended)
 }
 
+/// The most grace that a stop leaves, in milliseconds, where one was asked for.
+fn stop_asked() -> Option<u64> {
+    let stop = fs::read_to_string(STOP).ok()?;
+    Some(stop.parse().unwrap_or(u64::MAX))
+}
+
 /// What the program's status and the cause of its stop say about its end.
 fn end_of(cause: Option<Cause>, status: Option<WaitStatus>) -> PartEnd {
     let by_itself = || {
@@ -175,7 +181,7 @@ impl Part {
                 return Ok(watch.cause());
             }
             let lease_until = self.lease_until();
-            match watch.step(boottime_ms(), lease_until, Path::new(STOP).exists()) {
+            match watch.step(boottime_ms(), lease_until, stop_asked()) {
                 Act::Wait => wires.sleep_until(watch.wake_at(lease_until))?,
                 Act::Signal(cause) => {
                     kill_process_group(program, signal).ok();

@@ -9,7 +9,7 @@ mod jobs;
 mod nodes;
 
 use spillway_ledger::journal::Closed;
-use spillway_ledger::limits::LimitKey;
+use spillway_ledger::limits::{Adjustment, LimitKey};
 use spillway_ledger::rates::Card;
 use spillway_ledger::{Amendment, Entry, EntryKind};
 use spillway_types::{GroupName, IllegalTransition, PoolName, UnixMs};
@@ -176,22 +176,25 @@ impl State {
             self.corrected.insert(key.clone());
         }
         let (subject, when) = (reversal.subject().clone(), reversal.effective_at().unwrap_or(at));
-        let mut more: i64 = 0;
+        let class = reversal.usage().and_then(|usage| usage.class.clone());
+        let mut more = Adjustment { class, ..Adjustment::default() };
         for entry in std::iter::once(reversal).chain(replacement) {
             self.book.apply(entry);
-            more = more.saturating_add(entry.spend_micros());
+            more.micros = more.micros.saturating_add(entry.spend_micros());
+            more.gpu_ms = more.gpu_ms.saturating_add(entry.signed_gpu_ms());
             self.changes.entries.push((self.journal, entry.clone()));
         }
-        self.spend_limits(&subject, more, when);
+        self.adjust_limits(&subject, &more, when);
         let beyond = self.overshoot_micros.entry(subject.group.clone()).or_default();
-        *beyond = beyond.saturating_add(more.max(0));
+        *beyond = beyond.saturating_add(more.micros.max(0));
         self.touch(Key::Group(subject.group));
     }
 
     pub(crate) fn post(&mut self, entry: Entry, at: UnixMs) {
         self.book.apply(&entry);
         if entry.kind() == EntryKind::Overhead {
-            self.spend_limits(entry.subject(), entry.spend_micros(), at);
+            let used = Adjustment { micros: entry.spend_micros(), ..Adjustment::default() };
+            self.adjust_limits(entry.subject(), &used, at);
         }
         if matches!(entry.kind(), EntryKind::Overrun | EntryKind::Overhead) {
             let group = entry.subject().group.clone();

@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 
 use spillway_ledger::limits::{
-    Charge, Demand, HoldPhase, HoldStep, Holding, LeaseTerms, LimitId, LimitKey, LimitRefusal, LimitsChange,
-    Metric, Place, Scope, Share, overshoot_micros,
+    Adjustment, Charge, Demand, HoldPhase, HoldStep, Holding, LeaseTerms, LimitId, LimitKey, LimitRefusal,
+    LimitsChange, Metric, Place, Scope, Share, overshoot_micros,
 };
 use spillway_ledger::{Slice, Subject};
 use spillway_types::resources::GpuSelector;
@@ -241,10 +241,11 @@ impl State {
         rows.into_iter().for_each(|row| self.touch(Key::Limit(row)));
     }
 
-    pub(crate) fn spend_limits(&mut self, subject: &Subject, micros: i64, at: UnixMs) {
+    /// Counts what was used without a hold in the limits of the group and of all above it.
+    pub(crate) fn adjust_limits(&mut self, subject: &Subject, used: &Adjustment, at: UnixMs) {
         let Some(site) = self.sites.get(&subject.site) else { return };
         let place = Place { site: site.name.clone(), kind: site.kind };
-        self.limits.spend(&subject.group, &place, micros, at);
+        self.limits.adjust(&subject.group, &place, used, at);
         for row in self.limits.rows_above(&subject.group) {
             self.touch(Key::Limit(row));
         }

@@ -41,7 +41,7 @@ mod tests;
 pub use admit::{Charge, Extension, HoldError};
 pub use amount::AmountError;
 pub use change::LimitsError;
-pub use demand::{Demand, LeaseTerms, Place, Share, overshoot_micros};
+pub use demand::{Adjustment, Demand, LeaseTerms, Place, Share, overshoot_micros};
 pub use limit::{Action, Limit, LimitId, LimitProblem, MAX_AMOUNT, MAX_THRESHOLDS, Metric, Scope, TermError};
 pub use phase::{HoldPhase, HoldStep};
 pub use refusal::{LimitRefusal, LimitRefusalKind};

@@ -238,7 +238,6 @@ async fn wrong_method(method: Method, uri: axum::http::Uri) -> Failure {
     Failure(ApiError::new(ErrorCode::MethodNotAllowed, message).value(uri.path()))
 }
 
-/// Whether the user may see what belongs to `group`, by the state as it is now.
 /// Whether the user may manage a group: an admin any, an owner those below an own one, and where `own` is asked
 /// also that.
 fn may_manage(state: &State, who: &Who, group: &GroupName, own: bool) -> bool {
@@ -251,6 +250,7 @@ fn may_manage(state: &State, who: &Who, group: &GroupName, own: bool) -> bool {
     }
 }
 
+/// Whether the user may see what belongs to `group`, by the state as it is now.
 fn may_see(state: &State, who: &Who, group: &GroupName) -> bool {
     state.users.get(&who.name).is_some_and(|user| state.may_see(user, group))
 }

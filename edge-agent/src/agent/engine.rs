@@ -433,7 +433,7 @@ impl Engine {
                     .filter(|(_, part)| stoppable(part.stage))
                     .map(|(&key, _)| key)
                     .collect();
-                parts.into_iter().for_each(|part| self.stop(part));
+                parts.into_iter().for_each(|part| self.stop(part, None));
                 match self.wires.news.recv().await {
                     Some(news) => self.take_news(news),
                     None => return,

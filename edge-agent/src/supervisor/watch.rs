@@ -61,12 +61,12 @@ impl Watch {
         Self { limit_at: started_ms.saturating_add(limit_ms), grace_ms, phase: Phase::Running }
     }
 
-    /// What to do at `now`, with the lease as it stands and whether a stop was asked for. To be called again
-    /// at once after anything but [`Act::Wait`].
-    pub(super) fn step(&mut self, now: u64, lease_until: u64, stop_asked: bool) -> Act {
+    /// What to do at `now`, with the lease as it stands and, where a stop was asked for, the most grace that it
+    /// leaves. To be called again at once after anything but [`Act::Wait`].
+    pub(super) fn step(&mut self, now: u64, lease_until: u64, stop_asked: Option<u64>) -> Act {
         match self.phase {
             Phase::Running => {
-                let cause = if stop_asked {
+                let cause = if stop_asked.is_some() {
                     Cause::Stopped
                 } else if lease_until <= now {
                     Cause::LeaseExpired
@@ -76,7 +76,8 @@ impl Watch {
                     return Act::Wait;
                 };
                 let by_lease = lease_until.saturating_add(self.grace_ms);
-                let kill_at = now.saturating_add(self.grace_ms).min(by_lease);
+                let grace_ms = stop_asked.unwrap_or(u64::MAX).min(self.grace_ms);
+                let kill_at = now.saturating_add(grace_ms).min(by_lease);
                 self.phase = Phase::Stopping { cause, kill_at };
                 Act::Signal(cause)
             }
@@ -114,15 +115,17 @@ mod tests {
     #[test]
     fn each_cause_has_its_times() {
         // (time, lease, stop asked) -> act, then the next wake; started at 100, limit 1000, grace 50
-        type Steps = &'static [(u64, u64, bool)];
-        let cases: [(Steps, Act, Option<u64>); 7] = [
-            (&[(100, 500, false)], Act::Wait, Some(500)),
-            (&[(500, 500, false)], Act::Signal(Cause::LeaseExpired), Some(550)),
-            (&[(500, 900, false)], Act::Wait, Some(900)),
-            (&[(200, 500, true)], Act::Signal(Cause::Stopped), Some(250)),
-            (&[(490, 500, true), (540, 500, true)], Act::Kill, None),
-            (&[(1100, 5000, false)], Act::Signal(Cause::TimeLimit), Some(1150)),
-            (&[(9000, 500, false), (9000, 500, false)], Act::Kill, None),
+        type Steps = &'static [(u64, u64, Option<u64>)];
+        let cases: [(Steps, Act, Option<u64>); 9] = [
+            (&[(100, 500, None)], Act::Wait, Some(500)),
+            (&[(500, 500, None)], Act::Signal(Cause::LeaseExpired), Some(550)),
+            (&[(500, 900, None)], Act::Wait, Some(900)),
+            (&[(200, 500, Some(u64::MAX))], Act::Signal(Cause::Stopped), Some(250)),
+            (&[(200, 500, Some(20))], Act::Signal(Cause::Stopped), Some(220)),
+            (&[(200, 500, Some(0)), (200, 500, Some(0))], Act::Kill, None),
+            (&[(490, 500, Some(60)), (540, 500, Some(60))], Act::Kill, None),
+            (&[(1100, 5000, None)], Act::Signal(Cause::TimeLimit), Some(1150)),
+            (&[(9000, 500, None), (9000, 500, None)], Act::Kill, None),
         ];
         for (steps, act, wake) in cases {
             let mut watch = Watch::new(100, 1000, 50);
@@ -144,7 +147,7 @@ mod tests {
             let mut watch = Watch::new(0, limit, grace);
             let mut now = 0;
             let killed_at = loop {
-                match watch.step(now, lease, stop_at <= now) {
+                match watch.step(now, lease, (stop_at <= now).then_some(u64::MAX)) {
                     Act::Kill => break now,
                     Act::Signal(_) => {}
                     Act::Wait => {

@@ -13,6 +13,7 @@ use spillway_agent::part::{
     Claim, EXIT, ExitRecord, OUTPUT, PartKey, SPEC, SUPERVISOR, Spec, TRACE, TraceStep, read_json,
 };
 use spillway_tunnel::protocol::PartEnd;
+use spillway_types::DurationMs;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 const LONG: u64 = 60_000;
@@ -99,7 +100,7 @@ async fn a_prepared_part_starts_on_the_word_or_ends_without_running() {
     assert_eq!(node.next().await, News::Prepared(one));
     assert_eq!(node.next().await, News::Prepared(two));
     assert_eq!(node.next().await, News::BatchDone);
-    node.executor.stop(two).unwrap();
+    node.executor.stop(two, None).unwrap();
     assert_eq!(node.next().await, News::Ended(two, ExitRecord::never_started(PartEnd::Stopped)));
     node.order(vec![Order::Start(one, boottime_ms() + LONG), Order::Start(two, boottime_ms() + LONG)]);
     let record = loop {
@@ -147,8 +148,23 @@ async fn a_running_part_is_extended_and_stopped() {
     }
     let ended: Option<ExitRecord> = read_json(&node.executor.folder(part).join(EXIT)).unwrap();
     assert_eq!(ended, None, "it runs on behind its first deadline");
-    node.executor.stop(part).unwrap();
+    node.executor.stop(part, None).unwrap();
     assert_eq!(node.end().await.end, PartEnd::Stopped);
+}
+
+#[tokio::test]
+async fn a_stop_without_grace_kills_at_once() {
+    let state = tempfile::tempdir().unwrap();
+    let mut node = Node::open(state.path());
+    let mut spec = shell("trap '' TERM; echo ready; sleep 300");
+    spec.checkpoint.grace = DurationMs(LONG);
+    let part = spec.key();
+    node.order(vec![run(spec)]);
+    while !matches!(node.next_of_part().await, News::Started(..)) {}
+    node.executor.stop(part, Some(DurationMs(0))).unwrap();
+    let record = node.end().await;
+    assert_eq!(record.end, PartEnd::Stopped);
+    assert!(record.ran_ms < LONG, "it ignores the signal, and its grace would be longer: {record:?}");
 }
 
 #[tokio::test]

@@ -75,7 +75,7 @@ pub(crate) struct WhichArgs {
 /// What follows when a limit is reached.
 #[derive(Debug, Args)]
 pub(crate) struct WhenReachedArgs {
-    /// What follows when it is reached: warn, deny-new, drain or stop
+    /// What follows when it is reached: warn, deny-new, drain (what runs on leases saves its work and stops), stop (at once)
     #[arg(long, default_value = "drain")]
     pub action: Action,
     /// At how many percent somebody is told, with commas between

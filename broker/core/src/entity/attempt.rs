@@ -123,6 +123,8 @@ pub enum StopCause {
     Displaced,
     /// A limit of its group has no room for it to go on.
     Limit,
+    /// As that, and the limit leaves it no grace.
+    LimitAtOnce,
 }
 
 /// One try at running one task on given nodes.
@@ -204,6 +206,24 @@ impl Attempt {
     #[must_use]
     pub fn part_on(&self, node: NodeId) -> Option<(usize, &Part)> {
         self.parts.iter().enumerate().find(|(_, part)| part.node == Some(node))
+    }
+
+    /// How long it has from the word to stop to the kill. What is silent is given its whole grace: the word may not have
+    /// reached it.
+    #[must_use]
+    pub fn grace_to_stop(&self) -> DurationMs {
+        match self.stop {
+            Some(StopCause::LimitAtOnce) => DurationMs(0),
+            Some(
+                StopCause::Cancelled
+                | StopCause::GangBroken
+                | StopCause::Preempted
+                | StopCause::NoInstance
+                | StopCause::Displaced
+                | StopCause::Limit,
+            )
+            | None => self.grace,
+        }
     }
 
     /// When the use of a part began, as far as the broker knows: offsets of its slices count from then.

@@ -170,7 +170,7 @@ fn judge(attempt: &Attempt, job: &Job) -> TaskOutcome {
     if attempt.stop == Some(StopCause::Displaced) {
         return TaskOutcome::Displaced;
     }
-    if attempt.stop == Some(StopCause::Limit) {
+    if matches!(attempt.stop, Some(StopCause::Limit | StopCause::LimitAtOnce)) {
         return TaskOutcome::Requeued { reason: Reason::Limit, counted: false };
     }
     if attempt.stop == Some(StopCause::NoInstance) && !attempt.may_have_run() {

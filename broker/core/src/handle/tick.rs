@@ -4,7 +4,7 @@ use spillway_types::{
     AttemptId, AttemptState, DurationMs, InstanceId, InstanceState, InstanceStep, NodeId, NodeState, NodeStep,
 };
 
-use spillway_ledger::limits::HoldError;
+use spillway_ledger::limits::{Action, HoldError};
 
 use super::{instances, outcome};
 use crate::command::TickLimits;
@@ -53,12 +53,18 @@ pub(super) fn tick(turn: &mut Turn<'_>, limits: TickLimits) -> Reply {
 }
 
 /// Holds the next lease of what runs on one that ends soon. What a limit has no room for is asked to stop: its
-/// checkpoint keeps its work, and it waits until there is room.
+/// checkpoint keeps its work, and it waits until there is room. A limit that stops leaves it no grace.
 fn extend_leases(turn: &mut Turn<'_>) {
     for (attempt, lease) in turn.state.leases_to_extend(turn.now) {
         match turn.state.limits.check_extension(attempt, turn.now) {
             Ok(()) => turn.emit(Event::LeaseExtended { attempt, lease }),
-            Err(HoldError::Refused(_)) => outcome::stop(turn, attempt, StopCause::Limit),
+            Err(HoldError::Refused(refusal)) => {
+                let cause = match turn.state.limits.action(&refusal.binding) {
+                    Some(Action::Stop) => StopCause::LimitAtOnce,
+                    Some(Action::Warn | Action::DenyNew | Action::Drain) | None => StopCause::Limit,
+                };
+                outcome::stop(turn, attempt, cause);
+            }
             Err(_) => {}
         }
     }

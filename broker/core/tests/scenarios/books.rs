@@ -8,10 +8,12 @@ use spillway_core::{Command, Refusal};
 use spillway_ledger::calendar::{Day, Period, Zone};
 use spillway_ledger::journal::Digest;
 use spillway_ledger::rates::{Card, Lending};
+use spillway_ledger::window::Window;
 use spillway_ledger::{Entry, EntryKind};
 use spillway_policies::CloudOffer;
 use spillway_types::{DurationMs, HourlyRate, Market, OfferTerms, PartEnd, Spot, UnixMs};
 
+use crate::limits::{limit, set};
 use crate::words::{BOOT, DOLLAR, HOUR, Scene, job, name};
 
 fn terms(scene: &mut Scene, terms: OfferTerms) {
@@ -274,6 +276,8 @@ fn on_prem_the_list_price_is_the_rate_of_the_day_and_the_resource_is_the_host() 
 fn a_correction_takes_back_what_was_charged_and_posts_what_it_should_have_been_once() {
     let mut scene = Scene::new();
     let node = scene.node("H100:8");
+    let hours = 1000 * i64::try_from(HOUR).unwrap();
+    scene.must(set(limit("lab", "gpu-time:H100", "everywhere", Window::Month, hours)));
     let (_, attempt) = scene.start(&job("H100:8"));
     scene.says(node, attempt, 0, PartNews::Usage { from_ms: 0, to_ms: HOUR });
     let entry = charges(&scene).remove(0).clone();
@@ -285,8 +289,15 @@ fn a_correction_takes_back_what_was_charged_and_posts_what_it_should_have_been_o
         because: "the rate was wrong".to_owned(),
     };
     assert!(matches!(scene.refused(correct(Some((0, -1)))), Refusal::Invalid { field: "amount", .. }));
-    scene.must(correct(Some((entry.gpu_ms(), was + DOLLAR))));
+    let counted = |scene: &Scene| {
+        let standings = scene.state().limits.standings(&name("lab"), scene.world.now());
+        standings.iter().map(|standing| standing.used).collect::<Vec<_>>()
+    };
+    let before = counted(&scene);
+    scene.must(correct(Some((entry.gpu_ms() / 2, was + DOLLAR))));
     assert_eq!(scene.spent(), spent + DOLLAR);
+    let back = i64::try_from(entry.gpu_ms() - entry.gpu_ms() / 2).unwrap();
+    assert_eq!(counted(&scene), [before[0] - back], "its GPU time counts in limits as it was corrected");
     assert_eq!(scene.state().book.imbalance(), 0);
     assert_eq!(scene.world.replayed().as_ref(), Ok(scene.state()));
     assert!(matches!(scene.refused(correct(None)), Refusal::CorrectedAlready { .. }));

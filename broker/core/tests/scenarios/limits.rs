@@ -12,13 +12,13 @@ use spillway_types::PartEnd;
 
 use crate::words::{DOLLAR, HOUR, Scene, ended_well, job, name};
 
-fn limit(group: &str, metric: &str, scope: &str, window: Window, nominal: i64) -> Limit {
+pub(crate) fn limit(group: &str, metric: &str, scope: &str, window: Window, nominal: i64) -> Limit {
     let id = LimitId { group: name(group), metric: name(metric), scope: name(scope), window };
     let (borrow, lend, thresholds, priority) = (None, None, vec![], 0);
     Limit { id, nominal, borrow, lend, action: Action::Drain, thresholds, priority }
 }
 
-fn set(limit: Limit) -> Command {
+pub(crate) fn set(limit: Limit) -> Command {
     Command::ChangeLimits(Box::new(LimitsChange::Set { limit }))
 }
 
@@ -162,6 +162,29 @@ fn a_long_job_holds_lease_by_lease_and_stops_where_there_is_no_room_for_the_next
     scene.world.place().unwrap();
     let waits = scene.state().limits_leave(scene.job(id), scene.world.now());
     assert!(matches!(waits, Standing::Waits(_)), "{waits:?}");
+}
+
+#[test]
+fn a_limit_that_stops_leaves_no_grace_and_one_that_drains_does() {
+    for (action, cause) in [(Action::Drain, StopCause::Limit), (Action::Stop, StopCause::LimitAtOnce)] {
+        let mut scene = Scene::new();
+        let node = scene.node("H100:8");
+        let hours = 5 * i64::try_from(HOUR).unwrap();
+        let five = limit("lab", "normalised-gpu-time", "everywhere", Window::Month, hours);
+        scene.must(set(Limit { action, ..five }));
+        let mut long = job("H100:1");
+        long.time_limit = spillway_types::DurationMs(100 * HOUR);
+        long.checkpoint.every = Some(spillway_types::DurationMs(HOUR));
+        let (id, attempt) = scene.start(&long);
+        scene.world.pass(spillway_types::DurationMs(4 * HOUR - 1));
+        scene.tick();
+        let stopped = scene.attempt(attempt);
+        let grace = if action == Action::Stop { 0 } else { long.checkpoint.grace.0 };
+        assert_eq!((stopped.stop, stopped.grace_to_stop().0), (Some(cause), grace));
+        assert_eq!(stopped.grace, long.checkpoint.grace, "a node that is silent may not have heard");
+        scene.says(node, attempt, 0, PartNews::Ended { end: PartEnd::Stopped, ran_ms: 4 * HOUR });
+        assert_eq!(scene.stands(id), "queued");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::grants::Grants;
 use super::refusal::{LimitRefusal, LimitRefusalKind};
 use super::state::{Budget, Drawn, Holding, Node};
 use super::tally::scopes_of;
-use super::{Demand, HoldPhase, HoldStep, LimitId, Limits, Metric, Place, Share, Tally};
+use super::{Adjustment, Demand, HoldPhase, HoldStep, LimitId, Limits, Metric, Place, Share, Tally};
 use crate::window::Window;
 
 /// Why a hold could not be changed so. Nothing changed.
@@ -245,23 +245,24 @@ impl Limits {
         Ok(beyond)
     }
 
-    /// Adds money that was spent without a hold: what an instance cost beside the slices that ran on it. Never
-    /// refused; below 0 it is a credit.
-    pub fn spend(&mut self, group: &GroupName, place: &Place, micros: i64, now: UnixMs) {
-        let share = Share { class: None, blocks: 0, cap: HourlyRate(0) };
+    /// Adds what was used at `at` without a hold: what an instance cost beside the slices that ran on it, what a
+    /// correction makes more or less. Never refused; below 0 it is given back.
+    pub fn adjust(&mut self, group: &GroupName, place: &Place, used: &Adjustment, at: UnixMs) {
+        let share = Share { class: used.class.clone(), blocks: 0, cap: HourlyRate(0) };
         let scopes = scopes_of(place, &share);
-        let amount = Tally { micros, ..Tally::default() };
+        let normalised_ms = self.weights.weighted(share.class.as_ref(), used.gpu_ms, at);
+        let amount = Tally { micros: used.micros, gpu_ms: used.gpu_ms, normalised_ms };
         let places: Vec<usize> = self.place_of(group).into_iter().flat_map(|at| self.ancestors(at)).collect();
         let mut burnt = vec![];
-        for at in places {
-            let Some(node) = self.nodes.get_mut(at) else { continue };
-            let month = node.zone.month_of(now);
+        for place_of_group in places {
+            let Some(node) = self.nodes.get_mut(place_of_group) else { continue };
+            let month = node.zone.month_of(at);
             node.used.entry(month).or_default().add(&scopes, &share, amount);
             for budget in &node.budgets {
                 let id = &budget.limit.id;
                 let Some(grants) = Grants::led_by(node, &budget.limit) else { continue };
-                if id.metric == Metric::Money && id.scope.covers(place, &share) {
-                    burnt.extend(grants.burn(micros, now, u64::MAX));
+                if id.scope.covers(place, &share) {
+                    burnt.extend(grants.burn(amount.of(&id.metric, &share), at, u64::MAX));
                 }
             }
         }

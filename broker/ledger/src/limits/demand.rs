@@ -41,6 +41,17 @@ pub struct Demand {
     pub egress_micros: i64,
 }
 
+/// Use that no hold covers; what is below 0 is given back.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Adjustment {
+    /// The class of accelerators; none where there were none.
+    pub class: Option<GpuModel>,
+    /// Their time, in GPU-milliseconds.
+    pub gpu_ms: i64,
+    /// Money, in micros.
+    pub micros: i64,
+}
+
 /// For how long an attempt reserves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseTerms {

@@ -26,6 +26,19 @@ fn span(budget: &Budget) -> Option<(UnixMs, UnixMs)> {
     }
 }
 
+/// What each of the grants gets of `amount` that is given back, as amounts below 0.
+fn give_back(usable: &[&Budget], amount: i64) -> Vec<(LimitId, i64)> {
+    let (mut left, mut given) = (amount, vec![]);
+    for budget in usable.iter().rev() {
+        let share = budget.burnt.clamp(0, left);
+        if share > 0 {
+            given.push((budget.limit.id.clone(), -share));
+            left -= share;
+        }
+    }
+    given
+}
+
 impl<'a> Grants<'a> {
     /// The grants beside `limit`, where it is the first of them: so each kind is asked once.
     pub(super) fn led_by(node: &'a Node, limit: &'a Limit) -> Option<Self> {
@@ -83,11 +96,15 @@ impl<'a> Grants<'a> {
     }
 
     /// Whose grant pays `amount` that no hold covers, used at `at`: what is left of each, and the rest on the first.
+    /// Below 0 it is given back, to the last of them first, and to none more than was taken of it.
     /// Only those that were there when the attempt was admitted pay for it: the first `made` of all limits.
     pub(super) fn burn(&self, amount: i64, at: UnixMs, made: u64) -> Vec<(LimitId, i64)> {
         let next = UnixMs(at.0.saturating_add(1));
         let known = |budget: &&Budget| budget.created <= made;
         let usable: Vec<&Budget> = self.in_order(at, next).into_iter().filter(known).collect();
+        if amount < 0 {
+            return give_back(&usable, amount.saturating_neg());
+        }
         let first =
             usable.first().copied().or_else(|| self.all().filter(known).max_by_key(|budget| span(budget)));
         let (mut missing, mut burnt) = (amount, vec![]);
@@ -143,5 +160,32 @@ impl<'a> Grants<'a> {
             kind,
             renews: begins.min().filter(|_| kind == LimitRefusalKind::UsedUp),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Adjustment;
+    use super::super::tests::{NOW, demand, group, limit, tree};
+    use super::*;
+
+    #[test]
+    fn what_is_given_back_goes_to_the_grants_that_paid_the_last_first() {
+        let mut limits = tree();
+        let days = |days: i64| UnixMs(NOW.0 + days * 24 * 3_600_000);
+        for (ends, nominal) in [(10, 5), (20, 7)] {
+            let window = Window::Grant { from: days(-1), to: days(ends) };
+            limits.set_limit(limit("vision", "money", "everywhere", window, nominal), NOW).unwrap();
+        }
+        let place = demand("deep", 1, 1).place;
+        let used = |limits: &super::super::Limits| {
+            let standings = limits.standings(&group("vision"), NOW);
+            standings.iter().map(|standing| standing.used).collect::<Vec<_>>()
+        };
+        for (micros, expected) in [(8, [5, 3]), (-4, [4, 0]), (3, [5, 2]), (-9, [0, 0])] {
+            let more = Adjustment { micros, ..Adjustment::default() };
+            limits.adjust(&group("deep"), &place, &more, NOW);
+            assert_eq!(used(&limits), expected, "{micros}");
+        }
     }
 }

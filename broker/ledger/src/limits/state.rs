@@ -341,6 +341,14 @@ impl Limits {
         }
     }
 
+    /// What follows when the limit is reached; none where there is no such limit.
+    #[must_use]
+    pub fn action(&self, id: &LimitId) -> Option<Action> {
+        let node = self.nodes.get(self.place_of(&id.group)?)?;
+        let budget = node.budgets.iter().find(|budget| budget.limit.id == *id)?;
+        Some(budget.limit.action)
+    }
+
     pub(super) fn budget_mut(&mut self, id: &LimitId) -> Option<&mut Budget> {
         let at = self.place_of(&id.group)?;
         self.nodes.get_mut(at)?.budgets.iter_mut().find(|budget| budget.limit.id == *id)

@@ -547,7 +547,8 @@ fn rows_make_the_same_limits_again() {
     limits.hold(attempt(1), demand("deep", 2, 60), NOW).unwrap();
     limits.charge(attempt(1), &charge(0, 30, 2)).unwrap();
     let place = demand("deep", 2, 60).place;
-    limits.spend(&group("deep"), &place, UNIT / 2, NOW);
+    let more = Adjustment { micros: UNIT / 2, ..Adjustment::default() };
+    limits.adjust(&group("deep"), &place, &more, NOW);
     assert_eq!(limits.standings(&group("lab"), NOW)[0].used, UNIT + UNIT / 2);
     keys.extend(limits.rows_above(&group("deep")));
     keys.push(LimitKey::Hold(attempt(1)));

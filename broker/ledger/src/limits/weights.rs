@@ -87,6 +87,13 @@ impl Weights {
         changes.iter().rev().find(|(from, _)| *from <= at).map_or(DEFAULT_WEIGHT, |(_, weight)| *weight)
     }
 
+    /// GPU-milliseconds of a class by what it weighs at the instant, in GPU-milliseconds of the reference.
+    #[must_use]
+    pub fn weighted(&self, class: Option<&GpuModel>, gpu_ms: i64, at: UnixMs) -> i64 {
+        let weighted = i128::from(gpu_ms) * i128::from(self.at(class, at)) / i128::from(DEFAULT_WEIGHT);
+        i64::try_from(weighted).unwrap_or(if gpu_ms < 0 { i64::MIN } else { i64::MAX })
+    }
+
     /// What `blocks` hundredths of a class use from `start` until `until`, by weight, in GPU-milliseconds of the
     /// reference. Telescoping in `until`: any way of cutting an interval sums to the same.
     #[must_use]

@@ -228,7 +228,9 @@ fn end(attempt: &Attempt) -> Option<String> {
             let because = attempt.displaced_because.as_deref().unwrap_or("another job needs its place");
             return Some(format!("pre-empted: {because}"));
         }
-        Some(StopCause::Limit) => return Some("a limit of its group had no room for more of it".to_owned()),
+        Some(StopCause::Limit | StopCause::LimitAtOnce) => {
+            return Some("a limit of its group had no room for more of it".to_owned());
+        }
         Some(StopCause::NoInstance) => return Some("no instance could be had".to_owned()),
         Some(StopCause::GangBroken) | None => {}
     }

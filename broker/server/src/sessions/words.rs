@@ -5,7 +5,7 @@ use spillway_core::desired::DesiredPart;
 use spillway_core::entity::Attempt;
 use spillway_core::{State, desired};
 use spillway_tunnel::protocol::{AgentEvent, Lease};
-use spillway_types::NodeId;
+use spillway_types::{Checkpoint, NodeId};
 
 use crate::outputs::Chunk;
 
@@ -28,7 +28,7 @@ fn lease(state: &State, wanted: &DesiredPart<'_>) -> Lease {
         command: job.spec.command.clone(),
         env: job.spec.env.clone(),
         time_limit: job.spec.time_limit,
-        checkpoint: job.spec.checkpoint,
+        checkpoint: Checkpoint { grace: attempt.grace_to_stop(), ..job.spec.checkpoint },
         hosts: hosts(state, attempt),
     }
 }

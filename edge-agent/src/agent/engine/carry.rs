@@ -1,7 +1,7 @@
 //! Deciding what is missing and carrying it out.
 
 use spillway_tunnel::protocol::PartEnd;
-use spillway_types::Allocation;
+use spillway_types::{Allocation, DurationMs};
 
 use super::super::report::Known;
 use super::Engine;
@@ -36,7 +36,7 @@ impl Engine {
                 Ok(()) => self.set_stage(part, Stage::Running { deadline_ms, stopping: false }),
                 Err(error) => tracing::error!(%part, %error, "a lease cannot be extended"),
             },
-            Action::Stop(part) => self.stop(part),
+            Action::Stop(part, grace) => self.stop(part, grace),
             Action::Refuse(part, message) => self.refuse(part, message),
             Action::Forget(part) => {
                 self.executor.forget(part);
@@ -77,8 +77,8 @@ impl Engine {
     }
 
     /// Asks a part to stop. Where the disk refuses, the next turn asks again.
-    pub(super) fn stop(&mut self, part: PartKey) {
-        match self.executor.stop(part) {
+    pub(super) fn stop(&mut self, part: PartKey, grace: Option<DurationMs>) {
+        match self.executor.stop(part, grace) {
             Ok(()) => {
                 let stage = match self.parts.get(&part).map(|holding| holding.stage) {
                     Some(Stage::Running { deadline_ms, .. }) => {

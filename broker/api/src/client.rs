@@ -2,6 +2,8 @@
 //!
 //! It does not retry: a submission carries an idempotency key, so that its caller can.
 
+mod fleet;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,15 +12,14 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use spillway_ledger::calendar::Period;
-use spillway_types::{GroupName, JobId, Money, NodeId, PoolName, UserName};
+use spillway_types::{GroupName, JobId, Money, PoolName, UserName};
 
 use crate::error::ErrorEnvelope;
 use crate::v1::{
-    AnomaliesQuery, AnomaliesView, BudgetRequest, CloudView, CorrectionRequest, CorrectionView,
-    FairShareView, GroupChange, GroupRequest, GroupView, HealthView, JobFile, JobSummary, JobView, JobsQuery,
-    JoinLine, JoinTokenRequest, LedgerCheckView, LimitRequest, LimitView, LogQuery, MAX_WAIT_MS, MonthView,
-    NodeAction, NodeView, OfferView, OffersQuery, Page, PeriodView, PlanView, RatesRequest, RatesView,
-    ReconcileQuery, ReconciliationView, RecordView, RecordsQuery, SiteView, SpendQuery, SpendReport,
+    AnomaliesQuery, AnomaliesView, BudgetRequest, CorrectionRequest, CorrectionView, FairShareView,
+    GroupChange, GroupRequest, GroupView, JobFile, JobSummary, JobView, JobsQuery, LedgerCheckView,
+    LimitRequest, LimitView, LogQuery, MAX_WAIT_MS, MonthView, Page, PeriodView, PlanView, RatesRequest,
+    RatesView, ReconcileQuery, ReconciliationView, RecordView, RecordsQuery, SpendQuery, SpendReport,
     TaskView, TasksQuery, TokenRequest, TokenView, TransferRequest, TransferView, UserRequest, UserView,
     WaitFor, WaitQuery,
 };
@@ -215,30 +216,6 @@ impl Client {
                 problem: format!("it broke off: {error}"),
             })
         }))
-    }
-
-    /// The sites.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn sites(&self) -> Result<Page<SiteView>, ClientError> {
-        self.read(route::SITES, &()).await
-    }
-
-    /// The nodes.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn nodes(&self) -> Result<Page<NodeView>, ClientError> {
-        self.read(route::NODES, &()).await
-    }
-
-    /// Changes a node.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn change_node(&self, id: NodeId, action: NodeAction) -> Result<NodeView, ClientError> {
-        self.answer(self.request(Method::POST, &route::node_action(id, action)), ANSWER_TIMEOUT).await
     }
 
     /// The groups that the user may see.
@@ -467,38 +444,6 @@ impl Client {
     ) -> Result<ReconciliationView, ClientError> {
         let request = self.request(Method::POST, route::RECONCILE).query(query).body(bill);
         self.answer(request, LONG_TIMEOUT).await
-    }
-
-    /// The clouds with their instances.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn clouds(&self) -> Result<Page<CloudView>, ClientError> {
-        self.read(route::CLOUDS, &()).await
-    }
-
-    /// What clouds would launch.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn offers(&self, query: &OffersQuery) -> Result<Page<OfferView>, ClientError> {
-        self.read(route::OFFERS, query).await
-    }
-
-    /// Makes a join token.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn create_join_token(&self, request: &JoinTokenRequest) -> Result<JoinLine, ClientError> {
-        self.send(Method::POST, route::JOIN_TOKENS, request).await
-    }
-
-    /// The broker's health.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn health(&self) -> Result<HealthView, ClientError> {
-        self.read(route::HEALTH, &()).await
     }
 
     async fn read<T: DeserializeOwned>(

@@ -76,6 +76,8 @@ pub const CLOUDS: &str = "/v1/clouds";
 pub const OFFERS: &str = "/v1/offers";
 /// `POST` makes a join token.
 pub const JOIN_TOKENS: &str = "/v1/join-tokens";
+/// `GET` who is told of limits that fill up.
+pub const ALERTS: &str = "/v1/alerts";
 /// `GET` the broker's health. Needs no token.
 pub const HEALTH: &str = "/v1/health";
 

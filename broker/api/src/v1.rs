@@ -19,8 +19,8 @@ pub use account::{
     UserView,
 };
 pub use fleet::{
-    BrokerMode, CloudView, GpuSummary, HealthView, InstanceView, NodeAction, NodeView, OfferView, PoolView,
-    SiteView,
+    BrokerMode, CloudView, DestinationView, GpuSummary, HealthView, InstanceView, NodeAction, NodeView,
+    OfferView, PoolView, SiteView,
 };
 pub use job::{
     AttemptNode, AttemptView, CandidateView, DelayView, ExplanationView, HeldView, JobState, JobSummary,

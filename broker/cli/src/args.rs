@@ -50,6 +50,7 @@ Money and people:
   users      List or create users, and make their tokens
   budget     Show, set or transfer what groups may spend
   fairshare  Show who used how much of the own share
+  alerts     Show who is told of limits that fill up
   spend      Show what was spent, or where that was out of the ordinary
   usage      Show what was used, and what an accelerator-hour cost
   rates      Show or set what pools charge
@@ -189,6 +190,8 @@ pub(crate) enum Ask {
     Revoke(NodeArgs),
     /// List clouds and their instances
     Clouds,
+    /// Show who is told of limits that fill up, and what waits for them
+    Alerts,
     /// List what clouds would launch
     Offers(OffersArgs),
     /// List groups, as a tree too; create, change or remove them

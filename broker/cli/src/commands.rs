@@ -69,6 +69,7 @@ async fn ask(client: &Client, command: Ask, output: &mut Output) -> Result<u8, F
         Ask::Uncordon(args) => fleet::change(client, &args, NodeAction::Uncordon, output).await,
         Ask::Drain(args) => fleet::change(client, &args, NodeAction::Drain, output).await,
         Ask::Revoke(args) => fleet::change(client, &args, NodeAction::Revoke, output).await,
+        Ask::Alerts => fleet::alerts(client, output).await,
         Ask::Clouds => fleet::clouds(client, output).await,
         Ask::Offers(args) => fleet::offers(client, args, output).await,
         Ask::Groups(args) => limits::groups(client, args, output).await,

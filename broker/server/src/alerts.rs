@@ -14,12 +14,13 @@ mod send;
 pub mod signature;
 mod watch;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use spillway_api::v1::DestinationView;
 use spillway_ledger::limits::alerts::Alert;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -58,15 +59,6 @@ struct Lane {
     destination: Destination,
     waiting: Mutex<Waiting>,
     more: Notify,
-}
-
-/// How a destination is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LaneStatus {
-    /// How many alerts wait.
-    pub waiting: usize,
-    /// Why the first of them was not taken, where it was tried.
-    pub problem: Option<String>,
 }
 
 /// All destinations.
@@ -124,13 +116,19 @@ impl Alerts {
         }
     }
 
-    /// How each destination is, by name.
+    /// How each destination is, in the order of the settings.
     #[must_use]
-    pub fn status(&self) -> BTreeMap<String, LaneStatus> {
+    pub fn status(&self) -> Vec<DestinationView> {
         let status = |lane: &Arc<Lane>| {
-            let waiting = lock(&lane.waiting);
-            let status = LaneStatus { waiting: waiting.alerts.len(), problem: waiting.problem.clone() };
-            (lane.destination.name.clone(), status)
+            let (waiting, to) = (lock(&lane.waiting), &lane.destination);
+            DestinationView {
+                name: to.name.clone(),
+                channel: to.channel.kind().to_owned(),
+                groups: to.groups.iter().cloned().collect(),
+                thresholds: to.thresholds.iter().copied().collect(),
+                waiting: waiting.alerts.len(),
+                problem: waiting.problem.clone(),
+            }
         };
         self.lanes.iter().map(status).collect()
     }

@@ -43,6 +43,7 @@ use self::auth::Who;
 use self::failure::Failure;
 use self::guard::{Gate, Pace};
 use crate::Engine;
+use crate::alerts::Alerts;
 use crate::outputs::Outputs;
 use crate::sessions::Sessions;
 
@@ -68,6 +69,8 @@ pub struct App {
     pub outputs: Arc<Outputs>,
     /// The clouds, each with what its connector said last where that was an error.
     pub clouds: watch::Receiver<BTreeMap<CloudName, Option<String>>>,
+    /// Who is told of limits that fill up.
+    pub alerts: Arc<Alerts>,
     /// Where agents dial, as `HOST:PORT`.
     pub broker_addr: String,
     /// SHA-256 of the deployment's CA certificate, in hexadecimal.
@@ -197,6 +200,7 @@ fn routes() -> Vec<Route> {
         Route::new(Method::GET, route::RATES, User, ledger::rates),
         Route::new(Method::PUT, route::POOL_RATES, KeepBooks, ledger::set_rates),
         Route::new(Method::POST, route::RECONCILE, Books, ledger::reconcile).long(),
+        Route::new(Method::GET, route::ALERTS, Books, health::alerts),
         Route::new(Method::GET, route::HEALTH, Anyone, health::show),
     ]
 }

@@ -117,12 +117,13 @@ pub async fn run(
     tasks.spawn(planner::run(engine.clone(), endpoint, stop.clone()));
     tasks.spawn(tick::run(engine.clone(), limits(&settings), stop.clone()));
     let alerts = Alerts::start(&settings.alerts, &data_dir.join(ALERTS_FILE), engine.clock(), &tasks, &stop)?;
-    tasks.spawn(alerts::watch(engine.clone(), alerts, stop.clone()));
+    tasks.spawn(alerts::watch(engine.clone(), Arc::clone(&alerts), stop.clone()));
     let app = Arc::new(App {
         engine,
         sessions,
         outputs,
         clouds: clouds.problems(),
+        alerts,
         broker_addr,
         ca_fingerprint,
         database: database_kind(&settings.database).to_owned(),

@@ -253,6 +253,26 @@ pub struct HealthView {
     pub database: String,
 }
 
+/// Somebody who is told of limits that fill up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DestinationView {
+    /// Its name in the settings.
+    pub name: String,
+    /// How it is reached: `webhook`, `slack` or `email`.
+    pub channel: String,
+    /// Only alerts of these groups and those below them; empty means all.
+    #[serde(default)]
+    pub groups: Vec<GroupName>,
+    /// Only alerts of these thresholds, in percent; empty means all that limits have.
+    #[serde(default)]
+    pub thresholds: Vec<u32>,
+    /// How many alerts wait to be taken.
+    pub waiting: usize,
+    /// Why the first of them was not taken, where it was tried.
+    #[serde(default)]
+    pub problem: Option<String>,
+}
+
 impl HealthView {
     /// Whether nothing is wrong.
     #[must_use]

@@ -1,4 +1,4 @@
-//! Machines: sites, nodes, clouds, offers, join lines, and the broker's health.
+//! Machines: sites, nodes, clouds, offers, join lines, and the broker's health and alerts.
 
 use spillway_api::v1::{JoinTokenRequest, NodeAction, OffersQuery};
 use spillway_api::{ApiError, Client, ClientError};
@@ -22,6 +22,17 @@ pub(super) async fn nodes(client: &Client, output: &mut Output) -> Result<u8, Fa
 
 pub(super) async fn clouds(client: &Client, output: &mut Output) -> Result<u8, Failure> {
     output.show(&client.clouds().await?, render::clouds);
+    Ok(0)
+}
+
+pub(super) async fn alerts(client: &Client, output: &mut Output) -> Result<u8, Failure> {
+    let told = client.alerts().await?;
+    if told.items.is_empty() {
+        output.talk(
+            "nobody is told of limits that fill up: name somebody as `[[alerts]]` in the broker's settings",
+        );
+    }
+    output.show(&told, render::alerts);
     Ok(0)
 }
 

@@ -1,8 +1,10 @@
-//! Sites, nodes, clouds, offers, and the broker's health.
+//! Sites, nodes, clouds, offers, and the broker's health and alerts.
 
 use std::collections::BTreeMap;
 
-use spillway_api::v1::{CloudView, HealthView, JoinLine, NodeView, OfferView, Page, PoolView, SiteView};
+use spillway_api::v1::{
+    CloudView, DestinationView, HealthView, JoinLine, NodeView, OfferView, Page, PoolView, SiteView,
+};
 
 use super::value::{age, amount, blocks, coarse, cpus, gpus, list, maybe, memory};
 use crate::output::Look;
@@ -153,6 +155,23 @@ pub(crate) fn offers(look: &Look, page: &Page<OfferView>) -> String {
             offer.price.to_string(),
             coarse(offer.boot),
             offer.available.to_string(),
+        ]);
+    }
+    table.lines()
+}
+
+/// Who is told of limits that fill up.
+pub(crate) fn alerts(look: &Look, page: &Page<DestinationView>) -> String {
+    let mut table = Table::new(look, &["NAME", "CHANNEL", "GROUPS", "THRESHOLDS", ">WAITING", "PROBLEM"]);
+    let all = |listed: Vec<String>| if listed.is_empty() { "all".to_owned() } else { listed.join(",") };
+    for told in &page.items {
+        table.row([
+            told.name.clone(),
+            told.channel.clone(),
+            all(told.groups.iter().map(ToString::to_string).collect()),
+            all(told.thresholds.iter().map(|percent| format!("{percent}%")).collect()),
+            told.waiting.to_string(),
+            told.problem.clone().unwrap_or_default(),
         ]);
     }
     table.lines()

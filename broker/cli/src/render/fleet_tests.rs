@@ -32,6 +32,15 @@ fn the_list_of_nodes() {
 }
 
 #[test]
+fn who_is_told_of_limits() {
+    let page: Page<DestinationView> = read(
+        r#"{"items":[{"name":"finance","channel":"webhook","waiting":0},{"name":"chat","channel":"slack",
+        "groups":["vision","audio"],"thresholds":[80,100],"waiting":2,"problem":"it answered 503"}]}"#,
+    );
+    insta::assert_snapshot!("alerts", alerts(&look(false), &page));
+}
+
+#[test]
 fn clouds_and_offers() {
     let page: Page<CloudView> = read(
         r#"{"items":[{"name":"aws","regions":["eu-west","us-east"],"instances":[{"id":"inst_00000000000000010000000000000003",

@@ -1,12 +1,17 @@
-//! How the broker is. Needs no token, and says nothing that somebody without one should not know.
+//! How the broker is, and whom it tells of what. Health needs no token, and says nothing that somebody without one
+//! should not know.
 
 use axum::Json;
 use axum::extract::State;
-use spillway_api::v1::{BrokerMode, HealthView};
+use spillway_api::v1::{BrokerMode, DestinationView, HealthView, Page};
 
 use super::Shared;
 use super::failure::Failure;
 use crate::Mode;
+
+pub(super) async fn alerts(State(api): State<Shared>) -> Json<Page<DestinationView>> {
+    Json(Page { items: api.app.alerts.status(), next: None })
+}
 
 pub(super) async fn show(State(api): State<Shared>) -> Result<Json<HealthView>, Failure> {
     let (mode, message, awaited) = match api.app.engine.mode() {

@@ -134,9 +134,14 @@ async fn read(api: &Api, who: &Arc<Who>, asked: &SpendAsked) -> Result<SpendRepo
     let (who, asked) = (Arc::clone(who), asked.clone());
     let read = move |view: &crate::View<'_>| {
         let state = view.federation.state();
-        let sums = add_up(found, &asked, &stretches, state);
-        let groups = state.groups.keys().filter(|group| may_see(state, &who, group));
-        let ledger: i64 = groups.map(|group| state.book.balance(&Account::Spend(group.clone()))).sum();
+        let mut sums = add_up(found, &asked, &stretches, state);
+        let groups = || state.groups.keys().filter(|group| may_see(state, &who, group));
+        if asked.by == [SpendKey::Group] {
+            for group in groups().filter(|group| outlooks.is_expected(group, state)) {
+                sums.entry(vec![group.to_string()]).or_default();
+            }
+        }
+        let ledger: i64 = groups().map(|group| state.book.balance(&Account::Spend(group.clone()))).sum();
         let row = |(keys, measures): (Vec<String>, Measures)| SpendRow {
             outlook: outlooks.of(&asked.by, &keys, state),
             keys: asked.by.iter().map(|key| key.as_str().to_owned()).zip(keys).collect(),

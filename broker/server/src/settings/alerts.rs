@@ -66,6 +66,18 @@ pub enum Channel {
     },
 }
 
+impl Channel {
+    /// The kind as it is written in the settings.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Webhook { .. } => "webhook",
+            Self::Slack { .. } => "slack",
+            Self::Email { .. } => "email",
+        }
+    }
+}
+
 /// A server that takes e-mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MailServer {

@@ -62,6 +62,12 @@ fn budget(state: &State, group: &GroupName, now: UnixMs) -> Option<(i64, BudgetW
 }
 
 impl Outlooks {
+    /// Whether a group has a row although nothing was charged: it has a budget, or holds something.
+    pub(super) fn is_expected(&self, group: &GroupName, state: &State) -> bool {
+        let budget = self.now.and_then(|now| budget(state, group, now));
+        budget.is_some() || state.book.balance(&Account::Held(group.clone())) != 0
+    }
+
     /// The outlook of a row with these keys; none where it is not a group's, or of a month that is over.
     pub(super) fn of(&self, by: &[SpendKey], keys: &[String], state: &State) -> Option<Outlook> {
         let now = self.now?;

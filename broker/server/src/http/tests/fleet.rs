@@ -6,7 +6,7 @@ use spillway_core::Command;
 use spillway_core::entity::{Pool, Site};
 use spillway_policies::CloudOffer;
 use spillway_types::{
-    Accelerator, DurationMs, HourlyRate, NodeCapacity, NodeState, Reason, SiteKind, SiteName, Tariff,
+    Accelerator, DurationMs, HourlyRate, NodeCapacity, NodeState, Reason, Role, SiteKind, SiteName, Tariff,
 };
 
 use super::world::{World, refused, submit};
@@ -105,6 +105,17 @@ async fn offers_are_filtered_and_clouds_say_their_problem() {
 fn gpu(index: u32) -> Accelerator {
     let model = "H100".parse().unwrap();
     Accelerator { index, uuid: format!("GPU-{index}"), model, memory_mib: 81_920, mig: vec![], domain: None }
+}
+
+#[tokio::test]
+async fn who_is_told_of_limits_is_for_those_who_read_the_books() {
+    let world = World::start().await;
+    world.user("fay", Role::FinanceViewer, "lab").await;
+    let told = world.client("fay").alerts().await.unwrap().items;
+    assert_eq!((told[0].name.as_str(), told[0].channel.as_str(), told[0].waiting), ("finance", "slack", 0));
+    let shown = format!("{told:?}");
+    assert!(!shown.contains("secret"), "who knows the address can write there: {shown}");
+    assert_eq!(refused(world.client("eve").alerts().await).code, ErrorCode::Forbidden);
 }
 
 #[tokio::test]

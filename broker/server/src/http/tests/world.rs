@@ -21,12 +21,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::super::{App, serve};
+use crate::alerts::Alerts;
 use crate::engine::Explanations;
 use crate::outputs::Outputs;
 use crate::secrets::{self, InstanceKey};
 use crate::sessions::{Rhythm, Sessions};
+use crate::settings::{self, Channel, Destination};
 use crate::{Engine, View};
 
 pub(crate) struct World {
@@ -69,11 +72,21 @@ impl World {
         let stop = CancellationToken::new();
         let rhythm = Rhythm { renew_every: DurationMs::from_secs(10), stop: stop.clone() };
         let problems = BTreeMap::from([("sky".parse().unwrap(), Some("it is raining".to_owned()))]);
+        let told = [Destination {
+            name: "finance".to_owned(),
+            channel: Channel::Slack { url: settings::Secret::new("http://127.0.0.1:1/secret".to_owned()) },
+            ca: None,
+            groups: ["lab".parse().unwrap()].into(),
+            thresholds: [80].into(),
+        }];
+        let delivered = folder.path().join("delivered");
+        let alerts = Alerts::start(&told, &delivered, engine.clock(), &TaskTracker::new(), &stop).unwrap();
         let app = Arc::new(App {
             engine: engine.clone(),
             sessions: Sessions::new(engine.clone(), ca, key, Arc::clone(&outputs), rhythm),
             outputs,
             clouds: watch::channel(problems).1,
+            alerts,
             broker_addr,
             ca_fingerprint,
             database: "sqlite".to_owned(),

@@ -130,9 +130,10 @@ impl State {
             | Event::AttemptFinishing { .. }
             | Event::AttemptEnded { .. }
             | Event::AttemptSettled { .. } => self.apply_to_attempt(at, event),
-            Event::InstanceIntended(_) | Event::InstanceStepped { .. } | Event::InstanceGone { .. } => {
-                self.apply_to_instance(at, event)
-            }
+            Event::InstanceIntended(_)
+            | Event::InstanceStepped { .. }
+            | Event::InstanceRepriced { .. }
+            | Event::InstanceGone { .. } => self.apply_to_instance(at, event),
         }
     }
 

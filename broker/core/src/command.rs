@@ -218,6 +218,8 @@ pub enum Command {
         /// What.
         what: InstanceNews,
     },
+    /// Holds what instances cost against what their clouds say now: what has another price costs that from now on.
+    RepriceInstances,
     /// Time passed: ends idle instances, settles what nobody will report.
     Tick {
         /// The limits.

@@ -7,7 +7,7 @@ mod node;
 mod tenant;
 
 pub use attempt::{Attempt, Machine, Part, PartState, StopCause};
-pub use instance::{GoneReason, Instance};
+pub use instance::{GoneReason, Instance, PriceStep};
 pub use job::{HeldBy, Job, Tries};
 pub use node::{JoinScope, JoinToken, Node, Pool, Site};
 pub use tenant::{Group, Submission, Token, User};

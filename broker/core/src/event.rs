@@ -256,6 +256,16 @@ pub enum Event {
         /// The provider's id and the moment it began to run, where they became known.
         observed: Option<(String, spillway_types::UnixMs)>,
     },
+    /// An instance costs something else from now on.
+    InstanceRepriced {
+        /// The instance.
+        instance: InstanceId,
+        /// What an hour costs.
+        price: HourlyRate,
+        /// What the same shape costs on demand; none where it is bought on demand, or nobody offers that.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        on_demand_price: Option<HourlyRate>,
+    },
     /// The provider showed that an instance is gone.
     InstanceGone {
         /// The instance.

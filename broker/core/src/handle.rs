@@ -113,6 +113,7 @@ pub(crate) fn handle(turn: &mut Turn<'_>, command: Command) -> Result<Reply, Ref
         Command::Preempt { attempt, because } => preempt::preempt(turn, attempt, because),
         Command::Place { decisions, endpoint } => Ok(place::place(turn, decisions, &endpoint)),
         Command::StepInstance { instance, what } => instances::step(turn, instance, what),
+        Command::RepriceInstances => Ok(instances::reprice(turn)),
         Command::Tick { limits } => Ok(tick::tick(turn, limits)),
         Command::ForgetOldKeys => Ok(tick::forget_old_keys(turn)),
     }

@@ -1,7 +1,7 @@
 //! What use costs by the rate cards of pools.
 //!
 //! A part's rate is frozen when it is placed. Where its pool has a rate card, the card is what it is charged by, at
-//! each instant of its use; cloud instances have the price of their intent.
+//! each instant of its use; on cloud instances its share of the price that their catalogue said last.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,11 @@ impl State {
         let span = (began.plus(DurationMs(from_ms)), began.plus(DurationMs(to_ms)));
         let node = part.node.and_then(|node| self.nodes.get(&node));
         let by_card = node.and_then(|node| self.rates_by_card(node, &part.allocation, span));
-        by_card.unwrap_or_else(|| RateTrack::constant(part.rate))
+        by_card.unwrap_or_else(|| {
+            let mut rates = RateTrack::constant(part.rate);
+            part.repriced.iter().for_each(|step| rates.set(step.from, step.rate));
+            rates
+        })
     }
 
     /// Who lends the machine of a part, each from an instant on, in order.

@@ -216,7 +216,7 @@ pub(crate) fn view(state: &State, node: &Node) -> Option<NodeView> {
         free: node.free()?,
         capabilities: inventory.capabilities,
         price: instance
-            .map_or(NodePrice::Tariff(pool.tariff), |instance| NodePrice::Instance(instance.price)),
+            .map_or(NodePrice::Tariff(pool.tariff), |instance| NodePrice::Instance(instance.price_now())),
         market: instance.map_or_else(Market::default, |instance| instance.market),
         running: attempts.filter_map(|attempt| running(state, attempt, node)).collect(),
     })
@@ -267,7 +267,7 @@ pub(crate) fn booting(state: &State, offers: &[CloudOffer], instance: &Instance)
         capacity: instance.capacity.clone(),
         free,
         capabilities: Capabilities { process: true, container: true, fractions: false },
-        price: NodePrice::Instance(instance.price),
+        price: NodePrice::Instance(instance.price_now()),
         market: instance.market,
         running: vec![RunningPart { began: opens, ends, allocation: part.allocation.clone(), owner: None }],
     })

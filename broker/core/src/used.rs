@@ -7,16 +7,17 @@ use std::collections::BTreeMap;
 
 use spillway_ledger::{Payee, Slice, Usage};
 use spillway_types::{
-    Allocation, AttemptId, CloudName, DatasetName, DurationMs, GpuModel, GroupName, NodeCapacity, SiteName,
-    UnixMs, instance_share,
+    Allocation, AttemptId, CloudName, DatasetName, DurationMs, GpuModel, GroupName, HourlyRate, NodeCapacity,
+    SiteName, UnixMs, instance_share,
 };
 
 use crate::State;
-use crate::entity::{Attempt, Instance, Machine, Part};
+use crate::entity::{Attempt, Instance, Machine, Part, PriceStep};
 
 /// What all slices of a part have in common.
 pub(crate) struct PartUsage {
     machine: Option<Machine>,
+    repriced: Vec<PriceStep>,
     cloud: Option<(CloudName, SiteName)>,
     above: Vec<GroupName>,
     datasets: Vec<DatasetName>,
@@ -25,7 +26,7 @@ pub(crate) struct PartUsage {
 impl PartUsage {
     /// What a slice of the part is of, where the part began at `began`.
     pub(crate) fn of_slice(&self, began: UnixMs, slice: &Slice) -> Usage {
-        let machine = self.machine.as_ref();
+        let (machine, from) = (self.machine.as_ref(), began.plus(DurationMs(slice.from_ms)));
         let (cloud, region) = self.cloud.clone().unzip();
         Usage {
             pool: machine.map(|it| it.pool.clone()),
@@ -35,14 +36,24 @@ impl PartUsage {
             region,
             instance_type: machine.and_then(|it| it.instance_type.clone()),
             market: machine.and_then(|it| it.market),
-            from: began.plus(DurationMs(slice.from_ms)),
+            from,
             to: began.plus(DurationMs(slice.to_ms)),
             offset_ms: slice.from_ms,
             blocks: slice.gpu_blocks,
             rate: slice.rate,
-            list_rate: machine.and_then(|it| it.list_rate).unwrap_or(slice.rate),
+            list_rate: self.list_rate_at(from).unwrap_or(slice.rate),
             above: self.above.clone(),
             datasets: self.datasets.clone(),
+        }
+    }
+}
+
+impl PartUsage {
+    /// What an hour costs on demand at an instant, where that is known to be another price.
+    fn list_rate_at(&self, at: UnixMs) -> Option<HourlyRate> {
+        match self.repriced.iter().rev().find(|step| step.from <= at) {
+            Some(step) => step.list_rate,
+            None => self.machine.as_ref()?.list_rate,
         }
     }
 }
@@ -57,7 +68,7 @@ impl State {
     fn machine_of(&self, part: &Part) -> Option<Machine> {
         let node = self.nodes.get(&part.node?)?;
         let instance = node.instance.and_then(|instance| self.instances.get(&instance));
-        let on_demand = instance.filter(|instance| instance.on_demand_price.is_some());
+        let on_demand = instance.filter(|instance| instance.on_demand_price_now().is_some());
         let list =
             |instance: &Instance| instance_share(instance.list_price(), &instance.capacity, &part.allocation);
         Some(Machine {
@@ -77,7 +88,14 @@ impl State {
         // A part that got its lease from an earlier version has none noted.
         let machine = part.machine.as_deref().cloned().or_else(|| self.machine_of(part));
         let datasets = self.jobs.get(&attempt.job).map(|job| job.spec.inputs.clone()).unwrap_or_default();
-        Some(PartUsage { machine, cloud: cloud_of(attempt), above: self.above(&attempt.group), datasets })
+        let repriced = part.repriced.clone();
+        Some(PartUsage {
+            machine,
+            repriced,
+            cloud: cloud_of(attempt),
+            above: self.above(&attempt.group),
+            datasets,
+        })
     }
 
     /// What an instance's overhead is of: all of it, from when it ran until it was gone, and nobody's accelerators.
@@ -96,7 +114,7 @@ impl State {
             to: until,
             offset_ms: 0,
             blocks: 0,
-            rate: instance.price,
+            rate: instance.price_now(),
             list_rate: instance.list_price(),
             above: self.above(payer),
             datasets: vec![],

@@ -166,6 +166,9 @@ impl Clouds {
             }
         }
         self.engine.set_offers(offers).await;
+        if let Err(error) = self.engine.command(Command::RepriceInstances).await {
+            tracing::warn!(%error, "new prices of instances cannot be noted; they are with the next catalogue");
+        }
     }
 
     fn lock_offers(&self) -> std::sync::MutexGuard<'_, BTreeMap<CloudName, Vec<CloudOffer>>> {

@@ -256,9 +256,10 @@ impl World {
         &self.machines
     }
 
-    /// Tells what clouds would launch now.
+    /// Tells what clouds would launch now, and what instances cost from now on.
     pub fn set_offers(&mut self, offers: Vec<CloudOffer>) {
         self.federation.set_offers(offers);
+        self.command(Command::RepriceInstances).expect("prices are noted in every state");
     }
 
     /// Tells who says where jobs may run.

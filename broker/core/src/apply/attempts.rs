@@ -130,7 +130,7 @@ impl State {
         if let Some(instance) = node.instance {
             let instance = self.instance_mut(instance)?;
             instance.idle_since = None;
-            let (price, share_ppm) = (instance.price, instance.share_ppm(&part.allocation));
+            let (price, share_ppm) = (instance.price_now(), instance.share_ppm(&part.allocation));
             instance.idle.begin(price, subject.clone(), share_ppm, at);
         }
         Ok(())
@@ -307,7 +307,7 @@ impl State {
         let idle = entry.parts.is_empty();
         self.changes.touched.insert(Key::Node(node));
         if let Some(instance) = entry.instance.and_then(|id| self.instance_mut(id).ok()) {
-            instance.idle.end(instance.price, attempt, at);
+            instance.idle.end(instance.price_now(), attempt, at);
             if idle {
                 instance.idle_since = Some(at);
             }
@@ -354,6 +354,7 @@ fn new_parts(placed: &PlacedParts) -> Vec<Part> {
         host: None,
         allocation: allocation.clone(),
         rate,
+        repriced: vec![],
         state: PartState::Waiting,
         missing: false,
         started: None,

@@ -1,11 +1,15 @@
 //! Instances: from the intent to the last charge.
 
+use std::collections::BTreeSet;
+
 use spillway_ledger::overhead_entry;
 use spillway_ledger::rates::IdleMeter;
-use spillway_types::{InstanceId, InstanceState, InstanceStep, UnixMs};
+use spillway_types::{
+    AttemptId, HourlyRate, InstanceId, InstanceState, InstanceStep, UnixMs, instance_share,
+};
 
 use super::ApplyError;
-use crate::entity::{GoneReason, Instance};
+use crate::entity::{GoneReason, Instance, Part, PriceStep};
 use crate::event::Intended;
 use crate::{Event, Key, State};
 
@@ -23,11 +27,34 @@ impl State {
                 entry.launched.get_or_insert(*launched);
             }
             Ok(())
+        } else if let Event::InstanceRepriced { instance, price, on_demand_price } = event {
+            self.reprice(*instance, PriceStep { from: at, rate: *price, list_rate: *on_demand_price })
         } else if let Event::InstanceGone { instance, why } = event {
             self.end_instance(*instance, why, at)
         } else {
             Ok(())
         }
+    }
+
+    /// What runs there, or waits for it, costs its share of the new price from then on.
+    fn reprice(&mut self, id: InstanceId, step: PriceStep) -> Result<(), ApplyError> {
+        let instance = self.instance_mut(id)?;
+        instance.reprice(step);
+        let (node, first, capacity) = (instance.node, instance.attempt, instance.capacity.clone());
+        let share = |rate: HourlyRate, part: &Part| instance_share(rate, &capacity, &part.allocation);
+        let there = node.and_then(|node| self.nodes.get(&node));
+        let mut attempts: BTreeSet<AttemptId> =
+            there.into_iter().flat_map(|node| node.parts.keys().copied()).collect();
+        attempts.extend(self.attempts.contains_key(&first).then_some(first));
+        for attempt in attempts {
+            let has = |part: &&mut Part| part.instance == Some(id) || (node.is_some() && part.node == node);
+            for part in self.attempt_mut(attempt)?.parts.iter_mut().filter(has) {
+                let (rate, list_rate) =
+                    (share(step.rate, part), step.list_rate.map(|list| share(list, part)));
+                part.repriced.push(PriceStep { from: step.from, rate, list_rate });
+            }
+        }
+        Ok(())
     }
 
     fn end_instance(&mut self, id: InstanceId, why: &GoneReason, at: UnixMs) -> Result<(), ApplyError> {
@@ -64,6 +91,7 @@ fn new_instance(intended: &Intended, journal: u64, at: UnixMs) -> Instance {
         price: intended.price,
         market: intended.market,
         on_demand_price: intended.on_demand_price,
+        repriced: vec![],
         billing: intended.billing,
         job: intended.job,
         attempt: intended.attempt,

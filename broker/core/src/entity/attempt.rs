@@ -7,6 +7,8 @@ use spillway_types::{
     InstanceType, JobId, Market, NodeId, PartEnd, PoolName, SiteKind, SiteName, UnixMs, UserName,
 };
 
+use super::PriceStep;
+
 /// How far the broker knows a part to be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "phase")]
@@ -74,6 +76,9 @@ pub struct Part {
     pub allocation: Allocation,
     /// What it is charged per hour.
     pub rate: HourlyRate,
+    /// What it is charged per hour from later on, in order, where the price of its instance changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repriced: Vec<PriceStep>,
     /// How far it is.
     pub state: PartState,
     /// The node no longer knows of it although it may run: it is not offered again, and is over when its
@@ -102,7 +107,7 @@ pub struct Machine {
     /// How the instance was bought; none on-prem.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub market: Option<Market>,
-    /// What an hour of the part costs on demand, where that is another price than its rate.
+    /// What an hour of the part cost on demand at its lease, where that is another price than its rate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub list_rate: Option<HourlyRate>,
 }

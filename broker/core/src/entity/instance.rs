@@ -27,6 +27,18 @@ pub enum GoneReason {
     Vanished,
 }
 
+/// A price from an instant on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PriceStep {
+    /// From when on.
+    pub from: UnixMs,
+    /// What an hour costs.
+    pub rate: HourlyRate,
+    /// What the same costs on demand; none where it is bought on demand, or nobody offers that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub list_rate: Option<HourlyRate>,
+}
+
 /// A cloud machine, from the intent on. What the provider is asked is frozen here: a repeated call is the
 /// same, word for word.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,7 +55,7 @@ pub struct Instance {
     pub instance_type: InstanceType,
     /// What its node will have.
     pub capacity: NodeCapacity,
-    /// Its price, frozen at the intent.
+    /// Its price at the intent: what it is asked with, and what it costs until that changes.
     pub price: HourlyRate,
     /// How it is sold.
     #[serde(default, skip_serializing_if = "Market::is_on_demand")]
@@ -51,6 +63,9 @@ pub struct Instance {
     /// What the same shape cost on demand at the intent; none where it is bought on demand, or nobody offered that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_demand_price: Option<HourlyRate>,
+    /// What its cloud's catalogue has said since, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repriced: Vec<PriceStep>,
     /// How its time is billed.
     #[serde(default)]
     pub billing: BillingTerms,
@@ -90,10 +105,28 @@ pub struct Instance {
 }
 
 impl Instance {
+    /// What an hour of it costs now, as far as its cloud's catalogue has said.
+    #[must_use]
+    pub fn price_now(&self) -> HourlyRate {
+        self.repriced.last().map_or(self.price, |step| step.rate)
+    }
+
+    /// What an hour of the same shape costs on demand now; none where it is bought on demand, or nobody offers that.
+    #[must_use]
+    pub fn on_demand_price_now(&self) -> Option<HourlyRate> {
+        self.repriced.last().map_or(self.on_demand_price, |step| step.list_rate)
+    }
+
     /// What an hour of it costs on demand: its own price where it was not known otherwise.
     #[must_use]
     pub fn list_price(&self) -> HourlyRate {
-        self.on_demand_price.unwrap_or(self.price)
+        self.on_demand_price_now().unwrap_or(self.price_now())
+    }
+
+    /// Notes that it costs something else from `step` on.
+    pub fn reprice(&mut self, step: PriceStep) {
+        self.idle.accrue(self.price_now(), step.from);
+        self.repriced.push(step);
     }
 
     /// The pool that its node joins: the one that is called like the region; none where no pool can be.
@@ -124,10 +157,24 @@ impl Instance {
         self.billing.billed(until.since(since), cause)
     }
 
-    /// What it has cost by `at`, in micros: what is billed, at its price.
+    /// What it has cost by `at`, in micros: what is billed, at the price of each moment.
     #[must_use]
     pub fn cost_micros(&self, at: UnixMs) -> i64 {
-        self.price.cost_micros(1, 1, 0, self.billed(at).0)
+        self.cost_between(0, self.billed(at).0)
+    }
+
+    /// What it costs from one moment of its life to another, in milliseconds since it ran, in micros. Telescoping: any
+    /// way of cutting an interval costs the same.
+    #[must_use]
+    pub fn cost_between(&self, from_ms: u64, to_ms: u64) -> i64 {
+        let Some(since) = [self.launched, self.ready].into_iter().flatten().min() else { return 0 };
+        let (mut cost, mut at, mut rate) = (0_i64, from_ms, self.price);
+        for step in &self.repriced {
+            let until = step.from.since(since).0.clamp(at, to_ms.max(at));
+            cost = cost.saturating_add(rate.cost_micros(1, 1, at, until));
+            (at, rate) = (until, step.rate);
+        }
+        cost.saturating_add(rate.cost_micros(1, 1, at, to_ms.max(at)))
     }
 
     /// What of that no attempt has been charged: boot, idle time and unused shares.
@@ -143,7 +190,7 @@ impl Instance {
     pub fn overheads(&self, at: UnixMs) -> Vec<(Subject, i64)> {
         let until = self.gone.as_ref().map_or(at, |(gone, _)| *gone);
         let mut owed =
-            if self.billed(at).0 == 0 { BTreeMap::new() } else { self.idle.owed(self.price, until) };
+            if self.billed(at).0 == 0 { BTreeMap::new() } else { self.idle.owed(self.price_now(), until) };
         let caused = owed.values().fold(0, |sum: i64, (_, micros)| sum.saturating_add(*micros));
         let rest = self.overhead_micros(at).saturating_sub(caused);
         let (subject, micros) = owed.entry(self.group.clone()).or_insert_with(|| (self.subject(), 0));

@@ -1,10 +1,14 @@
 //! What happens to instances at their providers, and what follows for attempts and nodes.
 
-use spillway_types::{AttemptId, AttemptState, InstanceId, InstanceState, InstanceStep, NodeId, NodeStep};
+use std::collections::BTreeMap;
+
+use spillway_types::{
+    AttemptId, AttemptState, HourlyRate, InstanceId, InstanceState, InstanceStep, Market, NodeId, NodeStep,
+};
 
 use super::outcome;
 use crate::command::InstanceNews;
-use crate::entity::{Attempt, GoneReason, StopCause};
+use crate::entity::{Attempt, GoneReason, Instance, StopCause};
 use crate::federation::Turn;
 use crate::{Event, Refusal, Reply};
 
@@ -36,6 +40,38 @@ pub(super) fn step(turn: &mut Turn<'_>, id: InstanceId, what: InstanceNews) -> R
         InstanceNews::Gone(why) => gone(turn, id, why),
     }
     Ok(Reply::Done)
+}
+
+/// Notes what costs something else by now. What its cloud offers no more costs what it did.
+pub(super) fn reprice(turn: &mut Turn<'_>) -> Reply {
+    let mut prices: BTreeMap<_, Vec<HourlyRate>> = BTreeMap::new();
+    for offer in turn.offers {
+        let key = (&offer.cloud, &offer.site, &offer.instance_type, offer.terms.market);
+        prices.entry(key).or_default().push(offer.price);
+    }
+    let changed = |instance: &Instance| {
+        let prices_of = |market: Market| {
+            let known = prices.get(&(&instance.cloud, &instance.site, &instance.instance_type, market));
+            known.map_or(&[][..], Vec::as_slice)
+        };
+        let same_or_first = |prices: &[HourlyRate], now: HourlyRate| {
+            if prices.contains(&now) { now } else { prices.first().copied().unwrap_or(now) }
+        };
+        let price = same_or_first(prices_of(instance.market), instance.price_now());
+        let before = instance.on_demand_price_now();
+        let listed = prices_of(Market::OnDemand);
+        let on_demand_price = match before {
+            _ if instance.market.is_on_demand() => None,
+            Some(before) => Some(same_or_first(listed, before)),
+            None => listed.first().copied(),
+        };
+        let news = (price, on_demand_price) != (instance.price_now(), before);
+        let instance = instance.id;
+        news.then_some(Event::InstanceRepriced { instance, price, on_demand_price })
+    };
+    let events: Vec<Event> = turn.state.instances.values().filter_map(changed).collect();
+    events.into_iter().for_each(|event| turn.emit(event));
+    Reply::Done
 }
 
 /// Ends an instance that no attempt waits for any more and that no agent runs on yet.

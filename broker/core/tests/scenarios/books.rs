@@ -14,7 +14,7 @@ use spillway_policies::CloudOffer;
 use spillway_types::{DurationMs, HourlyRate, Market, OfferTerms, PartEnd, Spot, UnixMs};
 
 use crate::limits::{limit, set};
-use crate::words::{BOOT, DOLLAR, HOUR, Scene, job, name};
+use crate::words::{BOOT, DOLLAR, HOUR, Scene, job, name, offered};
 
 fn terms(scene: &mut Scene, terms: OfferTerms) {
     scene.offer("H100:8", 20);
@@ -206,32 +206,79 @@ fn a_period_closes_when_all_its_use_is_known() {
     assert_eq!(scene.world.replayed().as_ref(), Ok(scene.state()));
 }
 
+/// A spot instance at so many dollars an hour, and what the same costs on demand.
+fn spot_offers(scene: &mut Scene, dollars: i64, on_demand: i64) {
+    let terms = OfferTerms { market: Market::Spot, ..OfferTerms::default() };
+    let spot = CloudOffer { terms, ..offered("H100:8", dollars) };
+    let listed = CloudOffer { available: 0, ..offered("H100:8", on_demand) };
+    scene.world.set_offers(vec![spot, listed]);
+}
+
+/// Half of a spot instance, for so many seconds from when it is there.
+fn half_a_spot_instance(scene: &mut Scene, seconds: u64) {
+    let mut spec = job("H100:4");
+    spec.placement.spot = Spot::Allow;
+    let (id, _) = scene.start(&spec);
+    scene.runs(id, seconds, PartEnd::Exited { code: 0 });
+    scene.clouds();
+    scene.pass(BOOT.0 / 1000);
+    scene.clouds();
+    scene.contact();
+}
+
+#[test]
+fn each_slice_costs_what_the_catalogue_says_then_and_so_does_the_instance() {
+    let mut scene = Scene::new();
+    spot_offers(&mut scene, 6, 20);
+    half_a_spot_instance(&mut scene, 180);
+    scene.pass(60);
+    spot_offers(&mut scene, 12, 20);
+    spot_offers(&mut scene, 12, 20);
+    scene.pass(60);
+    spot_offers(&mut scene, 12, 24);
+    scene.pass(60);
+    scene.pass(60);
+    spot_offers(&mut scene, 24, 24);
+    scene.pass(300);
+    scene.tick();
+    scene.clouds();
+    let used: Vec<_> = charges(&scene).iter().map(|charge| charge.usage().unwrap().clone()).collect();
+    let rates: Vec<_> = used.iter().map(|used| (used.rate.0 / DOLLAR, used.list_rate.0 / DOLLAR)).collect();
+    assert_eq!(rates, [(3, 10), (6, 10), (6, 12)]);
+    assert!(used.windows(2).all(|pair| pair[0].to == pair[1].from), "{used:?}");
+    // Boot and a minute at 6, three at 12, and five at 24 while it was kept warm; each from when it ran.
+    let at = |dollars: i64, from_ms, to_ms| HourlyRate(dollars * DOLLAR).cost_micros(1, 1, from_ms, to_ms);
+    let (minute, six) = (60_000, BOOT.0 + 60_000);
+    let twelve = six + 3 * minute;
+    let cost = at(6, 0, six) + at(12, six, twelve) + at(24, twelve, twelve + 5 * minute);
+    assert_eq!((owed(&scene), scene.spent()), (cost, cost));
+    scene.is_over();
+}
+
+#[test]
+fn what_a_cloud_offers_no_more_costs_what_it_did() {
+    let mut scene = Scene::new();
+    spot_offers(&mut scene, 6, 20);
+    half_a_spot_instance(&mut scene, 60);
+    let before = scene.instance().clone();
+    scene.world.set_offers(vec![]);
+    assert_eq!(*scene.instance(), before);
+    // Two offers of one shape: the one that it is from is there still.
+    spot_offers(&mut scene, 6, 20);
+    let mut both = scene.world.federation().offers().to_vec();
+    let dearer = CloudOffer { price: HourlyRate(9 * DOLLAR), ..both[0].clone() };
+    both.insert(0, dearer);
+    scene.world.set_offers(both);
+    assert_eq!(*scene.instance(), before);
+}
+
 #[test]
 fn what_was_used_is_noted_with_each_charge_and_kept_when_the_instance_is_gone() {
     let mut scene = Scene::new();
-    scene.offer("H100:8", 6);
-    let mut offers = scene.world.federation().offers().to_vec();
-    offers[0].terms = OfferTerms { market: Market::Spot, ..OfferTerms::default() };
-    offers.push(CloudOffer {
-        price: HourlyRate(20 * DOLLAR),
-        available: 0,
-        terms: OfferTerms::default(),
-        ..offers[0].clone()
-    });
-    scene.world.set_offers(offers);
-    let began = {
-        let mut spec = job("H100:4");
-        spec.placement.spot = Spot::Allow;
-        let (id, _) = scene.start(&spec);
-        scene.runs(id, 60, PartEnd::Exited { code: 0 });
-        scene.clouds();
-        scene.pass(BOOT.0 / 1000);
-        scene.clouds();
-        scene.contact();
-        let began = scene.world.now();
-        scene.pass(60);
-        began
-    };
+    spot_offers(&mut scene, 6, 20);
+    half_a_spot_instance(&mut scene, 60);
+    let began = scene.world.now();
+    scene.pass(60);
     let provider_id = scene.instance().provider_id.clone();
     scene.pass(300);
     scene.tick();

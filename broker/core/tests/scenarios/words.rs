@@ -100,6 +100,21 @@ pub(crate) struct Scene {
     pub(crate) world: World,
 }
 
+/// What the cloud offers, at this many dollars an hour.
+pub(crate) fn offered(gpus: &str, dollars: i64) -> CloudOffer {
+    CloudOffer {
+        cloud: name("mock"),
+        site: name("east"),
+        jurisdiction: None,
+        instance_type: name("big"),
+        capacity: capacity(gpus),
+        price: HourlyRate(dollars * DOLLAR),
+        boot: BOOT,
+        available: 100,
+        terms: spillway_types::OfferTerms::default(),
+    }
+}
+
 impl Scene {
     pub(crate) fn new() -> Self {
         let mut scene = Self { world: World::new(7, Policy::default()) };
@@ -192,17 +207,7 @@ impl Scene {
 
     /// The cloud would launch this, at this many dollars an hour.
     pub(crate) fn offer(&mut self, gpus: &str, dollars: i64) {
-        self.world.set_offers(vec![CloudOffer {
-            cloud: name("mock"),
-            site: name("east"),
-            jurisdiction: None,
-            instance_type: name("big"),
-            capacity: capacity(gpus),
-            price: HourlyRate(dollars * DOLLAR),
-            boot: BOOT,
-            available: 100,
-            terms: spillway_types::OfferTerms::default(),
-        }]);
+        self.world.set_offers(vec![offered(gpus, dollars)]);
     }
 
     pub(crate) fn submission(spec: &JobSpec) -> Command {

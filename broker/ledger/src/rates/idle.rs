@@ -66,7 +66,8 @@ impl IdleMeter {
         until.owed
     }
 
-    fn accrue(&mut self, price: HourlyRate, now: UnixMs) {
+    /// Counts what was caused by `now` at the price until then; to be called before the price becomes another.
+    pub fn accrue(&mut self, price: HourlyRate, now: UnixMs) {
         let Some(began) = self.began.filter(|_| now > self.at) else { return };
         let cost = price.cost_micros(1, 1, self.at.since(began).0, now.since(began).0);
         self.at = now;

@@ -92,7 +92,7 @@ fn instance(instance: &Instance, now: UnixMs) -> InstanceView {
         state: instance.state,
         site: instance.site.clone(),
         instance_type: instance.instance_type.clone(),
-        price: instance.price,
+        price: instance.price_now(),
         launched: instance.created,
         ended: instance.gone.as_ref().map(|(at, _)| *at),
         cost: Money::usd_micros(instance.cost_micros(now)),

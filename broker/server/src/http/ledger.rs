@@ -197,7 +197,7 @@ fn charged(instance: &Instance, (from, to): (UnixMs, UnixMs), now: UnixMs) -> Op
         return None;
     }
     let (from_ms, to_ms) = (begin.since(since).0, end.since(since).0);
-    let micros = instance.price.cost_micros(1, 1, from_ms, to_ms);
+    let micros = instance.cost_between(from_ms, to_ms);
     Some(OurCharge { resource, from: begin, to: end, billed_ms: to_ms - from_ms, micros })
 }
 

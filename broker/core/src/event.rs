@@ -325,6 +325,10 @@ pub struct Placed {
     /// What model of accelerator each part has, in order of ranks; none where it has none.
     #[serde(default)]
     pub models: Vec<Option<GpuModel>>,
+    /// The most that an hour of each part may cost, in order of ranks: on spot machines the price on demand. None where
+    /// that is its rate.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub caps: Vec<Option<HourlyRate>>,
     /// What is held.
     pub hold_micros: i64,
     /// Why there.

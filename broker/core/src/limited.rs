@@ -71,11 +71,17 @@ pub fn lease_of(job: &Job) -> Option<DurationMs> {
 }
 
 /// What a placement asks of its group's limits: for its first lease, or everything its time limit allows, with the
-/// grace.
+/// grace, at the most that an hour of it may cost.
 #[must_use]
 pub fn demand_of(job: &Job, placed: &Placed) -> Demand {
     let model = |rank: usize| placed.models.get(rank).cloned().flatten();
-    let share = |(rank, blocks, cap): (usize, u64, _)| Share { class: model(rank), blocks, cap };
+    let cap =
+        |rank: usize, rate: HourlyRate| placed.caps.get(rank).copied().flatten().unwrap_or(rate).max(rate);
+    let share = |(rank, blocks, rate): (usize, u64, HourlyRate)| Share {
+        class: model(rank),
+        blocks,
+        cap: cap(rank, rate),
+    };
     let shares: Vec<Share> = match &placed.parts {
         PlacedParts::Nodes { parts } => {
             let parts = parts.iter().enumerate();

@@ -4,7 +4,7 @@ use spillway_ledger::rates::BillingTerms;
 use spillway_policies::{CloudOffer, Decision, Gatekeeper, PartPlacement, Target};
 use spillway_types::{
     Allocation, AttemptId, GpuModel, HourlyRate, InstanceId, InstanceState, Interconnect, NodeCapacity,
-    OfferTerms, SiteKind, SiteName,
+    OfferTerms, SiteKind, SiteName, instance_share,
 };
 
 use crate::command::Endpoint;
@@ -83,7 +83,7 @@ fn place_one(turn: &mut Turn<'_>, decision: Decision, endpoint: &Endpoint) -> Op
     turn.state.book.can_hold(&group, hold_micros).ok()?;
     let offer = offer_of(turn, &target).cloned();
     let (job, task, because) = (decision.job, decision.task, decision.because);
-    let placed = |attempt, (site, kind, cloud), parts, models| Placed {
+    let placed = |attempt, (site, kind, cloud), parts, (models, caps)| Placed {
         attempt,
         job,
         task,
@@ -94,6 +94,7 @@ fn place_one(turn: &mut Turn<'_>, decision: Decision, endpoint: &Endpoint) -> Op
         parts,
         lease,
         models,
+        caps,
         hold_micros,
         because,
     };
@@ -106,7 +107,9 @@ fn place_one(turn: &mut Turn<'_>, decision: Decision, endpoint: &Endpoint) -> Op
             let cloud = turn.state.sites.get(&site)?.cloud.clone();
             let models = parts.iter().map(|part| model_on(turn, part)).collect();
             let attempt = AttemptId::generate(turn.ids);
-            let placed = placed(attempt, (site, kind, cloud), PlacedParts::Nodes { parts }, models);
+            let caps = caps(parts.iter().map(|part| cap_on(turn, part)).collect());
+            let parts = PlacedParts::Nodes { parts };
+            let placed = placed(attempt, (site, kind, cloud), parts, (models, caps));
             check_limits(turn, &placed)?;
             turn.emit(Event::AttemptPlaced(Box::new(placed)));
             turn.emit(Event::AttemptLeased { attempt });
@@ -120,9 +123,10 @@ fn place_one(turn: &mut Turn<'_>, decision: Decision, endpoint: &Endpoint) -> Op
             let attempt = AttemptId::generate(turn.ids);
             let instances: Vec<InstanceId> = (0..nodes).map(|_| InstanceId::generate(turn.ids)).collect();
             let model = model_of(&offer.capacity, &allocation);
+            let cap = on_demand_price.map(|price| instance_share(price, &offer.capacity, &allocation));
             let parts = PlacedParts::Instances { instances: instances.clone(), allocation, rate };
             let place = (site.clone(), SiteKind::Cloud, Some(cloud.clone()));
-            let placed = placed(attempt, place, parts, vec![model; nodes]);
+            let placed = placed(attempt, place, parts, (vec![model; nodes], caps(vec![cap; nodes])));
             check_limits(turn, &placed)?;
             turn.emit(Event::AttemptPlaced(Box::new(placed)));
             for instance in instances {
@@ -190,6 +194,17 @@ fn model_of(capacity: &NodeCapacity, allocation: &Allocation) -> Option<GpuModel
     let first = allocation.shares.first()?;
     let accelerator = capacity.accelerators.iter().find(|accelerator| accelerator.index == first.index)?;
     Some(accelerator.model.clone())
+}
+
+/// What a part costs on demand, where its node is another kind of instance.
+fn cap_on(turn: &Turn<'_>, part: &PartPlacement) -> Option<HourlyRate> {
+    let instance = turn.state.instances.get(&turn.state.nodes.get(&part.node)?.instance?)?;
+    Some(instance_share(instance.on_demand_price_now()?, &instance.capacity, &part.allocation))
+}
+
+/// Nothing where nothing is known.
+fn caps(caps: Vec<Option<HourlyRate>>) -> Vec<Option<HourlyRate>> {
+    if caps.iter().any(Option::is_some) { caps } else { vec![] }
 }
 
 fn model_on(turn: &Turn<'_>, part: &PartPlacement) -> Option<GpuModel> {

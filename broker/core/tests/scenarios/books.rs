@@ -256,6 +256,23 @@ fn each_slice_costs_what_the_catalogue_says_then_and_so_does_the_instance() {
 }
 
 #[test]
+fn a_budget_holds_the_price_on_demand_for_what_runs_on_spot_machines() {
+    let mut scene = Scene::new();
+    scene.must(set(limit("lab", "money", "everywhere", Window::Month, 1_000_000 * DOLLAR)));
+    spot_offers(&mut scene, 6, 20);
+    half_a_spot_instance(&mut scene, 60);
+    let held = |scene: &Scene| scene.state().limits.standings(&name("lab"), scene.world.now())[0].held;
+    let spec = job("H100:4");
+    let longest = spec.time_limit.0 + spec.checkpoint.grace.0;
+    assert_eq!(held(&scene), HourlyRate(10 * DOLLAR).cost_micros(1, 1, 0, longest));
+    // The next one shares the instance.
+    let mut next = job("H100:4");
+    next.placement.spot = Spot::Allow;
+    scene.start(&next);
+    assert_eq!(held(&scene), 2 * HourlyRate(10 * DOLLAR).cost_micros(1, 1, 0, longest));
+}
+
+#[test]
 fn what_a_cloud_offers_no_more_costs_what_it_did() {
     let mut scene = Scene::new();
     spot_offers(&mut scene, 6, 20);

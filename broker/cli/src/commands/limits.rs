@@ -4,7 +4,7 @@ use spillway_api::v1::{
     GroupChange, GroupRequest, GroupView, LimitRequest, LimitView, Page, TransferRequest,
 };
 use spillway_api::{ApiError, Client, ClientError};
-use spillway_ledger::limits::{Metric, Scope};
+use spillway_ledger::limits::{Action, Metric, Scope};
 use spillway_ledger::window::Window;
 use spillway_types::{GroupName, Money};
 
@@ -95,6 +95,23 @@ fn amount_or_none(metric: &Metric, text: &str) -> Result<Option<i64>, Failure> {
     amount.map(Some).map_err(|error| Failure::usage("AMOUNT", text, format!("{error}; `none` takes it away")))
 }
 
+/// A budget in all refuses what it has no room for, and does nothing else: what a window's limit can do is not passed
+/// over in silence.
+fn only_with_a_window(when: &WhenReachedArgs) -> Result<(), Failure> {
+    let given = match when {
+        WhenReachedArgs { alert, .. } if !alert.is_empty() => Some(("--alert", format!("{alert:?}"))),
+        WhenReachedArgs { priority, .. } if *priority != 0 => Some(("--priority", priority.to_string())),
+        WhenReachedArgs { action, .. } if *action != Action::default() => {
+            Some(("--action", action.as_str().to_owned()))
+        }
+        WhenReachedArgs { .. } => None,
+    };
+    given.map_or(Ok(()), |(argument, value)| {
+        let way_out = "a budget in all has none of that: give it a --window, or leave it out";
+        Err(Failure::usage(argument, &value, way_out.to_owned()))
+    })
+}
+
 async fn known_group(client: &Client, name: &GroupName) -> Result<GroupView, Failure> {
     let found = client.groups().await?.items.into_iter().find(|group| group.name == *name);
     Ok(found.ok_or_else(|| ClientError::Api(ApiError::not_found("group", name)))?)
@@ -116,7 +133,10 @@ pub(super) async fn budget(client: &Client, args: BudgetArgs, output: &mut Outpu
         BudgetCommand::Set { group, amount, window, scope, when } => {
             let amount = amount_or_none(&Metric::Money, &amount)?;
             let group = match window {
-                None => client.set_budget(&group, amount.map(Money::usd_micros)).await?,
+                None => {
+                    only_with_a_window(&when)?;
+                    client.set_budget(&group, amount.map(Money::usd_micros)).await?
+                }
                 Some(window) => {
                     let request = request(group.clone(), Metric::Money, (scope, window), amount, when);
                     client.set_limit(&request).await?;
@@ -146,6 +166,17 @@ pub(super) async fn fair_share(client: &Client, output: &mut Output) -> Result<u
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_budget_in_all_refuses_what_only_a_window_can() {
+        let when = |action, alert, priority| WhenReachedArgs { action, alert, priority };
+        assert!(only_with_a_window(&when(Action::Drain, vec![], 0)).is_ok());
+        for wrong in
+            [when(Action::Drain, vec![80], 0), when(Action::Warn, vec![], 0), when(Action::Drain, vec![], 1)]
+        {
+            assert_eq!(only_with_a_window(&wrong).expect_err("--window").exit_code(), 2);
+        }
+    }
 
     #[test]
     fn amounts_of_budgets_are_read() {

@@ -129,25 +129,24 @@ fn place_one(turn: &mut Turn<'_>, decision: Decision, endpoint: &Endpoint) -> Op
             let placed = placed(attempt, place, parts, (vec![model; nodes], caps(vec![cap; nodes])));
             check_limits(turn, &placed)?;
             turn.emit(Event::AttemptPlaced(Box::new(placed)));
-            for instance in instances {
-                turn.emit(Event::InstanceIntended(Box::new(Intended {
-                    instance,
-                    job,
-                    attempt,
-                    group: group.clone(),
-                    user: user.clone(),
-                    cloud: cloud.clone(),
-                    site: site.clone(),
-                    instance_type: instance_type.clone(),
-                    capacity: offer.capacity.clone(),
-                    price,
-                    market,
-                    on_demand_price,
-                    billing: billing(&offer.terms),
-                    broker_addr: endpoint.broker_addr.clone(),
-                    ca_fingerprint: endpoint.ca_fingerprint.clone(),
-                })));
-            }
+            let intended = |instance| Intended {
+                instance,
+                job,
+                attempt,
+                group: group.clone(),
+                user: user.clone(),
+                cloud: cloud.clone(),
+                site: site.clone(),
+                instance_type: instance_type.clone(),
+                capacity: offer.capacity.clone(),
+                price,
+                market,
+                on_demand_price,
+                billing: billing(&offer.terms),
+                broker_addr: endpoint.broker_addr.clone(),
+                ca_fingerprint: endpoint.ca_fingerprint.clone(),
+            };
+            instances.into_iter().for_each(|it| turn.emit(Event::InstanceIntended(Box::new(intended(it)))));
         }
     }
     Some(())

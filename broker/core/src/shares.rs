@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use spillway_ledger::calendar::Period;
 use spillway_ledger::fairshare::{Account, Factor, factors};
 use spillway_ledger::limits::Scope;
 use spillway_ledger::tree::from_the_top;
@@ -56,7 +57,7 @@ pub fn fair_shares(state: &State, now: UnixMs) -> Vec<FairShare> {
 
 fn used_this_month(state: &State, group: &GroupName, now: UnixMs) -> u64 {
     let Some(zone) = state.limits.zone(group) else { return 0 };
-    let month = zone.month_of(now);
+    let month = Period::of(now, zone);
     let rows = state.limits.usage(group);
     let counted = rows.iter().filter(|row| row.month == month && row.scope == Scope::Everywhere);
     counted.map(|row| u64::try_from(row.amount.normalised_ms).unwrap_or(0)).fold(0, u64::saturating_add)

@@ -183,7 +183,7 @@ pub(crate) fn timestamp(at: UnixMs) -> Timestamp {
     Timestamp::from_millisecond(clamped).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-/// A month: the period of the books.
+/// A month of a zone's calendar, written `2026-03`: the period of the books.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Period {
     year: i16,
@@ -206,6 +206,12 @@ impl Period {
         } else {
             Self { year: self.year.saturating_add(1), month: 1 }
         }
+    }
+
+    /// The first month of its quarter: January, April, July or October.
+    #[must_use]
+    pub const fn quarter(self) -> Self {
+        Self { year: self.year, month: (self.month - 1) / 3 * 3 + 1 }
     }
 
     /// How many months it is after `other`; below 0 where it is before it.

@@ -6,107 +6,21 @@
 
 use std::fmt;
 
-use jiff::Timestamp;
-use jiff::civil::Date;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use spillway_types::UnixMs;
 
-pub use crate::calendar::Zone;
-use crate::calendar::parse_instant;
-
-impl Zone {
-    /// The month that `at` is in.
-    #[must_use]
-    pub fn month_of(&self, at: UnixMs) -> Month {
-        let at = Timestamp::from_millisecond(at.0).unwrap_or(if at.0 < 0 {
-            Timestamp::MIN
-        } else {
-            Timestamp::MAX
-        });
-        let date = self.zone.to_datetime(at).date();
-        Month { year: date.year(), month: date.month() }
-    }
-
-    /// The first instant of a month.
-    #[must_use]
-    pub fn start_of(&self, month: Month) -> UnixMs {
-        let first = Date::new(month.year, month.month, 1).ok();
-        let start = first.and_then(|date| date.to_zoned(self.zone.clone()).ok());
-        start.map_or(UnixMs(if month.year < 0 { i64::MIN } else { i64::MAX }), |start| {
-            UnixMs(start.timestamp().as_millisecond())
-        })
-    }
-}
-
-/// A month of a calendar, written `2026-03`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Month {
-    year: i16,
-    month: i8,
-}
-
-impl Month {
-    /// The month after this one.
-    #[must_use]
-    pub const fn next(self) -> Self {
-        match self.month {
-            12 => Self { year: self.year.saturating_add(1), month: 1 },
-            month => Self { year: self.year, month: month + 1 },
-        }
-    }
-
-    /// The month before this one.
-    #[must_use]
-    pub const fn previous(self) -> Self {
-        match self.month {
-            1 => Self { year: self.year.saturating_sub(1), month: 12 },
-            month => Self { year: self.year, month: month - 1 },
-        }
-    }
-
-    /// The first month of its quarter: January, April, July or October.
-    #[must_use]
-    pub const fn quarter(self) -> Self {
-        Self { year: self.year, month: (self.month - 1) / 3 * 3 + 1 }
-    }
-}
-
-impl fmt::Display for Month {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:04}-{:02}", self.year, self.month)
-    }
-}
-
-impl Serialize for Month {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Month {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        let parts =
-            text.rsplit_once('-').and_then(|(year, month)| Some((year.parse().ok()?, month.parse().ok()?)));
-        match parts {
-            Some((year, month)) if Date::new(year, month, 1).is_ok() => Ok(Self { year, month }),
-            Some(_) | None => {
-                Err(serde::de::Error::custom(format_args!("`{text}` is not a month like `2026-03`")))
-            }
-        }
-    }
-}
+use crate::calendar::{Period, Zone, parse_instant};
 
 /// A stretch of time, half-open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Period {
+pub struct Span {
     /// The first instant in it.
     pub from: UnixMs,
     /// The first instant after it.
     pub to: UnixMs,
 }
 
-impl Period {
+impl Span {
     /// Whether `at` is in it.
     #[must_use]
     pub fn contains(&self, at: UnixMs) -> bool {
@@ -136,25 +50,25 @@ pub enum Window {
 impl Window {
     /// The stretch that `at` is in: none for what counts at each instant. A grant's is its own, whenever asked.
     #[must_use]
-    pub fn period(self, zone: &Zone, at: UnixMs) -> Option<Period> {
+    pub fn period(self, zone: &Zone, at: UnixMs) -> Option<Span> {
         match self {
             Self::Instant => None,
             Self::Month => {
-                let month = zone.month_of(at);
-                Some(Period { from: zone.start_of(month), to: zone.start_of(month.next()) })
+                let month = Period::of(at, zone);
+                Some(Span { from: month.start(zone), to: month.end(zone) })
             }
             Self::Quarter => {
-                let first = zone.month_of(at).quarter();
-                Some(Period { from: zone.start_of(first), to: zone.start_of(first.next().next().next()) })
+                let first = Period::of(at, zone).quarter();
+                Some(Span { from: first.start(zone), to: first.next().next().end(zone) })
             }
-            Self::Grant { from, to } => Some(Period { from, to }),
+            Self::Grant { from, to } => Some(Span { from, to }),
         }
     }
 
     /// The months whose use counts at `at`, first and last; none for windows that are not made of months.
     #[must_use]
-    pub fn months(self, zone: &Zone, at: UnixMs) -> Option<(Month, Month)> {
-        let month = zone.month_of(at);
+    pub fn months(self, zone: &Zone, at: UnixMs) -> Option<(Period, Period)> {
+        let month = Period::of(at, zone);
         match self {
             Self::Instant | Self::Grant { .. } => None,
             Self::Month => Some((month, month)),
@@ -228,6 +142,7 @@ impl fmt::Display for Window {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use jiff::Timestamp;
 
     const HOUR: i64 = 3_600_000;
 
@@ -280,27 +195,24 @@ mod tests {
     #[test]
     fn the_last_instant_of_a_month_is_the_zones_own() {
         let seoul: Zone = "Asia/Seoul".parse().unwrap();
-        assert_eq!(seoul.month_of(at("2026-02-28T14:59:59.999Z")).to_string(), "2026-02");
-        assert_eq!(seoul.month_of(at("2026-02-28T15:00:00Z")).to_string(), "2026-03");
+        assert_eq!(Period::of(at("2026-02-28T14:59:59.999Z"), &seoul).to_string(), "2026-02");
+        assert_eq!(Period::of(at("2026-02-28T15:00:00Z"), &seoul).to_string(), "2026-03");
         let kathmandu: Zone = "Asia/Kathmandu".parse().unwrap();
-        assert_eq!(
-            kathmandu.start_of(kathmandu.month_of(at("2026-05-05T00:00:00Z"))),
-            at("2026-04-30T18:15:00Z")
-        );
+        let may = Period::of(at("2026-05-05T00:00:00Z"), &kathmandu);
+        assert_eq!(may.start(&kathmandu), at("2026-04-30T18:15:00Z"));
         // Midnight did not exist there on that day: the month begins with the first instant that did.
-        let cairo: Zone = "America/Asuncion".parse().unwrap();
-        let october = cairo.month_of(at("2023-10-10T00:00:00Z"));
-        assert_eq!(cairo.start_of(october), at("2023-10-01T04:00:00Z"));
+        let asuncion: Zone = "America/Asuncion".parse().unwrap();
+        let october = Period::of(at("2023-10-10T00:00:00Z"), &asuncion);
+        assert_eq!(october.start(&asuncion), at("2023-10-01T04:00:00Z"));
     }
 
     #[test]
     fn months_and_zones_round_trip_and_what_is_neither_is_refused_by_name() {
-        let month: Month = serde_json::from_str("\"2026-12\"").unwrap();
+        let month: Period = serde_json::from_str("\"2026-12\"").unwrap();
         assert_eq!(serde_json::to_string(&month.next()).unwrap(), "\"2027-01\"");
-        assert_eq!(month.next().previous(), month);
         assert_eq!(month.quarter().to_string(), "2026-10");
         for wrong in ["\"2026-13\"", "\"2026-0\"", "\"soon\"", "\"\""] {
-            assert!(serde_json::from_str::<Month>(wrong).is_err(), "{wrong}");
+            assert!(serde_json::from_str::<Period>(wrong).is_err(), "{wrong}");
         }
         let zone: Zone = serde_json::from_str("\"Europe/Berlin\"").unwrap();
         assert_eq!(serde_json::to_string(&zone).unwrap(), "\"Europe/Berlin\"");

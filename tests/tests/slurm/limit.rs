@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use spillway_core::Command;
 use spillway_core::limited::Standing as Waiting;
+use spillway_ledger::calendar::Zone;
 use spillway_ledger::limits::{
     Action, Charge, Demand, HoldError, HoldStep, LeaseTerms, Limit, LimitId, LimitRefusalKind, Limits,
     LimitsChange, Metric, Place, Scope, Share,
 };
-use spillway_ledger::window::{Window, Zone};
+use spillway_ledger::window::Window;
 use spillway_tests::slurm::{JobRow, Minutes, Slurm, User};
 use spillway_tests::wait_for;
 use spillway_types::{AttemptId, DurationMs, HourlyRate, JobId, SequentialIds, SiteKind, Tariff, UnixMs};

@@ -8,7 +8,11 @@ use super::refusal::{LimitRefusal, LimitRefusalKind};
 use super::state::{Budget, Drawn, Holding, Node};
 use super::tally::scopes_of;
 use super::{Adjustment, Demand, HoldPhase, HoldStep, LimitId, Limits, Metric, Place, Share, Tally};
+use crate::calendar::Period;
 use crate::window::Window;
+
+/// Months of a quarter.
+const MONTHS_OF_A_QUARTER: i64 = 3;
 
 /// Why a hold could not be changed so. Nothing changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -256,7 +260,7 @@ impl Limits {
         let mut burnt = vec![];
         for place_of_group in places {
             let Some(node) = self.nodes.get_mut(place_of_group) else { continue };
-            let month = node.zone.month_of(at);
+            let month = Period::of(at, &node.zone);
             node.used.entry(month).or_default().add(&scopes, &share, amount);
             for budget in &node.budgets {
                 let id = &budget.limit.id;
@@ -373,16 +377,15 @@ impl Limits {
             let zone = node.zone.clone();
             let mut from_ms = charge.from_ms;
             while from_ms < charge.to_ms {
-                let month = zone.month_of(instant(from_ms));
-                let ends = zone.start_of(month.next()).since(charge.started).0;
+                let month = Period::of(instant(from_ms), &zone);
+                let ends = month.end(&zone).since(charge.started).0;
                 let to_ms = if ends > from_ms { ends.min(charge.to_ms) } else { charge.to_ms };
                 let amount = self.cost(share, charge, from_ms, to_ms);
                 let node = &mut self.nodes[at];
                 node.used.entry(month).or_default().add(&scopes, share, amount);
                 // What no window counts any more: months before the quarter that comes before the newest month's.
-                let oldest =
-                    node.used.last_key_value().map(|(newest, _)| newest.quarter().previous().quarter());
-                node.used.retain(|month, _| oldest.is_none_or(|oldest| *month >= oldest));
+                let newest = node.used.last_key_value().map_or(month, |(newest, _)| *newest);
+                node.used.retain(|month, _| newest.quarter().months_since(*month) <= MONTHS_OF_A_QUARTER);
                 from_ms = to_ms;
             }
             next = self.nodes[at].parent;

@@ -14,7 +14,7 @@ use spillway_types::{GroupName, UnixMs};
 
 use super::{Action, LimitId, Standing};
 use crate::calendar::Day;
-use crate::window::{Period, Window};
+use crate::window::{Span, Window};
 
 /// A threshold of a limit was crossed. Amounts in the limit's unit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,8 +97,8 @@ fn alert(standing: &Standing, percent: u32, above: &[GroupName], now: UnixMs) ->
     let day = Day::of(now);
     let (window, until) = match (standing.limit.id.window, standing.period) {
         (Window::Grant { from, to }, _) => (format!("grant:{}-{}", from.0, to.0), to),
-        (Window::Month, Some(Period { from, to })) => (format!("month:{}", from.0), to),
-        (Window::Quarter, Some(Period { from, to })) => (format!("quarter:{}", from.0), to),
+        (Window::Month, Some(Span { from, to })) => (format!("month:{}", from.0), to),
+        (Window::Quarter, Some(Span { from, to })) => (format!("quarter:{}", from.0), to),
         (Window::Instant | Window::Month | Window::Quarter, _) => (format!("day:{day}"), day.plus(1).start()),
     };
     let LimitId { group, metric, scope, .. } = &standing.limit.id;

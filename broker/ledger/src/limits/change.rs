@@ -6,7 +6,8 @@ use super::refusal::InUnit;
 use super::state::{Budget, Node};
 use super::tally::Tallies;
 use super::{Limit, LimitId, LimitProblem, Limits, Metric, WeightChange, WeightError};
-use crate::window::{Window, Zone};
+use crate::calendar::Zone;
+use crate::window::Window;
 
 /// Most limits of one group: each is asked at every attempt of it and of all below it.
 pub(super) const MAX_LIMITS: usize = 64;

@@ -6,7 +6,8 @@ use spillway_types::{DurationMs, HourlyRate, SiteKind, UnixMs};
 use super::quota::{Quota, QuotaTree};
 use super::tests::{at, attempt, group, limit, terms};
 use super::*;
-use crate::window::{Window, Zone};
+use crate::calendar::Zone;
+use crate::window::Window;
 
 const ZONES: [&str; 6] =
     ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Pacific/Apia", "Australia/Lord_Howe"];

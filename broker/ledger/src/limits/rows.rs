@@ -8,7 +8,7 @@ use spillway_types::{AttemptId, GroupName, UnixMs};
 
 use super::state::{Stored, StoredGroup};
 use super::{Holding, Limit, LimitId, Limits, LimitsError, Transfer, WeightChange, Weights};
-use crate::window::Zone;
+use crate::calendar::Zone;
 
 /// A change of the limits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

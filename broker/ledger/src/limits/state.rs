@@ -13,7 +13,8 @@ use super::tally::{Tallies, scopes_of};
 use super::{
     Action, Demand, HoldPhase, Limit, LimitId, LimitsError, Metric, Scope, Tally, Transfer, Weights,
 };
-use crate::window::{Month, Window, Zone};
+use crate::calendar::{Period, Zone};
+use crate::window::Window;
 
 /// What one attempt reserves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,7 +142,7 @@ pub(super) struct Node {
     pub(super) zone: Zone,
     pub(super) budgets: Vec<Budget>,
     /// What it and all below it used, by month of its own zone.
-    pub(super) used: BTreeMap<Month, Tallies>,
+    pub(super) used: BTreeMap<Period, Tallies>,
     /// What it and all below it hold.
     pub(super) held: Tallies,
 }
@@ -216,7 +217,7 @@ pub(super) struct StoredGroup {
     #[serde(default)]
     pub(super) budgets: Vec<Budget>,
     #[serde(default)]
-    pub(super) used: BTreeMap<Month, Tallies>,
+    pub(super) used: BTreeMap<Period, Tallies>,
 }
 
 impl From<Limits> for Stored {

@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use spillway_types::{AttemptId, DurationMs, GroupName, HourlyRate, SequentialIds, SiteKind, UnixMs};
 
 use super::*;
-use crate::window::{Window, Zone};
+use crate::calendar::Zone;
+use crate::window::Window;
 
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;

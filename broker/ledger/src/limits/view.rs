@@ -5,7 +5,8 @@ use spillway_types::{AttemptId, GroupName, UnixMs};
 
 use super::tally::Tally;
 use super::{Holding, Limit, Limits, Metric, Scope, Transfer, Weights};
-use crate::window::{Month, Period, Zone};
+use crate::calendar::{Period, Zone};
+use crate::window::Span;
 
 /// Where a limit stands. Amounts in its metric's unit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -23,7 +24,7 @@ pub struct Standing {
     pub left: i64,
     /// Its window now.
     #[serde(skip)]
-    pub period: Option<Period>,
+    pub period: Option<Span>,
     /// The highest threshold that is reached, in percent.
     pub reached: Option<u32>,
     /// Whether it is passed: its action is due.
@@ -34,7 +35,7 @@ pub struct Standing {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Use {
     /// The month, of the group's zone.
-    pub month: Month,
+    pub month: Period,
     /// Where.
     pub scope: Scope,
     /// The class of accelerators; empty for work without.

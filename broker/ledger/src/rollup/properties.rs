@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use spillway_types::{HourlyRate, Market, UnixMs};
 
 use super::*;
-use crate::calendar::Zone;
+use crate::calendar::{Period, Zone};
 use crate::journal::{Fact, Journal, UsageEvents, replacement, reversal};
 use crate::properties::subject;
 use crate::{Hold, Payee, Slice, Subject, Usage, egress_entry, overhead_entry};
@@ -285,7 +285,7 @@ proptest! {
             prop_assert_eq!(sum, inside.clone().map(|(_, charge)| charge.measures).sum::<Measures>());
             if unit == Unit::Month {
                 for (at, _) in inside {
-                    prop_assert_eq!(zone.month_of(*at).to_string(), bucket.name.clone());
+                    prop_assert_eq!(Period::of(*at, &zone).to_string(), bucket.name.clone());
                 }
             }
             total += sum;

@@ -8,11 +8,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use spillway_ledger::calendar::Zone;
 use spillway_ledger::limits::{
     Action, Charge, Demand, Extension, HoldPhase, HoldStep, LeaseTerms, Limit, LimitId, Limits, Metric,
     Place, Scope, Share, overshoot_micros,
 };
-use spillway_ledger::window::{Window, Zone};
+use spillway_ledger::window::Window;
 use spillway_ledger::{Accepted, SliceBook};
 use spillway_types::{AttemptId, DurationMs, GroupName, HourlyRate, SequentialIds, SiteKind, UnixMs};
 

@@ -262,7 +262,7 @@ impl Verifier {
 mod tests {
     use super::*;
     use crate::calendar::Zone;
-    use crate::journal::{Fact, Journal, UsageEvents};
+    use crate::journal::{Fact, Journal};
     use crate::overhead_entry;
     use crate::properties::{payee, subject};
     use spillway_types::UnixMs;
@@ -276,7 +276,7 @@ mod tests {
             journal.post(&fact, MARCH, MARCH).unwrap();
         }
         let april = "2026-04".parse::<Period>().unwrap().start(&Zone::utc());
-        journal.close("2026-03".parse().unwrap(), april, &[], &UsageEvents::default()).unwrap();
+        journal.close("2026-03".parse().unwrap(), april).unwrap();
         journal
     }
 

@@ -102,6 +102,7 @@ impl Broker {
             renew_every: DurationMs(100),
             mode,
             acked,
+            usage_after: None,
         };
         handle.send(&ToAgent::Welcome(Box::new(welcome))).await.unwrap();
         Talk { hello, handle, receiver, renewal: 0, renewed: vec![], kept: vec![], next: acked + 1, journal }
@@ -151,7 +152,7 @@ impl Talk {
     async fn step(&mut self) {
         let message = tokio::time::timeout(PATIENCE, self.receiver.recv()).await.expect("a message in time");
         match message.unwrap().expect("the session goes on") {
-            ToBroker::Renew { number, attempts } => self.renew(number, attempts).await,
+            ToBroker::Renew { number, attempts, usage: _ } => self.renew(number, attempts).await,
             ToBroker::Events { first, events } => {
                 assert_eq!(first, self.next, "events follow without a gap");
                 self.next += events.len() as u64;

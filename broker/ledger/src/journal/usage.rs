@@ -170,6 +170,23 @@ pub struct NodeUsage {
 }
 
 impl NodeUsage {
+    /// Behind which number a new mark has to begin, where the node's next event gets the number `next`, its own mark begins
+    /// behind `after`, and `acked` is the newest event that is here. None where both have the same mark.
+    ///
+    /// A spool whose next event is here already was begun anew, and goes on behind what is here. A mark that begins
+    /// elsewhere is of a spool from before marks, or of a database from before them.
+    #[must_use]
+    pub fn anew(&self, next: u64, after: u64, acked: u64) -> Option<u64> {
+        let behind = if next <= acked {
+            acked
+        } else if after == self.mark.after {
+            after
+        } else {
+            after.max(acked)
+        };
+        Some(behind).filter(|behind| *behind != self.mark.after)
+    }
+
     /// The node begins a new mark.
     pub fn begin(&mut self, after: u64) {
         if self.mark.count > 0 {
@@ -304,6 +321,21 @@ mod tests {
             usage.gap(MARCH, false).unwrap(),
             UsageGap::Unsaid { complete_to: None, here: UsageMark::begin(9) }
         );
+    }
+
+    #[test]
+    fn a_mark_begins_anew_where_the_two_sides_have_not_the_same() {
+        let usage = NodeUsage { mark: UsageMark::begin(5), ..NodeUsage::default() };
+        for (next, after, acked, anew) in [
+            (10, 5, 7, None),
+            (1, 0, 7, Some(7)),
+            (7, 5, 7, Some(7)),
+            (1, 0, 5, None),
+            (10, 9, 7, Some(9)),
+            (10, 3, 7, Some(7)),
+        ] {
+            assert_eq!(usage.anew(next, after, acked), anew, "{next} {after} {acked}");
+        }
     }
 
     #[test]

@@ -8,7 +8,8 @@ mod instances;
 mod jobs;
 mod nodes;
 
-use spillway_ledger::journal::Closed;
+use spillway_ledger::calendar::Period;
+use spillway_ledger::journal::{Closed, SiteManifest};
 use spillway_ledger::limits::LimitKey;
 use spillway_ledger::rates::Card;
 use spillway_ledger::{Amendment, Entry, EntryKind};
@@ -82,9 +83,8 @@ impl State {
                 self.users.insert(user.name.clone(), user.clone());
                 Ok(())
             }
-            Event::PeriodClosed { period } => {
-                self.touch(Key::Period(*period));
-                self.periods.restore(*period, Closed { at, digest: None });
+            Event::PeriodClosed { period, manifests } => {
+                self.close_period(*period, manifests, at);
                 Ok(())
             }
             Event::PeriodFrozen { period, digest } => {
@@ -110,7 +110,9 @@ impl State {
             Event::NodeEnrolled { .. }
             | Event::NodeConnected { .. }
             | Event::NodeStepped { .. }
-            | Event::SpoolAcked { .. } => self.apply_to_node(at, event),
+            | Event::SpoolAcked { .. }
+            | Event::UsageMarkBegun { .. }
+            | Event::UsageStated { .. } => self.apply_to_node(at, event),
             Event::JobSubmitted { .. } | Event::JobCancelled { .. } | Event::SubmissionsForgotten { .. } => {
                 self.apply_to_job(at, event)
             }
@@ -133,6 +135,16 @@ impl State {
             Event::InstanceIntended(_) | Event::InstanceStepped { .. } | Event::InstanceGone { .. } => {
                 self.apply_to_instance(at, event)
             }
+        }
+    }
+
+    fn close_period(&mut self, period: Period, manifests: &[SiteManifest], at: UnixMs) {
+        self.touch(Key::Period(period));
+        self.periods.restore(period, Closed { at, digest: None });
+        for manifest in manifests {
+            self.touch(Key::SiteUsage(manifest.site.clone()));
+            self.site_usage.entry(manifest.site.clone()).or_default().closed = manifest.count;
+            self.changes.manifests.push(manifest.clone());
         }
     }
 

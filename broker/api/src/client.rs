@@ -10,6 +10,7 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use spillway_ledger::calendar::Period;
+use spillway_ledger::journal::SiteManifest;
 use spillway_types::{GroupName, JobId, Money, NodeId, PoolName, UserName};
 
 use crate::error::ErrorEnvelope;
@@ -420,6 +421,14 @@ impl Client {
     /// [`ClientError`].
     pub async fn close_period(&self, period: Period) -> Result<PeriodView, ClientError> {
         self.answer(self.request(Method::POST, &route::period_close(period)), LONG_TIMEOUT).await
+    }
+
+    /// What was here of each site's usage when a period was closed.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn period_manifests(&self, period: Period) -> Result<Page<SiteManifest>, ClientError> {
+        self.read(&route::period_manifests(period), &()).await
     }
 
     /// A period's export, as CSV.

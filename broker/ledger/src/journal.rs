@@ -39,7 +39,7 @@ pub use manifest::{Fold, ManifestDefect, NodeManifest, SiteManifest, SiteUsage};
 pub use periods::{Booking, Closed, PeriodError, Periods, invoice_id};
 pub use record::{Fact, Record, Statement, StatementKind};
 pub use usage::{NodeUsage, Said, Taken, UsageEvent, UsageGap, UsageMark};
-pub use verify::{Defect, Verifier};
+pub use verify::{Defect, Verifier, check_manifests};
 
 use crate::Account;
 use crate::calendar::{Period, Zone};

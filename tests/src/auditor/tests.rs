@@ -99,7 +99,7 @@ impl World {
             source: InventorySource::Declared,
             labels: [].into(),
         });
-        let connect = Command::Connect { node, boot_nonce: 1, inventory, observed: [].into() };
+        let connect = Command::Connect { node, boot_nonce: 1, inventory, observed: [].into(), spool: None };
         let Reply::Session { epoch, .. } = self.say(connect) else { panic!("no session") };
         (node, epoch)
     }

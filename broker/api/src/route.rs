@@ -201,10 +201,7 @@ mod tests {
         assert_eq!(user_tokens(&user), "/v1/users/ada/tokens");
         assert_eq!(period("2026-03".parse().expect("month")), "/v1/periods/2026-03");
         assert_eq!(period_close("2026-03".parse().expect("month")), "/v1/periods/2026-03/close");
-        assert_eq!(
-            period_manifests("2026-03".parse().expect("month")),
-            "/v1/periods/2026-03/manifests"
-        );
+        assert_eq!(period_manifests("2026-03".parse().expect("month")), "/v1/periods/2026-03/manifests");
         assert_eq!(period_export("2026-03".parse().expect("month")), "/v1/periods/2026-03/export");
         assert_eq!(pool_rates(&"dgx".parse().expect("name")), "/v1/rates/dgx");
         for filled in [job(id), job_cancel(id), job_tasks(id), group_budget(&"a".parse().expect("name"))] {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use spillway_core::{Command, Refusal, Reply, command, usage};
 use spillway_tunnel::protocol::{
-    AgentEvent, BrokerMode, Desired, HighWater, Lease, MAX_OUTPUT, PROTOCOL, RefusalCode, Refused, SpoolHead, ToAgent,
-    ToBroker, UsageStatement, Welcome,
+    AgentEvent, BrokerMode, Desired, HighWater, Lease, MAX_OUTPUT, PROTOCOL, RefusalCode, Refused, SpoolHead,
+    ToAgent, ToBroker, UsageStatement, Welcome,
 };
 use spillway_tunnel::quic::{BrokerSession, CloseReason, SessionHandle, SessionReceiver, TunnelError};
 use spillway_types::{AttemptId, DurationMs, NodeId};
@@ -243,13 +243,7 @@ impl Open<'_> {
     async fn hear(&mut self, message: ToBroker) -> Result<(), End> {
         match message {
             ToBroker::Hello(_) => Err(End::Protocol("a second hello".to_owned())),
-            ToBroker::Renew { number, attempts, usage } => {
-                self.renew(number, attempts).await?;
-                match usage {
-                    Some(usage) => self.note_usage(usage).await,
-                    None => Ok(()),
-                }
-            }
+            ToBroker::Renew { number, attempts, usage } => self.renew(number, attempts, usage).await,
             ToBroker::Events { first, events } => self.take(first, events).await,
             ToBroker::InterruptionNotice { left } => {
                 tracing::warn!(node.id = %self.node, %left, "the provider takes this machine back");
@@ -259,29 +253,41 @@ impl Open<'_> {
         }
     }
 
-    async fn renew(&mut self, number: u64, attempts: Vec<AttemptId>) -> Result<(), End> {
+    async fn renew(
+        &mut self,
+        number: u64,
+        attempts: Vec<AttemptId>,
+        usage: Option<UsageStatement>,
+    ) -> Result<(), End> {
         let first = self.renewal == 0;
         self.renewal = self.renewal.max(number);
-        let node = self.node;
-        let known = self.sessions.engine.read(move |view| renewable(view, node)).await?;
+        let (node, now) = (self.node, self.sessions.engine.clock().now());
+        let read = move |view: &View<'_>| {
+            let news = |said: UsageStatement| {
+                let news = usage::news(view.federation.state(), node, &said.mark, said.age_ms, now)?;
+                Some((said, news))
+            };
+            (renewable(view, node), usage.and_then(news))
+        };
+        let (known, news) = self.sessions.engine.read(read).await?;
         let attempts: Vec<AttemptId> =
             attempts.into_iter().filter(|attempt| known.contains(attempt)).collect();
         let result = self.handle.send(&ToAgent::Renewed { number, attempts: attempts.clone() }).await;
         self.sessions.liveness.extend(self.node, attempts);
         result?;
+        if let Some((said, news)) = news {
+            self.note_usage(said, news).await?;
+        }
         if first { self.say_desired().await } else { Ok(()) }
     }
 
-    /// Notes what the node says of its usage, where that is news: twelve times a year, and where it fits not.
-    async fn note_usage(&self, said: UsageStatement) -> Result<(), End> {
+    /// Notes what the node says of its usage: that is worth it once a month, or where it fits not.
+    async fn note_usage(&self, said: UsageStatement, news: usage::News) -> Result<(), End> {
         let (node, UsageStatement { mark: sent, age_ms }) = (self.node, said);
-        let now = self.sessions.engine.clock().now();
-        let read = move |view: &View<'_>| usage::news(view.federation.state(), node, &sent, age_ms, now);
-        let Some(news) = self.sessions.engine.read(read).await? else { return Ok(()) };
         if news == usage::News::Differs {
             tracing::error!(
                 node.id = %node, %sent,
-                "the node has sent other usage events than are here; no period in which it worked can be closed before this is settled"
+                "the node has sent other usage events than are here: no period in which it works is closed while it is a node"
             );
         }
         let command = Command::StateUsage { node, epoch: self.epoch, sent, age_ms };

@@ -96,9 +96,7 @@ fn journal() -> Journal {
         }
     }
     let march: Period = "2026-03".parse().expect("what this test gives is right");
-    journal
-        .close(march, march.end(&zone))
-        .expect("what this test gives is right");
+    journal.close(march, march.end(&zone)).expect("what this test gives is right");
     let (original, at) = first_charge.expect("what this test gives is right");
     post(&mut journal, reversal(&original).expect("what this test gives is right"), at);
     post(&mut journal, replacement(&original, 5, 7).expect("what this test gives is right"), at);

@@ -2,6 +2,8 @@
 //!
 //! It does not retry: a submission carries an idempotency key, so that its caller can.
 
+mod periods;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,18 +12,16 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use spillway_ledger::calendar::Period;
-use spillway_ledger::journal::SiteManifest;
 use spillway_types::{GroupName, JobId, Money, NodeId, PoolName, UserName};
 
 use crate::error::ErrorEnvelope;
 use crate::v1::{
     AnomaliesQuery, AnomaliesView, BudgetRequest, CloudView, CorrectionRequest, CorrectionView,
     FairShareView, GroupChange, GroupRequest, GroupView, HealthView, JobFile, JobSummary, JobView, JobsQuery,
-    JoinLine, JoinTokenRequest, LedgerCheckView, LimitRequest, LimitView, LogQuery, MAX_WAIT_MS, MonthView,
-    NodeAction, NodeView, OfferView, OffersQuery, Page, PeriodView, PlanView, RatesRequest, RatesView,
-    ReconcileQuery, ReconciliationView, RecordView, RecordsQuery, SiteView, SpendQuery, SpendReport,
-    TaskView, TasksQuery, TokenRequest, TokenView, TransferRequest, TransferView, UserRequest, UserView,
-    WaitFor, WaitQuery,
+    JoinLine, JoinTokenRequest, LedgerCheckView, LimitRequest, LimitView, LogQuery, MAX_WAIT_MS, NodeAction,
+    NodeView, OfferView, OffersQuery, Page, PlanView, RatesRequest, RatesView, ReconcileQuery,
+    ReconciliationView, RecordView, RecordsQuery, SiteView, SpendQuery, SpendReport, TaskView, TasksQuery,
+    TokenRequest, TokenView, TransferRequest, TransferView, UserRequest, UserView, WaitFor, WaitQuery,
 };
 use crate::{ApiError, ErrorCode, Secret, route};
 
@@ -391,54 +391,12 @@ impl Client {
         self.read(route::LEDGER, &RecordsQuery { after, period: Some(period) }).await
     }
 
-    /// A month of the books, open or closed.
-    ///
-    /// # Errors
-    /// [`ClientError`]; `not-found` where nothing is booked into it and it is not the month that goes on.
-    pub async fn period(&self, period: Period) -> Result<MonthView, ClientError> {
-        self.read(&route::period(period), &()).await
-    }
-
     /// Follows the ledger's chain and makes every balance and every closed export again.
     ///
     /// # Errors
     /// [`ClientError`].
     pub async fn verify_ledger(&self) -> Result<LedgerCheckView, ClientError> {
         self.answer(self.request(Method::POST, route::LEDGER_VERIFY), LONG_TIMEOUT).await
-    }
-
-    /// The closed periods.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn periods(&self) -> Result<Page<PeriodView>, ClientError> {
-        self.read(route::PERIODS, &()).await
-    }
-
-    /// Closes a period and freezes its export; again where it is closed, to freeze what was not frozen.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn close_period(&self, period: Period) -> Result<PeriodView, ClientError> {
-        self.answer(self.request(Method::POST, &route::period_close(period)), LONG_TIMEOUT).await
-    }
-
-    /// What was here of each site's usage when a period was closed.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn period_manifests(&self, period: Period) -> Result<Page<SiteManifest>, ClientError> {
-        self.read(&route::period_manifests(period), &()).await
-    }
-
-    /// A period's export, as CSV.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn period_export(&self, period: Period) -> Result<Vec<u8>, ClientError> {
-        let request = self.request(Method::GET, &route::period_export(period)).timeout(LONG_TIMEOUT);
-        let response = self.begin(request).await?;
-        self.body(response).await
     }
 
     /// The rate cards of pools.

@@ -9,7 +9,7 @@ mod jobs;
 mod nodes;
 
 use spillway_ledger::calendar::Period;
-use spillway_ledger::journal::{Closed, SiteManifest};
+use spillway_ledger::journal::{Closed, Digest, SiteManifest};
 use spillway_ledger::limits::LimitKey;
 use spillway_ledger::rates::Card;
 use spillway_ledger::{Amendment, Entry, EntryKind};
@@ -83,15 +83,8 @@ impl State {
                 self.users.insert(user.name.clone(), user.clone());
                 Ok(())
             }
-            Event::PeriodClosed { period, manifests } => {
-                self.close_period(*period, manifests, at);
-                Ok(())
-            }
-            Event::PeriodFrozen { period, digest } => {
-                self.touch(Key::Period(*period));
-                let frozen = self.periods.freeze(*period, *digest);
-                frozen.map_err(|error| ApplyError::Ledger(error.to_string()))
-            }
+            Event::PeriodClosed { period, manifests } => self.close_period(*period, manifests, at),
+            Event::PeriodFrozen { period, digest } => self.freeze_period(*period, *digest),
             Event::EntryCorrected(corrected) => {
                 self.correct(corrected, at);
                 Ok(())
@@ -138,7 +131,12 @@ impl State {
         }
     }
 
-    fn close_period(&mut self, period: Period, manifests: &[SiteManifest], at: UnixMs) {
+    fn close_period(
+        &mut self,
+        period: Period,
+        manifests: &[SiteManifest],
+        at: UnixMs,
+    ) -> Result<(), ApplyError> {
         self.touch(Key::Period(period));
         self.periods.restore(period, Closed { at, digest: None });
         for manifest in manifests {
@@ -146,6 +144,13 @@ impl State {
             self.site_usage.entry(manifest.site.clone()).or_default().closed = manifest.count;
             self.changes.manifests.push(manifest.clone());
         }
+        Ok(())
+    }
+
+    fn freeze_period(&mut self, period: Period, digest: Digest) -> Result<(), ApplyError> {
+        self.touch(Key::Period(period));
+        let frozen = self.periods.freeze(period, digest);
+        frozen.map_err(|error| ApplyError::Ledger(error.to_string()))
     }
 
     fn set_rates(&mut self, pool: &PoolName, effective: UnixMs, card: &Card) -> Result<(), ApplyError> {

@@ -128,7 +128,8 @@ pub enum Refusal {
     /// Nodes that had work in the period have not said that all their use in it is here.
     #[error(
         "period {period} cannot be closed yet: the use of {count} nodes in it may not all be here, {node} of site {site} \
-         first: {gap}, or do without what may be missing with `spillway revoke {node}`, after a drain where it has work"
+         first: {gap}. To close with what is here: `spillway revoke {node}`, after a drain where it has work; its machine can \
+         join again"
     )]
     UsageUnknown {
         /// The period.

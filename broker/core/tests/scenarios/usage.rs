@@ -1,9 +1,10 @@
 //! Whether all use of a month is here: what nodes say of it, and what a close waits for.
 
 use spillway_core::command::{PartNews, PartReport, SpoolHead};
+use spillway_core::entity::Node;
 use spillway_core::{Command, Event, Refusal};
 use spillway_ledger::calendar::{Period, Zone};
-use spillway_ledger::journal::{Said, SiteManifest, UsageGap, UsageMark};
+use spillway_ledger::journal::{NodeUsage, Said, SiteManifest, UsageGap, UsageMark};
 use spillway_sim::FakeNode;
 use spillway_types::{AttemptId, DurationMs, NodeId, NodeStep, PartEnd, SequentialIds};
 
@@ -236,4 +237,20 @@ fn an_agent_from_before_marks_is_served_and_holds_up_a_close_until_it_is_replace
     scene.must(Command::StateUsage { node, epoch, sent: mark, age_ms: 0 });
     scene.must(close(period));
     assert_eq!(scene.world.replayed().as_ref(), Ok(scene.state()));
+}
+
+#[test]
+fn what_was_written_before_marks_is_read() {
+    let (scene, node, period) = worked();
+    let acked = format!(r#"{{"event":"spool-acked","node":"{node}","through":7}}"#);
+    let read: Event = serde_json::from_str(&acked).unwrap();
+    assert_eq!(read, Event::SpoolAcked { node, through: 7, usage: None });
+    assert_eq!(serde_json::to_string(&read).unwrap(), acked);
+    let closed = format!(r#"{{"event":"period-closed","period":"{period}"}}"#);
+    let read: Event = serde_json::from_str(&closed).unwrap();
+    assert_eq!(read, Event::PeriodClosed { period, manifests: vec![] });
+    let mut row = serde_json::to_value(scene.broker_node(node)).unwrap();
+    row.as_object_mut().unwrap().remove("usage").unwrap();
+    let old: Node = serde_json::from_value(row).unwrap();
+    assert_eq!(old.usage, NodeUsage::default());
 }

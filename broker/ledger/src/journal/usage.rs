@@ -135,7 +135,7 @@ pub enum UsageGap {
     },
     /// What it sent is not what is here.
     #[error(
-        "it said that it had sent {sent}, and here were {here}: events were lost or changed; look for them in the journal"
+        "it said that it had sent {sent}, and here were {here}: events were lost or changed on the way"
     )]
     Differs {
         /// What it had sent.

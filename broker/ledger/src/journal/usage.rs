@@ -134,9 +134,7 @@ pub enum UsageGap {
         here: UsageMark,
     },
     /// What it sent is not what is here.
-    #[error(
-        "it said that it had sent {sent}, and here were {here}: events were lost or changed on the way"
-    )]
+    #[error("it said that it had sent {sent}, and here were {here}: events were lost or changed on the way")]
     Differs {
         /// What it had sent.
         sent: UsageMark,

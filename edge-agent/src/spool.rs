@@ -2,7 +2,8 @@
 //!
 //! Segments are append-only files named by the number of their first event. Each begins with a header that
 //! holds [`Reported`], what had been said of every part so far, so that the spool alone knows what is still
-//! to be said: nothing else has to be kept in step with it. Records are a length, a CRC-32 and MessagePack.
+//! to be said, and the mark of all usage events before it: nothing else has to be kept in step with them.
+//! Records are a length, a CRC-32 and MessagePack.
 //!
 //! - An event is sent only after it was synced: [`Spool::read`] gives no other.
 //! - A torn record at the end, from a crash, is cut off; its number is used again, since it was never sent.
@@ -22,6 +23,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use spillway_ledger::journal::UsageMark;
 use spillway_tunnel::protocol::AgentEvent;
 
 use crate::part::PartKey;
@@ -94,6 +96,9 @@ struct Header {
     first: u64,
     #[serde(default)]
     reported: Vec<(PartKey, Reported)>,
+    /// The usage events before this segment; none where an agent that kept no mark wrote it.
+    #[serde(default)]
+    usage: Option<UsageMark>,
 }
 
 /// Sizes of a spool, in bytes.
@@ -118,6 +123,7 @@ pub struct Spool {
     limits: SpoolLimits,
     segments: VecDeque<Segment>,
     reported: BTreeMap<PartKey, Reported>,
+    usage: UsageMark,
     synced: u64,
     acknowledged: u64,
 }
@@ -164,14 +170,19 @@ impl Spool {
             limits,
             segments: VecDeque::new(),
             reported: BTreeMap::new(),
+            usage: UsageMark::default(),
             synced: 0,
             acknowledged: 0,
         };
+        let mut marked = true;
         for (position, &first) in firsts.iter().enumerate() {
-            spool.load(first, position + 1 == firsts.len())?;
+            marked = spool.load(first, position + 1 == firsts.len())?.unwrap_or(marked);
         }
         if spool.segments.is_empty() {
             spool.begin_segment(1)?;
+        } else if !marked {
+            // Its mark begins behind what is here, and has to be the same one at the next start.
+            spool.next_segment()?;
         }
         // What was read may lie in the page cache only, if another process of ours wrote it and died.
         if let Some(job) = spool.sync_job()? {
@@ -181,24 +192,39 @@ impl Spool {
         Ok(spool)
     }
 
-    fn load(&mut self, first: u64, last: bool) -> Result<(), SpoolError> {
-        let Some(loaded) = Segment::load(&self.folder, first, last)? else { return Ok(()) };
+    /// Whether the segment has a mark; none where it was never begun.
+    fn load(&mut self, first: u64, last: bool) -> Result<Option<bool>, SpoolError> {
+        let Some(loaded) = Segment::load(&self.folder, first, last)? else { return Ok(None) };
         if self.segments.back().is_some_and(|before| before.next() != first) {
             return Err(SpoolError::Damaged { path: loaded.segment.path().to_path_buf(), offset: 0 });
         }
         self.reported = loaded.header.reported.into_iter().collect();
+        let behind = UsageMark::begin(loaded.segment.next() - 1);
+        self.usage = loaded.header.usage.unwrap_or(behind);
         for (number, event) in (first..).zip(&loaded.events) {
             note(&mut self.reported, event, number);
+            mark(&mut self.usage, event, number);
         }
         self.segments.push_back(loaded.segment);
-        Ok(())
+        Ok(Some(loaded.header.usage.is_some()))
     }
 
     fn begin_segment(&mut self, first: u64) -> Result<(), SpoolError> {
         let reported = self.reported.iter().map(|(&key, &said)| (key, said)).collect();
-        let segment = Segment::create(&self.folder, &Header { first, reported })?;
+        let header = Header { first, reported, usage: Some(self.usage) };
+        let segment = Segment::create(&self.folder, &header)?;
+        // One without an event was replaced.
+        self.segments.retain(|other| other.first() != first);
         self.segments.push_back(segment);
         Ok(())
+    }
+
+    /// Begins a segment behind the newest event. Its header repeats what the one before it says, and must not be
+    /// durable without it.
+    fn next_segment(&mut self) -> Result<(), SpoolError> {
+        self.current().sync()?;
+        self.synced = self.next() - 1;
+        self.begin_segment(self.next())
     }
 
     fn current(&mut self) -> &mut Segment {
@@ -241,6 +267,12 @@ impl Spool {
         &self.reported
     }
 
+    /// The mark of all usage events that were appended.
+    #[must_use]
+    pub const fn usage(&self) -> &UsageMark {
+        &self.usage
+    }
+
     /// Whether the broker has acknowledged the part's end.
     #[must_use]
     pub fn end_acknowledged(&self, part: &PartKey) -> bool {
@@ -265,14 +297,12 @@ impl Spool {
             return Err(SpoolError::Full { bytes, limit: self.limits.total });
         }
         if self.current().bytes() >= self.limits.segment {
-            // The next header repeats what this segment says, and must not be durable without it.
-            self.current().sync()?;
-            self.synced = self.next() - 1;
-            self.begin_segment(self.next())?;
+            self.next_segment()?;
         }
         let number = self.next();
         self.current().append(event)?;
         note(&mut self.reported, event, number);
+        mark(&mut self.usage, event, number);
         Ok(number)
     }
 
@@ -318,6 +348,28 @@ impl Spool {
         Ok((from, events))
     }
 
+    /// Takes up what a broker says at the begin of a session: it has every event up to `through`, and its mark of the
+    /// usage events begins behind number `usage_after`. Where the one here begins elsewhere, it begins anew there.
+    ///
+    /// # Errors
+    /// The disk refused, or what was written cannot be read back; the next session tries again.
+    pub fn take_up(&mut self, through: u64, usage_after: u64) -> Result<(), SpoolError> {
+        if usage_after != self.usage.after {
+            let mut usage = UsageMark::begin(usage_after);
+            for segment in self.segments.iter().filter(|segment| segment.next() > usage_after) {
+                for number in segment.first().max(usage_after + 1)..segment.next() {
+                    mark(&mut usage, &segment.read(number)?, number);
+                }
+            }
+            self.usage = usage;
+            // A segment is begun below where nothing here goes on.
+            if through < self.next() {
+                self.next_segment()?;
+            }
+        }
+        self.acknowledge(through)
+    }
+
     /// Notes that the broker has every event up to `through`, and frees the segments that it does not need
     /// any more. A number beyond the newest event means that this spool was begun anew: numbering goes on
     /// behind it.
@@ -359,6 +411,17 @@ fn note(reported: &mut BTreeMap<PartKey, Reported>, event: &AgentEvent, number: 
     }
 }
 
+/// Adds an event to a mark, where it says what was used.
+fn mark(usage: &mut UsageMark, event: &AgentEvent, number: u64) {
+    if let Some(used) = event.usage() {
+        usage.take(number, &used);
+    }
+}
+
 #[cfg(test)]
 #[path = "spool_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "spool_usage_tests.rs"]
+mod usage_tests;

@@ -6,17 +6,17 @@ use spillway_types::AttemptId;
 
 use super::*;
 
-const SMALL: SpoolLimits = SpoolLimits { segment: 400, total: 1 << 20 };
+pub(super) const SMALL: SpoolLimits = SpoolLimits { segment: 400, total: 1 << 20 };
 
 fn attempt(n: u8) -> AttemptId {
     format!("att_{:032x}", u32::from(n) + 1).parse().unwrap()
 }
 
-fn usage(n: u8, from_ms: u64) -> AgentEvent {
+pub(super) fn usage(n: u8, from_ms: u64) -> AgentEvent {
     AgentEvent::Usage { attempt: attempt(n), rank: 0, from_ms, to_ms: from_ms + 10 }
 }
 
-fn event() -> impl Strategy<Value = AgentEvent> {
+pub(super) fn event() -> impl Strategy<Value = AgentEvent> {
     (0u8..3, 0u32..2, 0u64..1000, proptest::collection::vec(any::<u8>(), 0..80)).prop_flat_map(
         |(n, rank, at, data)| {
             let attempt = attempt(n);
@@ -31,19 +31,19 @@ fn event() -> impl Strategy<Value = AgentEvent> {
     )
 }
 
-fn append_all(spool: &mut Spool, events: &[AgentEvent]) {
+pub(super) fn append_all(spool: &mut Spool, events: &[AgentEvent]) {
     for event in events {
         spool.append(event).unwrap();
     }
 }
 
-fn sync(spool: &mut Spool) {
+pub(super) fn sync(spool: &mut Spool) {
     if let Some(job) = spool.sync_job().unwrap() {
         spool.note_synced(job.run().unwrap());
     }
 }
 
-fn everything(spool: &Spool) -> Vec<AgentEvent> {
+pub(super) fn everything(spool: &Spool) -> Vec<AgentEvent> {
     spool.read(0, usize::MAX).unwrap().1
 }
 
@@ -51,6 +51,12 @@ fn fold(events: &[AgentEvent]) -> BTreeMap<PartKey, Reported> {
     let mut reported = BTreeMap::new();
     (1..).zip(events).for_each(|(number, event)| note(&mut reported, event, number));
     reported
+}
+
+pub(super) fn marked(after: u64, events: &[AgentEvent]) -> UsageMark {
+    let mut usage = UsageMark::begin(after);
+    (1..).zip(events).for_each(|(number, event)| mark(&mut usage, event, number));
+    usage
 }
 
 fn newest_file(folder: &Path) -> PathBuf {
@@ -76,6 +82,7 @@ proptest! {
         let spool = Spool::open(folder.path(), SMALL).unwrap();
         prop_assert_eq!(spool.next(), events.len() as u64 + 1);
         prop_assert_eq!(spool.reported(), &fold(&events));
+        prop_assert_eq!(spool.usage(), &marked(0, &events));
         let (first, rest) = spool.read(acked as u64 + 1, usize::MAX).unwrap();
         prop_assert_eq!(first, acked as u64 + 1);
         prop_assert_eq!(&rest[..], &events[acked..]);
@@ -114,6 +121,7 @@ impl Torn {
         assert!(kept.len() < events.len());
         assert_eq!(&kept[..], &events[..kept.len()], "cut at {length}");
         assert_eq!(spool.reported(), &fold(&kept));
+        assert_eq!(spool.usage(), &marked(0, &kept));
         append_all(&mut spool, &events[kept.len()..]);
         drop(spool);
         let spool = Spool::open(self.folder.path(), SMALL).unwrap();

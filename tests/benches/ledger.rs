@@ -148,7 +148,13 @@ impl Fleet {
             bail!("a node did not join")
         };
         let inventory = Box::new(inventory(number)?);
-        self.run(Command::Connect { node, boot_nonce: 1, inventory, observed: BTreeSet::new() })?;
+        self.run(Command::Connect {
+            node,
+            boot_nonce: 1,
+            inventory,
+            observed: BTreeSet::new(),
+            spool: None,
+        })?;
         let mut attempts = vec![];
         for index in 0..GPUS {
             attempts.push(self.start(node, index)?);

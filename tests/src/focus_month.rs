@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use spillway_focus::{Exporter, FromLedger, Manifest, Scope, Status, Version};
 use spillway_ledger::Entry;
 use spillway_ledger::calendar::{Period, Zone};
-use spillway_ledger::journal::{Fact, Journal, Record, UsageEvents};
+use spillway_ledger::journal::{Fact, Journal, Record};
 use spillway_ledger::rates::Card;
 use spillway_sim::{
     Asks, Description, PlannerScheduler, Random, TraceJob, World, federation, replay_posting,
@@ -173,7 +173,7 @@ pub fn book(posted: &[Posted], zone: &Zone, closes: &[(Period, UnixMs)]) -> Resu
     let mut closes = closes.iter().peekable();
     for (at, entry) in posted {
         while let Some((period, when)) = closes.next_if(|(_, when)| when <= at) {
-            journal.close(*period, *when, &[], &UsageEvents::default())?;
+            journal.close(*period, *when)?;
         }
         let effective = entry.effective_at().unwrap_or(*at);
         journal.post(&Fact::Entry(entry.clone()), effective, *at)?;

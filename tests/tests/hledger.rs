@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use spillway_ledger::calendar::{Period, Zone};
 use spillway_ledger::hledger::HledgerWriter;
 use spillway_ledger::journal::{
-    ClassMonth, Fact, Journal, PoolMonth, UnusedRule, UsageEvents, close_pool, replacement, reversal,
+    ClassMonth, Fact, Journal, PoolMonth, UnusedRule, close_pool, replacement, reversal,
 };
 use spillway_ledger::rates::{RateTrack, tiles};
 use spillway_ledger::{Entry, Hold, Payee, Slice, Subject, overhead_entry};
@@ -96,9 +96,7 @@ fn journal() -> Journal {
         }
     }
     let march: Period = "2026-03".parse().expect("what this test gives is right");
-    journal
-        .close(march, march.end(&zone), &[], &UsageEvents::default())
-        .expect("what this test gives is right");
+    journal.close(march, march.end(&zone)).expect("what this test gives is right");
     let (original, at) = first_charge.expect("what this test gives is right");
     post(&mut journal, reversal(&original).expect("what this test gives is right"), at);
     post(&mut journal, replacement(&original, 5, 7).expect("what this test gives is right"), at);

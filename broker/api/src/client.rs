@@ -3,6 +3,7 @@
 //! It does not retry: a submission carries an idempotency key, so that its caller can.
 
 mod fleet;
+mod periods;
 
 use std::time::Duration;
 
@@ -18,10 +19,9 @@ use crate::error::ErrorEnvelope;
 use crate::v1::{
     AnomaliesQuery, AnomaliesView, BudgetRequest, CorrectionRequest, CorrectionView, FairShareView,
     GroupChange, GroupRequest, GroupView, JobFile, JobSummary, JobView, JobsQuery, LedgerCheckView,
-    LimitRequest, LimitView, LogQuery, MAX_WAIT_MS, MonthView, Page, PeriodView, PlanView, RatesRequest,
-    RatesView, ReconcileQuery, ReconciliationView, RecordView, RecordsQuery, SpendQuery, SpendReport,
-    TaskView, TasksQuery, TokenRequest, TokenView, TransferRequest, TransferView, UserRequest, UserView,
-    WaitFor, WaitQuery,
+    LimitRequest, LimitView, LogQuery, MAX_WAIT_MS, Page, PlanView, RatesRequest, RatesView, ReconcileQuery,
+    ReconciliationView, RecordView, RecordsQuery, SpendQuery, SpendReport, TaskView, TasksQuery,
+    TokenRequest, TokenView, TransferRequest, TransferView, UserRequest, UserView, WaitFor, WaitQuery,
 };
 use crate::{ApiError, ErrorCode, Secret, route};
 
@@ -367,46 +367,12 @@ impl Client {
         self.read(route::LEDGER, &RecordsQuery { after, period: Some(period) }).await
     }
 
-    /// A month of the books, open or closed.
-    ///
-    /// # Errors
-    /// [`ClientError`]; `not-found` where nothing is booked into it and it is not the month that goes on.
-    pub async fn period(&self, period: Period) -> Result<MonthView, ClientError> {
-        self.read(&route::period(period), &()).await
-    }
-
     /// Follows the ledger's chain and makes every balance and every closed export again.
     ///
     /// # Errors
     /// [`ClientError`].
     pub async fn verify_ledger(&self) -> Result<LedgerCheckView, ClientError> {
         self.answer(self.request(Method::POST, route::LEDGER_VERIFY), LONG_TIMEOUT).await
-    }
-
-    /// The closed periods.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn periods(&self) -> Result<Page<PeriodView>, ClientError> {
-        self.read(route::PERIODS, &()).await
-    }
-
-    /// Closes a period and freezes its export; again where it is closed, to freeze what was not frozen.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn close_period(&self, period: Period) -> Result<PeriodView, ClientError> {
-        self.answer(self.request(Method::POST, &route::period_close(period)), LONG_TIMEOUT).await
-    }
-
-    /// A period's export, as CSV.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn period_export(&self, period: Period) -> Result<Vec<u8>, ClientError> {
-        let request = self.request(Method::GET, &route::period_export(period)).timeout(LONG_TIMEOUT);
-        let response = self.begin(request).await?;
-        self.body(response).await
     }
 
     /// The rate cards of pools.

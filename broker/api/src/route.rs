@@ -62,6 +62,8 @@ pub const PERIODS: &str = "/v1/periods";
 pub const PERIOD: &str = "/v1/periods/{period}";
 /// `POST` closes a period.
 pub const PERIOD_CLOSE: &str = "/v1/periods/{period}/close";
+/// `GET` what was here of each site's usage when a period was closed.
+pub const PERIOD_MANIFESTS: &str = "/v1/periods/{period}/manifests";
 /// `GET` a period's export, as CSV.
 pub const PERIOD_EXPORT: &str = "/v1/periods/{period}/export";
 /// `GET` the rate cards of pools.
@@ -158,6 +160,12 @@ pub fn period_close(period: Period) -> String {
     PERIOD_CLOSE.replace("{period}", &period.to_string())
 }
 
+/// Where a period's manifests are.
+#[must_use]
+pub fn period_manifests(period: Period) -> String {
+    PERIOD_MANIFESTS.replace("{period}", &period.to_string())
+}
+
 /// Where a period's export is.
 #[must_use]
 pub fn period_export(period: Period) -> String {
@@ -195,6 +203,7 @@ mod tests {
         assert_eq!(user_tokens(&user), "/v1/users/ada/tokens");
         assert_eq!(period("2026-03".parse().expect("month")), "/v1/periods/2026-03");
         assert_eq!(period_close("2026-03".parse().expect("month")), "/v1/periods/2026-03/close");
+        assert_eq!(period_manifests("2026-03".parse().expect("month")), "/v1/periods/2026-03/manifests");
         assert_eq!(period_export("2026-03".parse().expect("month")), "/v1/periods/2026-03/export");
         assert_eq!(pool_rates(&"dgx".parse().expect("name")), "/v1/rates/dgx");
         for filled in [job(id), job_cancel(id), job_tasks(id), group_budget(&"a".parse().expect("name"))] {

@@ -8,7 +8,8 @@ mod instances;
 mod jobs;
 mod nodes;
 
-use spillway_ledger::journal::Closed;
+use spillway_ledger::calendar::Period;
+use spillway_ledger::journal::{Closed, Digest, SiteManifest};
 use spillway_ledger::limits::{Adjustment, LimitKey};
 use spillway_ledger::rates::Card;
 use spillway_ledger::{Amendment, Entry, EntryKind};
@@ -82,16 +83,8 @@ impl State {
                 self.users.insert(user.name.clone(), user.clone());
                 Ok(())
             }
-            Event::PeriodClosed { period } => {
-                self.touch(Key::Period(*period));
-                self.periods.restore(*period, Closed { at, digest: None });
-                Ok(())
-            }
-            Event::PeriodFrozen { period, digest } => {
-                self.touch(Key::Period(*period));
-                let frozen = self.periods.freeze(*period, *digest);
-                frozen.map_err(|error| ApplyError::Ledger(error.to_string()))
-            }
+            Event::PeriodClosed { period, manifests } => self.close_period(*period, manifests, at),
+            Event::PeriodFrozen { period, digest } => self.freeze_period(*period, *digest),
             Event::EntryCorrected(corrected) => {
                 self.correct(corrected, at);
                 Ok(())
@@ -110,7 +103,9 @@ impl State {
             Event::NodeEnrolled { .. }
             | Event::NodeConnected { .. }
             | Event::NodeStepped { .. }
-            | Event::SpoolAcked { .. } => self.apply_to_node(at, event),
+            | Event::SpoolAcked { .. }
+            | Event::UsageMarkBegun { .. }
+            | Event::UsageStated { .. } => self.apply_to_node(at, event),
             Event::JobSubmitted { .. } | Event::JobCancelled { .. } | Event::SubmissionsForgotten { .. } => {
                 self.apply_to_job(at, event)
             }
@@ -135,6 +130,28 @@ impl State {
             | Event::InstanceRepriced { .. }
             | Event::InstanceGone { .. } => self.apply_to_instance(at, event),
         }
+    }
+
+    fn close_period(
+        &mut self,
+        period: Period,
+        manifests: &[SiteManifest],
+        at: UnixMs,
+    ) -> Result<(), ApplyError> {
+        self.touch(Key::Period(period));
+        self.periods.restore(period, Closed { at, digest: None });
+        for manifest in manifests {
+            self.touch(Key::SiteUsage(manifest.site.clone()));
+            self.site_usage.entry(manifest.site.clone()).or_default().closed = manifest.count;
+            self.changes.manifests.push(manifest.clone());
+        }
+        Ok(())
+    }
+
+    fn freeze_period(&mut self, period: Period, digest: Digest) -> Result<(), ApplyError> {
+        self.touch(Key::Period(period));
+        let frozen = self.periods.freeze(period, digest);
+        frozen.map_err(|error| ApplyError::Ledger(error.to_string()))
     }
 
     fn set_rates(&mut self, pool: &PoolName, effective: UnixMs, card: &Card) -> Result<(), ApplyError> {

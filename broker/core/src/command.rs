@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use spillway_ledger::Entry;
 use spillway_ledger::calendar::Period;
-use spillway_ledger::journal::Digest;
+use spillway_ledger::journal::{Digest, UsageEvent, UsageMark};
 use spillway_ledger::limits::LimitsChange;
 use spillway_ledger::rates::Card;
 use spillway_policies::Decision;
@@ -121,6 +121,8 @@ pub enum Command {
         inventory: Box<Inventory>,
         /// Attempts that it has parts of on its disk.
         observed: BTreeSet<AttemptId>,
+        /// Where its spool stands; none where its agent keeps no mark of its usage events.
+        spool: Option<SpoolHead>,
     },
     /// A node's session ended.
     Disconnect {
@@ -146,6 +148,17 @@ pub enum Command {
         first: u64,
         /// In order, without a gap.
         reports: Vec<PartReport>,
+    },
+    /// A node says what it has sent of its usage. Noted where [`crate::usage::news`] has something.
+    StateUsage {
+        /// The node.
+        node: NodeId,
+        /// The session's epoch.
+        epoch: u64,
+        /// The usage events that it has spooled.
+        sent: UsageMark,
+        /// All its use until this many milliseconds before the sending is in them.
+        age_ms: u64,
     },
     /// A node was silent past lease, grace and margin of this part.
     DeclareSilent {
@@ -274,6 +287,15 @@ pub enum JoinProof {
     },
 }
 
+/// Where a node's spool stands as it says hello.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpoolHead {
+    /// The number that its next event gets.
+    pub next: u64,
+    /// Behind which number its mark of usage events begins.
+    pub usage_after: u64,
+}
+
 /// What a node says about one part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartReport {
@@ -283,6 +305,23 @@ pub struct PartReport {
     pub rank: u32,
     /// What.
     pub news: PartNews,
+}
+
+impl PartReport {
+    /// What it says of use; none where it says nothing of it.
+    #[must_use]
+    pub const fn usage(&self) -> Option<UsageEvent> {
+        let Self { attempt, rank, .. } = *self;
+        match self.news {
+            PartNews::Usage { from_ms, to_ms } => {
+                Some(UsageEvent { attempt, rank, from_ms, to_ms, ended: false })
+            }
+            PartNews::Ended { ran_ms, .. } => {
+                Some(UsageEvent { attempt, rank, from_ms: 0, to_ms: ran_ms, ended: true })
+            }
+            PartNews::Prepared | PartNews::Started | PartNews::Output => None,
+        }
+    }
 }
 
 /// What happened to a part.
@@ -345,6 +384,8 @@ pub enum Reply {
         epoch: u64,
         /// The newest event of the node's spool that is here.
         acked: u64,
+        /// Behind which number the mark of its usage events begins.
+        usage_after: u64,
     },
     /// Everything up to this number is here.
     Acked(u64),

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use spillway_ledger::Entry;
 use spillway_ledger::calendar::Period;
-use spillway_ledger::journal::Digest;
+use spillway_ledger::journal::{Digest, SiteManifest, UsageMark};
 use spillway_ledger::limits::LimitsChange;
 use spillway_ledger::rates::{BillingTerms, Card};
 use spillway_policies::PartPlacement;
@@ -52,6 +52,9 @@ pub enum Event {
     PeriodClosed {
         /// The period.
         period: Period,
+        /// What was here of each site's usage.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        manifests: Vec<SiteManifest>,
     },
     /// The export of a closed period was made, and is the same for ever.
     PeriodFrozen {
@@ -116,6 +119,25 @@ pub enum Event {
         node: NodeId,
         /// The number.
         through: u64,
+        /// The mark of its usage events with those that came; none where none of them said what was used.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        usage: Option<UsageMark>,
+    },
+    /// A node had another mark of its usage events than is here, or none: both begin a new one.
+    UsageMarkBegun {
+        /// The node.
+        node: NodeId,
+        /// Behind which number.
+        after: u64,
+    },
+    /// A node said what it had sent of its usage, and until when all of its use was in that.
+    UsageStated {
+        /// The node.
+        node: NodeId,
+        /// What it had sent.
+        sent: UsageMark,
+        /// All use before this instant was in it.
+        complete_to: spillway_types::UnixMs,
     },
     /// A job was accepted.
     JobSubmitted {

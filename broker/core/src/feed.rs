@@ -123,6 +123,7 @@ impl Feed {
                 | Key::Token(_)
                 | Key::JoinToken(_)
                 | Key::Period(_)
+                | Key::SiteUsage(_)
                 | Key::Rates(_)
                 | Key::Limit(_)
                 | Key::Submission(_) => {}

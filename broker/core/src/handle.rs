@@ -12,6 +12,7 @@ mod report;
 mod session;
 mod submit;
 mod tick;
+mod usage;
 
 pub use preempt::MAX_DISPLACEMENTS;
 
@@ -97,12 +98,13 @@ pub(crate) fn handle(turn: &mut Turn<'_>, command: Command) -> Result<Reply, Ref
             admin::issue_join_token(turn, hash, pool, lifetime, &issuer)
         }
         Command::Enrol { proof, key_hash, hostname } => session::enrol(turn, &proof, key_hash, hostname),
-        Command::Connect { node, boot_nonce, inventory, observed } => {
-            session::connect(turn, node, boot_nonce, inventory, &observed)
+        Command::Connect { node, boot_nonce, inventory, observed, spool } => {
+            session::connect(turn, node, boot_nonce, inventory, (&observed, spool))
         }
         Command::Disconnect { node, epoch } => session::disconnect(turn, node, epoch),
         Command::StepNode { node, step } => session::step_node(turn, node, step),
         Command::Report { node, epoch, first, reports } => report::report(turn, node, epoch, first, reports),
+        Command::StateUsage { node, epoch, sent, age_ms } => usage::state(turn, node, epoch, sent, age_ms),
         Command::DeclareSilent { attempt, rank } => Ok(outcome::declare_silent(turn, attempt, rank)),
         Command::Interrupt { node } => session::interrupt(turn, node),
         Command::Submit { spec, user, key } => submit::submit(turn, spec, &user, key),

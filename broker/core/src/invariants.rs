@@ -48,6 +48,7 @@ pub fn check_changed(state: &State) -> Vec<String> {
             | Key::JoinToken(_)
             | Key::Instance(_)
             | Key::Period(_)
+            | Key::SiteUsage(_)
             | Key::Rates(_)
             | Key::Limit(_)
             | Key::Submission(_) => {}

@@ -23,6 +23,7 @@ pub mod refusal;
 pub mod shares;
 pub mod snapshot;
 pub mod state;
+pub mod usage;
 mod used;
 
 mod apply;

@@ -2,10 +2,10 @@
 
 use spillway_ledger::BudgetRefusal;
 use spillway_ledger::calendar::Period;
-use spillway_ledger::journal::{CorrectionError, PeriodError};
+use spillway_ledger::journal::{CorrectionError, PeriodError, UsageGap};
 use spillway_ledger::limits::{LimitRefusal, LimitsError};
 use spillway_ledger::rates::RateError;
-use spillway_types::{AttemptId, GroupName, IllegalTransition, JobId, NodeId, UserName};
+use spillway_types::{AttemptId, GroupName, IllegalTransition, JobId, NodeId, SiteName, UserName};
 
 /// Why a command was refused, with the value that was wrong and the way out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -124,6 +124,24 @@ pub enum Refusal {
         count: usize,
         /// The first.
         first: AttemptId,
+    },
+    /// Nodes that had work in the period have not said that all their use in it is here.
+    #[error(
+        "period {period} cannot be closed yet: the use of {count} nodes in it may not all be here, {node} of site {site} \
+         first: {gap}. To close with what is here: `spillway revoke {node}`, after a drain where it has work; its machine can \
+         join again"
+    )]
+    UsageUnknown {
+        /// The period.
+        period: Period,
+        /// How many nodes.
+        count: usize,
+        /// The first.
+        node: NodeId,
+        /// Its site.
+        site: SiteName,
+        /// What is known of it.
+        gap: Box<UsageGap>,
     },
     /// The entry cannot be corrected.
     #[error(transparent)]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use spillway_ledger::calendar::Period;
-use spillway_ledger::journal::Periods;
+use spillway_ledger::journal::{Periods, SiteManifest, SiteUsage};
 use spillway_ledger::limits::{LimitKey, Limits};
 use spillway_ledger::rates::RateBook;
 use spillway_ledger::{Book, Entry};
@@ -79,6 +79,9 @@ pub struct State {
     /// The months that are closed.
     #[serde(default)]
     pub periods: Periods,
+    /// What is known of each site's usage beside its nodes.
+    #[serde(default)]
+    pub site_usage: BTreeMap<SiteName, SiteUsage>,
     /// The rate cards of pools.
     #[serde(default)]
     pub rates: RateBook,
@@ -130,6 +133,8 @@ pub enum Key {
     History(String),
     /// A closed period.
     Period(Period),
+    /// What is known of a site's usage.
+    SiteUsage(SiteName),
     /// The rate cards of a pool.
     Rates(PoolName),
     /// A row of the limits.
@@ -149,6 +154,8 @@ pub struct Changes {
     pub ended_instances: Vec<Instance>,
     /// Nodes that left memory, as they were.
     pub ended_nodes: Vec<Node>,
+    /// Manifests of periods that were closed.
+    pub manifests: Vec<SiteManifest>,
     /// Ledger entries, each with the number of the journal entry that made it.
     pub entries: Vec<(u64, Entry)>,
 }

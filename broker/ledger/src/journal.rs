@@ -1,11 +1,11 @@
 //! The journal: facts in a chain of hashes, booked into periods that close for ever.
 //!
-//! 1. A usage event comes in under (source, number) with a hash of its payload ([`UsageEvents`]): the same again is
-//!    nothing, another payload under a used number is a conflict.
+//! 1. A usage event comes in under (source, number), and is hashed into a [`UsageMark`]: what comes again is nothing, and
+//!    another content under a used number makes the mark differ from the source's own.
 //! 2. What it costs is a [`Fact`]; [`Journal::post`] books it into the period of its effective time, or, where that
 //!    is closed, as a correction into the first open one ([`Periods`]), and links it to all before it ([`Record`]).
-//! 3. [`Periods::close`] closes a month once every source's [`Manifest`] fits what arrived. The digest of the
-//!    month's [`export`] is frozen with it.
+//! 3. [`Periods::close`] closes a month, once no source has a [`NodeUsage::gap`] in it. The digest of the month's
+//!    [`export`] is frozen with it, and a [`SiteManifest`] says what was here of each site.
 //! 4. What was wrong in a closed period is put right by [`reversal`] and [`replacement`]; [`close_pool`] accounts for
 //!    what a pool cost.
 //! 5. [`Verifier`] goes over the records and finds the first that is not as it was written, and every balance that
@@ -18,6 +18,7 @@ mod chain;
 mod close;
 mod correct;
 mod export;
+mod manifest;
 mod periods;
 mod record;
 mod usage;
@@ -34,10 +35,11 @@ pub use chain::{Digest, Head, Link};
 pub use close::{ClassMonth, PoolClose, PoolCloseError, PoolMonth, UnusedRule, close_pool};
 pub use correct::{CorrectionError, replacement, reversal};
 pub use export::{ExportLine, Exporter, export};
+pub use manifest::{Fold, ManifestDefect, NodeManifest, SiteManifest, SiteUsage};
 pub use periods::{Booking, Closed, PeriodError, Periods, invoice_id};
 pub use record::{Fact, Record, Statement, StatementKind};
-pub use usage::{Manifest, ManifestError, Taken, UsageConflict, UsageEvent, UsageEvents};
-pub use verify::{Defect, Verifier};
+pub use usage::{NodeUsage, Said, Taken, UsageEvent, UsageGap, UsageMark};
+pub use verify::{Defect, Verifier, check_manifests};
 
 use crate::Account;
 use crate::calendar::{Period, Zone};
@@ -134,20 +136,14 @@ impl Journal {
         &self.periods
     }
 
-    /// Closes a period; `manifests` and `events` as in [`Periods::close`].
+    /// Closes a period.
     ///
     /// # Errors
     /// [`PeriodError`]; nothing changed.
-    pub fn close(
-        &mut self,
-        period: Period,
-        now: UnixMs,
-        manifests: &[Manifest],
-        events: &UsageEvents,
-    ) -> Result<Closed, PeriodError> {
+    pub fn close(&mut self, period: Period, now: UnixMs) -> Result<Closed, PeriodError> {
         let digest = Some(Digest::of(self.export(period).as_bytes()));
         let closed = Closed { at: now, digest };
-        self.periods.close(period, closed, manifests, events)?;
+        self.periods.close(period, closed)?;
         Ok(closed)
     }
 

@@ -196,6 +196,7 @@ fn routes() -> Vec<Route> {
         Route::new(Method::GET, route::PERIODS, User, ledger::periods),
         Route::new(Method::GET, route::PERIOD, Books, ledger::period),
         Route::new(Method::POST, route::PERIOD_CLOSE, KeepBooks, ledger::close).long(),
+        Route::new(Method::GET, route::PERIOD_MANIFESTS, Books, ledger::period_manifests),
         Route::new(Method::GET, route::PERIOD_EXPORT, Books, ledger::period_export).long(),
         Route::new(Method::GET, route::RATES, User, ledger::rates),
         Route::new(Method::PUT, route::POOL_RATES, KeepBooks, ledger::set_rates),

@@ -6,8 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use spillway_core::command::{PartNews, PartReport};
+use spillway_core::command::{PartNews, PartReport, SpoolHead};
 use spillway_core::desired::DesiredPart;
+use spillway_ledger::journal::UsageMark;
 use spillway_types::{AttemptId, DurationMs, Inventory, JobId, NodeId, PartEnd, UnixMs, WantedPhase};
 
 /// What a program does once it runs.
@@ -96,13 +97,14 @@ pub struct FakeNode {
     /// How many reports in front of the spool were forgotten.
     forgotten: u64,
     acked: u64,
+    usage: UsageMark,
     parts: BTreeMap<AttemptId, FakePart>,
 }
 
 impl FakeNode {
     /// A machine that has never been connected.
     #[must_use]
-    pub const fn new(id: NodeId, inventory: Inventory, boot_nonce: u64) -> Self {
+    pub fn new(id: NodeId, inventory: Inventory, boot_nonce: u64) -> Self {
         Self {
             id,
             inventory,
@@ -111,6 +113,7 @@ impl FakeNode {
             spool: vec![],
             forgotten: 0,
             acked: 0,
+            usage: UsageMark::default(),
             parts: BTreeMap::new(),
         }
     }
@@ -153,7 +156,41 @@ impl FakeNode {
 
     /// Writes something into the spool, true or not.
     pub fn say(&mut self, attempt: AttemptId, rank: u32, news: PartNews) {
-        self.spool.push(PartReport { attempt, rank, news });
+        let report = PartReport { attempt, rank, news };
+        let (number, used) = (self.newest() + 1, report.usage());
+        used.map(|used| self.usage.take(number, &used));
+        self.spool.push(report);
+    }
+
+    const fn newest(&self) -> u64 {
+        self.forgotten + self.spool.len() as u64
+    }
+
+    /// Where its spool stands.
+    #[must_use]
+    pub const fn spool_head(&self) -> SpoolHead {
+        SpoolHead { next: self.newest() + 1, usage_after: self.usage.after }
+    }
+
+    /// The broker's mark of its usage events begins behind that number: so does its own.
+    pub(crate) fn mark_from(&mut self, after: u64) {
+        if after == self.usage.after {
+            return;
+        }
+        self.usage = UsageMark::begin(after);
+        for (number, report) in (self.forgotten + 1..).zip(&self.spool) {
+            report.usage().map(|used| self.usage.take(number, &used));
+        }
+    }
+
+    /// What it says of its usage at `now`: all that it has spooled, and how old the use is that is not in it.
+    #[must_use]
+    pub fn usage_statement(&self, now: UnixMs) -> (UsageMark, u64) {
+        let unsaid = self.parts.values().filter_map(|part| match part.phase {
+            Phase::Running { since, reported_ms } => Some(now.since(since.plus(DurationMs(reported_ms))).0),
+            Phase::Prepared | Phase::Ended { .. } => None,
+        });
+        (self.usage, unsaid.max().unwrap_or(0))
     }
 
     /// Tasks whose programs run here now, with their attempts.
@@ -228,7 +265,7 @@ impl FakeNode {
 
     /// Forgets reports that the broker has, where all are acknowledged.
     pub(crate) fn forget_acknowledged(&mut self) {
-        let reported = self.forgotten + self.spool.len() as u64;
+        let reported = self.newest();
         if self.acked >= reported {
             self.spool.clear();
             self.forgotten = reported;
@@ -247,7 +284,7 @@ impl FakeNode {
 
     fn end(&mut self, attempt: AttemptId, end: PartEnd, ran_ms: u64) {
         self.meter(attempt, ran_ms);
-        let number = self.forgotten + self.spool.len() as u64 + 1;
+        let number = self.newest() + 1;
         let Some(part) = self.parts.get_mut(&attempt) else { return };
         part.phase = Phase::Ended { number };
         let rank = part.rank;

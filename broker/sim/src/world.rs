@@ -11,6 +11,7 @@ use spillway_core::{
     ApplyError, Changes, Command, Event, Federation, Refusal, Reply, State, invariants, snapshot,
 };
 use spillway_ledger::Entry;
+use spillway_ledger::journal::SiteManifest;
 use spillway_policies::{CloudOffer, Decision, Gate, Plan, Policy, plan};
 use spillway_types::{AttemptId, DataMap, DurationMs, InstanceId, JobId, NodeId, SequentialIds, UnixMs};
 
@@ -38,6 +39,8 @@ pub struct Records {
     pub instances: BTreeMap<InstanceId, Instance>,
     /// Nodes that left.
     pub nodes: BTreeMap<NodeId, Node>,
+    /// The manifests of every period that was closed, in order.
+    pub manifests: Vec<SiteManifest>,
     /// Every entry of the ledger, in order.
     pub entries: Vec<Entry>,
 }
@@ -49,6 +52,7 @@ impl Records {
         let instances = changes.ended_instances.into_iter();
         self.instances.extend(instances.map(|instance| (instance.id, instance)));
         self.nodes.extend(changes.ended_nodes.into_iter().map(|node| (node.id, node)));
+        self.manifests.extend(changes.manifests);
         self.entries.extend(changes.entries.into_iter().map(|(_, entry)| entry));
     }
 }
@@ -59,6 +63,7 @@ fn add_news(news: &mut Changes, changes: Changes) {
     news.ended_attempts.extend(changes.ended_attempts);
     news.ended_instances.extend(changes.ended_instances);
     news.ended_nodes.extend(changes.ended_nodes);
+    news.manifests.extend(changes.manifests);
     news.entries.extend(changes.entries);
 }
 

@@ -7,7 +7,7 @@ use spillway_core::entity::{Attempt, Instance, Job, Node};
 use spillway_core::{Changes, Event, Key, State};
 use spillway_ledger::Entry;
 use spillway_ledger::calendar::Period;
-use spillway_ledger::journal::{Head, Link, Periods};
+use spillway_ledger::journal::{Head, Link, Periods, SiteManifest};
 use spillway_ledger::rollup::{Charge, Rollup};
 use spillway_types::UnixMs;
 
@@ -121,6 +121,7 @@ impl Prepared {
         let mut rows = Builder::default();
         let journal = rows.journal(&batch.journal)?;
         rows.ended(&batch.changes)?;
+        batch.changes.manifests.iter().try_for_each(|manifest| rows.manifest(manifest))?;
         let gone = ended_keys(&batch.changes);
         for key in batch.changes.touched.iter().filter(|key| !gone.contains(key)) {
             rows.touched(batch.state, key)?;
@@ -252,6 +253,9 @@ impl Builder {
             Key::Period(period) => {
                 self.keyed(&tables::PERIODS, period.to_string(), state.periods.closed().get(period))
             }
+            Key::SiteUsage(site) => {
+                self.keyed(&tables::SITE_USAGE, site.to_string(), state.site_usage.get(site))
+            }
             Key::Rates(pool) => self.keyed(&tables::RATE_CARDS, pool.to_string(), state.rates.of(pool)),
             Key::History(kind) => self.keyed(&tables::RUN_HISTORY, portable(kind), state.history.runs(kind)),
             Key::Limit(key) => {
@@ -272,6 +276,12 @@ impl Builder {
                 .get(id)
                 .map_or(Ok(()), |attempt| self.attempt(&tables::ATTEMPTS, attempt, ALIVE)),
         }
+    }
+
+    fn manifest(&mut self, manifest: &SiteManifest) -> Result<(), Wrong> {
+        let (period, name) = (manifest.period.to_string(), format!("{}/{}", manifest.period, manifest.site));
+        self.insert(&tables::SITE_MANIFESTS, [name.into(), period.into(), json(manifest)?]);
+        Ok(())
     }
 
     fn node(&mut self, table: &'static Table, node: &Node, alive: Value) -> Result<(), Wrong> {

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use spillway_ledger::Account;
 use spillway_ledger::Entry;
 use spillway_ledger::calendar::Period;
-use spillway_ledger::journal::{Closed, Defect, Digest, Exporter, Head, Record, Verifier};
+use spillway_ledger::journal::{
+    Closed, Defect, Digest, Exporter, Head, Record, SiteManifest, Verifier, check_manifests,
+};
 use spillway_types::UnixMs;
 use sqlx::SqlSafeStr as _;
 
@@ -23,7 +25,7 @@ pub struct LedgerCheck {
     pub head: Head,
     /// Accounts with a balance.
     pub accounts: u64,
-    /// Closed periods whose export was made again.
+    /// Closed periods whose export was made again, and whose manifests were checked.
     pub periods: u64,
     /// Rows of the roll-ups that were made again from the journal.
     pub rollups: u64,
@@ -110,7 +112,8 @@ impl Store {
         })
     }
 
-    /// Follows the whole chain and makes every balance, every closed period's export and every roll-up again.
+    /// Follows the whole chain, makes every balance, every closed period's export and every roll-up again, and checks the
+    /// sites' manifests.
     ///
     /// # Errors
     /// [`StoreError`] where the database does not answer. What is wrong with the ledger is no error, but
@@ -147,9 +150,10 @@ impl Store {
             if stored.newest != head.seq {
                 continue;
             }
-            let closed = self.closed_periods().await?;
+            let (closed, manifests) = (self.closed_periods().await?, self.site_manifests(None).await?);
             let checked = verifier.finish(&balances, Some(head), &closed);
             let checked = checked.and_then(|()| verifier.rollups(&stored.days, &stored.months));
+            let checked = checked.and_then(|()| check_manifests(&manifests));
             let count = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);
             return Ok(LedgerCheck {
                 head,
@@ -198,6 +202,23 @@ impl Store {
             periods.insert(name.parse().map_err(|error| target.corrupt(error))?, load::parse(target, &body)?);
         }
         Ok(periods)
+    }
+
+    /// The manifests of a closed period's sites, or of all periods, by period and site.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the database does not answer or a row cannot be read.
+    pub async fn site_manifests(&self, period: Option<Period>) -> Result<Vec<SiteManifest>, StoreError> {
+        let rows = match period {
+            Some(period) => {
+                let sql = "SELECT body FROM site_manifests WHERE period = $1";
+                self.rows(sql.into_sql_str(), vec![period.to_string().into()]).await?
+            }
+            None => self.rows("SELECT body FROM site_manifests".into_sql_str(), vec![]).await?,
+        };
+        let mut manifests: Vec<SiteManifest> = load::bodies(&self.inner.target, &rows)?;
+        manifests.sort_by(|one, other| (one.period, &one.site).cmp(&(other.period, &other.site)));
+        Ok(manifests)
     }
 
     /// The export of a period: one line of CSV for each charge that is booked into it. Once the period is closed, it is

@@ -67,6 +67,7 @@ pub(crate) async fn load(writer: &mut Writer) -> Result<State, StoreError> {
         limits,
         overshoot_micros,
         periods: periods(writer).await?,
+        site_usage: named(writer, "SELECT name, body FROM site_usage").await?.into_iter().collect(),
         rates: rates(writer).await?,
         history: history(writer).await?,
         ..State::default()

@@ -159,6 +159,8 @@ tables! {
          "slice_ms")
         updates ();
     PERIODS = "periods" ("name", "body") updates ("body");
+    SITE_USAGE = "site_usage" ("name", "body") updates ("body");
+    SITE_MANIFESTS = "site_manifests" ("name", "period", "body") updates ();
     RATE_CARDS = "rate_cards" ("name", "body") updates ("body");
     POSTINGS = "postings" ("journal_seq", "account", "micros") updates ();
     CHARGES = "charges"

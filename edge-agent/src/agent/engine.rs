@@ -16,8 +16,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use spillway_tunnel::protocol::{
-    BrokerMode, Hello, Lease, ObservedPart, PROTOCOL, PartPhase, RefusalCode, Refused, ToAgent, ToBroker,
-    Welcome,
+    BrokerMode, Hello, Lease, ObservedPart, PROTOCOL, PartPhase, RefusalCode, Refused, SpoolHead, ToAgent,
+    ToBroker, Welcome,
 };
 use spillway_types::{Allocation, AttemptId, DurationMs, Inventory};
 use tokio::sync::mpsc;
@@ -268,6 +268,7 @@ impl Engine {
             seen: self.memory.seen,
             inventory: self.inventory.clone(),
             observed: self.parts.iter().map(|(&part, holding)| observed(part, holding.stage)).collect(),
+            spool: Some(SpoolHead { next: self.spool.next(), usage_after: self.spool.usage().after }),
         }
     }
 
@@ -287,7 +288,7 @@ impl Engine {
             Obedience::RenewalsOnly
         } else {
             self.memory.see(welcome.at);
-            self.acknowledge(welcome.acked);
+            self.take_up_session(welcome);
             Obedience::Full
         };
         self.memory.deployment.clone_from(&welcome.deployment);
@@ -320,6 +321,13 @@ impl Engine {
         }
     }
 
+    fn take_up_session(&mut self, welcome: &Welcome) {
+        let usage_after = welcome.usage_after.unwrap_or(self.spool.usage().after);
+        if let Err(error) = self.spool.take_up(welcome.acked, usage_after) {
+            tracing::error!(error = %chain(&error), "the spool cannot take up what the broker has");
+        }
+    }
+
     fn send_renewal(&mut self) {
         let Some(session) = &self.session else { return };
         // A full channel means that the network is slow; the next renewal is due soon.
@@ -329,8 +337,9 @@ impl Engine {
             self.parts.iter().filter(|(_, part)| !acknowledged(part.stage)).map(|(key, _)| key.attempt);
         let wanted = self.desired.iter().flatten().map(|lease| lease.attempt);
         let attempts: BTreeSet<AttemptId> = here.chain(wanted).collect();
-        let number = self.book.send(boottime_ms());
-        place.send(ToBroker::Renew { number, attempts: attempts.into_iter().collect() });
+        let now_ms = boottime_ms();
+        let (number, usage) = (self.book.send(now_ms), self.usage_statement(now_ms));
+        place.send(ToBroker::Renew { number, attempts: attempts.into_iter().collect(), usage });
     }
 
     fn take_news(&mut self, news: News) {

@@ -45,6 +45,19 @@ pub(super) fn before_output(
     events
 }
 
+/// How old the use of a part is that is not in the spool, in milliseconds; none while that is not known.
+pub(super) const fn unsaid_ms(known: &Known, said: &Reported, now_ms: u64) -> Option<u64> {
+    match known {
+        Known::Prepared => Some(0),
+        Known::Running(None) => None,
+        Known::Running(Some(started_ms)) => {
+            Some(now_ms.saturating_sub(started_ms.saturating_add(said.usage_to_ms)))
+        }
+        Known::Ended(record) if record.started && record.ran_ms > said.usage_to_ms => None,
+        Known::Ended(_) => Some(0),
+    }
+}
+
 /// The last word on a part. It ran at least as long as was said before: what vanished unseen is not taken
 /// back.
 pub(super) fn end(part: PartKey, record: &ExitRecord, said: &Reported) -> AgentEvent {
@@ -99,6 +112,25 @@ mod tests {
             (ended(0, false), nothing, ""),
         ] {
             assert_eq!(events(&known, &said, 1000), expected, "{known:?} {said:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_used_and_not_said_is_as_old_as_its_begin() {
+        let ended =
+            |ran_ms, started| Known::Ended(ExitRecord { end: PartEnd::Stopped, started, ran_ms, cpu_ms: 0 });
+        let said = |usage_to_ms| Reported { usage_to_ms, ..Reported::default() };
+        for (known, said, expected) in [
+            (Known::Prepared, said(0), Some(0)),
+            (Known::Running(None), said(0), None),
+            (Known::Running(Some(900)), said(0), Some(100)),
+            (Known::Running(Some(400)), said(500), Some(100)),
+            (Known::Running(Some(400)), said(600), Some(0)),
+            (ended(600, true), said(599), None),
+            (ended(600, true), said(600), Some(0)),
+            (ended(0, false), said(0), Some(0)),
+        ] {
+            assert_eq!(unsaid_ms(&known, &said, 1000), expected, "{known:?} {said:?}");
         }
     }
 

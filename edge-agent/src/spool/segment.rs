@@ -39,21 +39,22 @@ pub(super) struct Loaded {
 }
 
 impl Segment {
-    /// Makes a segment, durable together with its name.
+    /// Makes a segment, durable together with its name. One of the same number is replaced.
     pub(super) fn create(folder: &Path, header: &Header) -> Result<Self, SpoolError> {
         let path = path_of(folder, header.first);
         let disk = |source| SpoolError::Disk { path: path.clone(), action: "made", source };
         let record = encode(header).map_err(disk)?;
+        let fresh = path.with_added_extension("new");
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(true)
-            .open(&path)
+            .open(&fresh)
             .map_err(disk)?;
         let written = file.write_all_at(&record, 0).and_then(|()| file.sync_data());
-        if let Err(source) = written {
-            fs::remove_file(&path).ok();
+        if let Err(source) = written.and_then(|()| fs::rename(&fresh, &path)) {
+            fs::remove_file(&fresh).ok();
             return Err(disk(source));
         }
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(disk)?;
@@ -165,7 +166,7 @@ impl Segment {
     }
 }
 
-fn encode<T: serde::Serialize>(value: &T) -> io::Result<Vec<u8>> {
+pub(super) fn encode<T: serde::Serialize>(value: &T) -> io::Result<Vec<u8>> {
     let payload = rmp_serde::to_vec_named(value).map_err(io::Error::other)?;
     frame(&payload).ok_or_else(|| io::Error::other("the record is too large"))
 }

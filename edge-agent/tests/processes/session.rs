@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use spillway_agent::agent::{Agent, AgentConfig, AgentError, JoinToken, OnExit, TokenSource};
 use spillway_agent::part::{LEASE, LeaseFile, PartKey, read_json};
+use spillway_ledger::journal::UsageMark;
 use spillway_tunnel::identity::{CertificateRequest, DeploymentCa};
 use spillway_tunnel::protocol::{
     AgentEvent, BrokerMode, Desired, EnrolRefusal, EnrolReply, Hello, HighWater, Lease, PartEnd, PartPhase,
-    RefusalCode, Refused, StreamHeader, ToAgent, ToBroker, WantedPhase, Welcome,
+    RefusalCode, Refused, StreamHeader, ToAgent, ToBroker, UsageStatement, WantedPhase, Welcome,
 };
 use spillway_tunnel::quic::{
     BrokerSession, Incoming, Listener, SessionHandle, SessionReceiver, Timings, TunnelError,
@@ -102,9 +103,21 @@ impl Broker {
             renew_every: DurationMs(100),
             mode,
             acked,
+            usage_after: Some(acked),
         };
         handle.send(&ToAgent::Welcome(Box::new(welcome))).await.unwrap();
-        Talk { hello, handle, receiver, renewal: 0, renewed: vec![], kept: vec![], next: acked + 1, journal }
+        Talk {
+            hello,
+            handle,
+            receiver,
+            renewal: 0,
+            renewed: vec![],
+            kept: vec![],
+            next: acked + 1,
+            journal,
+            usage: UsageMark::begin(acked),
+            compared: 0,
+        }
     }
 }
 
@@ -138,6 +151,10 @@ struct Talk {
     kept: Vec<AgentEvent>,
     next: u64,
     journal: u64,
+    /// The mark of the usage events that came.
+    usage: UsageMark,
+    /// How many usage events the agent had when it last said a mark that could be compared.
+    compared: u64,
 }
 
 impl Talk {
@@ -151,9 +168,22 @@ impl Talk {
     async fn step(&mut self) {
         let message = tokio::time::timeout(PATIENCE, self.receiver.recv()).await.expect("a message in time");
         match message.unwrap().expect("the session goes on") {
-            ToBroker::Renew { number, attempts } => self.renew(number, attempts).await,
+            ToBroker::Renew { number, attempts, usage } => {
+                // One that obeys in nothing goes on with the mark that it has.
+                let comparable = |said: &UsageStatement| {
+                    said.mark.after == self.usage.after && said.mark.last() < self.next
+                };
+                if let Some(said) = usage.filter(comparable) {
+                    assert_eq!(said.mark, self.usage);
+                    self.compared = said.mark.count;
+                }
+                self.renew(number, attempts).await;
+            }
             ToBroker::Events { first, events } => {
                 assert_eq!(first, self.next, "events follow without a gap");
+                for (number, event) in (first..).zip(&events) {
+                    event.usage().map(|used| self.usage.take(number, &used));
+                }
                 self.next += events.len() as u64;
                 self.kept.extend(events);
             }
@@ -306,6 +336,7 @@ async fn a_machine_joins_runs_a_part_and_forgets_it() {
     assert!(ran_ms >= 500);
     talk.next_renewal().await;
     assert_eq!(talk.renewed, [lease.attempt]);
+    assert!(talk.compared >= 2 && talk.compared == talk.usage.count, "a slice and an end");
     let folder = folder(state.path(), &lease);
     talk.acknowledge().await;
     talk.next_renewal().await;

@@ -1,9 +1,10 @@
-//! Whether the database is whole: its journal gives its state, every invariant holds, and every job that was
-//! acknowledged is there and ended as it should.
+//! Whether the database is whole: its journal gives its state, every invariant holds, no node sent other usage than is
+//! here, and every job that was acknowledged is there and ended as it should.
 
 use std::collections::BTreeMap;
 
 use spillway_core::{State, invariants};
+use spillway_ledger::journal::Said;
 use spillway_types::JobId;
 
 use super::Scene;
@@ -32,6 +33,11 @@ pub(super) fn check(scene: &Scene, replayed: &State, findings: &mut Vec<String>)
     findings.extend(invariants::check_all(&scene.stored));
     for attempt in scene.stored.attempts.values() {
         findings.push(format!("{} is still {}", attempt.id, attempt.state.as_str()));
+    }
+    for node in scene.stored.nodes.values().chain(&replayed.changes.ended_nodes) {
+        if let Some(Said::Differs { sent, here }) = node.usage.said {
+            findings.push(format!("{} has sent {sent}, and here were {here}", node.id));
+        }
     }
     submissions(scene, replayed, findings);
 }

@@ -99,7 +99,7 @@ impl World {
             source: InventorySource::Declared,
             labels: [].into(),
         });
-        let connect = Command::Connect { node, boot_nonce: 1, inventory, observed: [].into() };
+        let connect = Command::Connect { node, boot_nonce: 1, inventory, observed: [].into(), spool: None };
         let Reply::Session { epoch, .. } = self.say(connect) else { panic!("no session") };
         (node, epoch)
     }
@@ -185,6 +185,16 @@ fn honest() -> Scene {
             copies: vec![copy],
         }],
     }
+}
+
+/// The node says that it has sent something else than what is here.
+fn usage_was_lost(scene: &mut Scene) {
+    let node = *scene.stored.nodes.keys().next().expect("a node");
+    let (seq, at) = scene.journal.last().map(|row| (row.seq + 1, row.at)).expect("a journal");
+    let sent = spillway_ledger::journal::UsageMark::begin(9);
+    let events = vec![Event::UsageStated { node, sent, complete_to: at }];
+    scene.stored.replay(seq, at, &events).expect("it follows");
+    scene.journal.push(JournalRow { seq, at, events });
 }
 
 fn without(scene: &mut Scene, unwanted: fn(&Event) -> bool) {
@@ -310,6 +320,11 @@ fn defects_in_the_database_are_found() {
             "a state of its own",
             &|scene| scene.stored.incarnation = 7,
             "incarnation is 1 by the journal and 7 as stored",
+        ),
+        (
+            "usage that never came",
+            &usage_was_lost,
+            "usage event behind number 9, and here were 2 usage events",
         ),
         ("a gap", &|scene| drop(scene.journal.remove(1)), "the journal has entry 3 where 2 belongs"),
     ]);

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use spillway_ledger::journal::UsageMark;
 use spillway_types::{
     Allocation, AttemptId, Capabilities, Checkpoint, DurationMs, Inventory, InventorySource, JobId,
     NodeCapacity,
@@ -10,8 +11,8 @@ use spillway_types::{
 
 use super::*;
 use crate::protocol::{
-    AgentEvent, Desired, Hello, HighWater, Lease, ObservedPart, PROTOCOL, PartPhase, StreamHeader, ToAgent,
-    ToBroker, WantedPhase,
+    AgentEvent, Desired, Hello, HighWater, Lease, ObservedPart, PROTOCOL, PartEnd, PartPhase, SpoolHead,
+    StreamHeader, ToAgent, ToBroker, UsageStatement, WantedPhase,
 };
 
 fn attempt() -> AttemptId {
@@ -34,7 +35,15 @@ fn hello() -> Hello {
             labels: [("rack".to_owned(), "7".to_owned())].into(),
         },
         observed: vec![ObservedPart { attempt: attempt(), rank: 1, phase: PartPhase::Running }],
+        spool: Some(SpoolHead { next: 9, usage_after: 2 }),
     }
+}
+
+fn stated() -> UsageStatement {
+    let mut mark = UsageMark::begin(2);
+    let ended = AgentEvent::Ended { attempt: attempt(), rank: 0, end: PartEnd::Stopped, ran_ms: 7 };
+    mark.take(5, &ended.usage().unwrap());
+    UsageStatement { mark, age_ms: 3 }
 }
 
 fn lease() -> Lease {
@@ -118,6 +127,7 @@ fn hello_is_understood_between_versions() {
         deployment: String::new(),
         seen: HighWater::default(),
         observed: vec![],
+        spool: None,
         ..now.clone()
     };
     assert_eq!(read, expected, "older writer, this reader");
@@ -155,11 +165,25 @@ fn lease_is_understood_between_versions() {
     assert_eq!((newer.attempt, newer.invented_later), (attempt(), None), "newer reader");
 }
 
+#[derive(Debug, Deserialize)]
+struct OldRenew {
+    number: u64,
+}
+
+#[test]
+fn a_renewal_is_understood_between_versions() {
+    let now = as_value(&ToBroker::Renew { number: 8, attempts: vec![], usage: Some(stated()) });
+    assert_eq!(from_value::<OldRenew>(&now).number, 8, "older reader");
+    let old = ToBroker::Renew { number: 8, attempts: vec![], usage: None };
+    assert_eq!(from_value::<ToBroker>(&without(now, &["usage"])), old, "older writer");
+}
+
 #[test]
 fn enums_with_bytes_inside_survive_a_frame() {
     let messages = [
         ToBroker::Hello(Box::new(hello())),
-        ToBroker::Renew { number: 7, attempts: vec![attempt()] },
+        ToBroker::Renew { number: 7, attempts: vec![attempt()], usage: None },
+        ToBroker::Renew { number: 8, attempts: vec![], usage: Some(stated()) },
         ToBroker::Events {
             first: 1,
             events: vec![AgentEvent::Output {

@@ -17,6 +17,8 @@ use serde::{Deserialize, Serialize};
 use spillway_types::{Allocation, AttemptId, Checkpoint, DurationMs, Inventory, JobId, NodeId};
 pub use spillway_types::{PartEnd, PartPhase, WantedPhase};
 
+use super::usage::{SpoolHead, UsageStatement};
+
 /// Lowest and highest protocol version that this build speaks.
 pub const PROTOCOL: ProtocolRange = ProtocolRange { min: 1, max: 1 };
 
@@ -79,6 +81,9 @@ pub struct Hello {
     /// Every attempt part that the node has on its disk.
     #[serde(default)]
     pub observed: Vec<ObservedPart>,
+    /// Where its spool stands; none from an agent that keeps no mark of its usage events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spool: Option<SpoolHead>,
 }
 
 /// One attempt part on a node's disk.
@@ -117,6 +122,9 @@ pub struct Welcome {
     /// The newest event of this node's spool that the broker has.
     #[serde(default)]
     pub acked: u64,
+    /// Behind which number the broker's mark of the node's usage events begins; none from one that keeps none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage_after: Option<u64>,
 }
 
 /// What the broker is doing.
@@ -298,6 +306,9 @@ pub enum ToBroker {
         /// Attempts that have a part on this node.
         #[serde(default)]
         attempts: Vec<AttemptId>,
+        /// What the agent says of its usage; none while it cannot.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        usage: Option<UsageStatement>,
     },
     /// Spooled events in order.
     Events {

@@ -3,5 +3,7 @@
 pub mod backoff;
 pub mod frame;
 pub mod message;
+pub mod usage;
 
 pub use message::*;
+pub use usage::*;

@@ -87,6 +87,7 @@ fn hello(boot_nonce: u64) -> Hello {
             labels: [].into(),
         },
         observed: vec![],
+        spool: None,
     }
 }
 
@@ -101,6 +102,7 @@ fn welcome(node: NodeId, deployment: &str) -> ToAgent {
         renew_every: DurationMs(1000),
         mode: BrokerMode::Normal,
         acked: 0,
+        usage_after: None,
     }))
 }
 
@@ -171,7 +173,7 @@ async fn a_machine_enrols_and_then_connects_and_both_talk() {
         session.handle.send(&welcome(session.node, "acme")).await.unwrap();
         assert_eq!(
             session.receiver.recv().await.unwrap(),
-            Some(ToBroker::Renew { number: 1, attempts: vec![] })
+            Some(ToBroker::Renew { number: 1, attempts: vec![], usage: None })
         );
         session.handle.send(&ToAgent::Acked { through: 5 }).await.unwrap();
         assert_eq!(session.receiver.recv().await.unwrap(), None, "the agent says goodbye");
@@ -179,7 +181,7 @@ async fn a_machine_enrols_and_then_connects_and_both_talk() {
     let talk = async {
         let mut agent = connect(&broker.address, &identity, quick(), hello(9)).await.unwrap();
         assert_eq!(agent.welcome.node, node(1));
-        agent.sender.send(&ToBroker::Renew { number: 1, attempts: vec![] }).await.unwrap();
+        agent.sender.send(&ToBroker::Renew { number: 1, attempts: vec![], usage: None }).await.unwrap();
         assert_eq!(agent.receiver.recv().await.unwrap(), Some(ToAgent::Acked { through: 5 }));
         agent.sender.close(CloseReason::Normal).await;
     };
@@ -353,7 +355,7 @@ async fn bad_frames_end_their_session_with_a_typed_error_and_nothing_else() {
     assert!(said.contains("over the limit of 1048576"), "{said}");
     let (error, _) = raw_session(&mut broker, &[0, 0, 0, 1, 0xc1]).await;
     assert!(matches!(&error, TunnelError::Frame(FrameError::Malformed { .. })), "{error:?}");
-    let renew = ToBroker::Renew { number: 1, attempts: vec![] };
+    let renew = ToBroker::Renew { number: 1, attempts: vec![], usage: None };
     bystander.sender.send(&renew).await.unwrap();
     assert_eq!(bystander_session.receiver.recv().await.unwrap(), Some(renew), "others go on");
 }
@@ -398,7 +400,7 @@ async fn a_second_session_of_a_node_is_just_a_second_session() {
     let (second, mut second_session) = session(&mut broker, 1).await;
     assert_eq!(first_session.node, second_session.node);
     for (number, agent, session) in [(1, &first, &mut first_session), (2, &second, &mut second_session)] {
-        let renew = ToBroker::Renew { number, attempts: vec![] };
+        let renew = ToBroker::Renew { number, attempts: vec![], usage: None };
         agent.sender.send(&renew).await.unwrap();
         assert_eq!(session.receiver.recv().await.unwrap(), Some(renew));
     }
@@ -459,7 +461,7 @@ async fn a_restarted_broker_ends_the_connections_it_does_not_remember() {
     let agent = agent.unwrap();
     let again = Listener::bind(any, broker.ca.issue_server(now()).unwrap(), quick()).unwrap();
     replace.send(again.local_addr().unwrap()).unwrap();
-    agent.sender.send(&ToBroker::Renew { number: 1, attempts: vec![] }).await.unwrap();
+    agent.sender.send(&ToBroker::Renew { number: 1, attempts: vec![], usage: None }).await.unwrap();
     let error = tokio::time::timeout(Duration::from_secs(5), agent.sender.closed()).await.unwrap();
     let TunnelError::Lost(cause) = error else { panic!("{error:?}") };
     assert_eq!(*cause, quinn::ConnectionError::Reset);

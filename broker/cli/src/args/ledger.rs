@@ -96,7 +96,15 @@ pub(crate) struct PeriodsArgs {
 
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub(crate) enum PeriodsCommand {
+    /// Show what was here of each site's usage when a month was closed; in the wide form a line for each node
+    Show {
+        /// The month, as `2026-03`
+        period: Period,
+    },
     /// Close a month that is over, for ever: what is late is booked into the next one
+    ///
+    /// It waits for the nodes that had work in the month: each says, a minute after the month's end or when it next
+    /// connects, that all its use is here. A node that never comes back is revoked, and counts with what is here.
     Close {
         /// The month, as `2026-03`
         period: Period,

@@ -79,6 +79,9 @@ async fn hledger(client: &Client, output: &mut Output) -> Result<(), Failure> {
 pub(super) async fn periods(client: &Client, args: &PeriodsArgs, output: &mut Output) -> Result<u8, Failure> {
     match args.command {
         None => output.show(&client.periods().await?, render::periods),
+        Some(PeriodsCommand::Show { period }) => {
+            output.show(&client.period_manifests(period).await?, render::manifests);
+        }
         Some(PeriodsCommand::Close { period }) => {
             output.show(&client.close_period(period).await?, render::period);
         }

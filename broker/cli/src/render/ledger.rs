@@ -2,6 +2,7 @@
 
 use spillway_api::v1::{CorrectionView, LedgerCheckView, Page, PeriodView, RatesView, ReconciliationView};
 use spillway_ledger::calendar::{Period, Zone};
+use spillway_ledger::journal::SiteManifest;
 use spillway_ledger::reconcile::{Finding, Verdict};
 use spillway_types::Money;
 
@@ -38,6 +39,25 @@ pub(crate) fn periods(look: &Look, page: &Page<PeriodView>) -> String {
     let mut table = Table::new(look, &["PERIOD", "CLOSED", "EXPORT SHA-256"]);
     for view in &page.items {
         table.row([view.period.to_string(), view.closed_at.to_string(), maybe(view.digest)]);
+    }
+    table.lines()
+}
+
+/// What was here of each site's usage at a close: in the wide form a line for each node, and one for those that had left.
+pub(crate) fn manifests(look: &Look, page: &Page<SiteManifest>) -> String {
+    let heads = ["SITE", "NODE", ">EVENTS", ">IN MONTH", "NUMBERS", "SHA-256"];
+    let mut table = Table::new(look, &heads);
+    for site in &page.items {
+        let nodes = site.nodes.len() as u64 + site.gone.marks;
+        let of = format!("{nodes} nodes, {} left", site.gone.marks);
+        let (name, count) = (site.site.to_string(), site.count.to_string());
+        table.row([name.clone(), of, count, site.added.to_string(), "-".to_owned(), site.hash.to_string()]);
+        for node in site.nodes.iter().filter(|_| look.wide) {
+            let count = node.mark.count.saturating_add(node.earlier.count);
+            let numbers = node.mark.range.map(|(first, last)| format!("{first}-{last}"));
+            let (count, hash) = (count.to_string(), node.mark.hash.to_string());
+            table.row([name.clone(), node.node.to_string(), count, "-".to_owned(), maybe(numbers), hash]);
+        }
     }
     table.lines()
 }
@@ -141,6 +161,19 @@ mod tests {
             "card":{"basis":"flat","per_gpu":{"A100":1500000,"H100":2500000}}}]}"#,
         );
         insta::assert_snapshot!("rates", rates(&look(false), &page));
+    }
+
+    #[test]
+    fn manifests_are_a_line_for_each_site_and_node() {
+        let hash = "ab".repeat(32);
+        let node = format!("node_{:032x}", 7);
+        let page: Page<SiteManifest> = read(&format!(
+            r#"{{"items":[{{"site":"seoul","period":"2026-03","count":52,"added":40,
+            "gone":{{"marks":2,"count":10,"hash":"{hash}"}},"hash":"{hash}",
+            "nodes":[{{"node":"{node}","mark":{{"after":3,"count":42,"range":[4,99],"hash":"{hash}"}}}}]}}]}}"#
+        ));
+        insta::assert_snapshot!("manifests", manifests(&look(false), &page));
+        insta::assert_snapshot!("manifests_wide", manifests(&look(true), &page));
     }
 
     #[test]

@@ -127,6 +127,7 @@ impl State {
         let Some(id) = part.node else { return Ok(()) };
         let node = self.node_mut(id)?;
         node.parts.insert(subject.attempt, part.allocation.clone());
+        node.usage.note_work(at);
         if let Some(instance) = node.instance {
             let instance = self.instance_mut(instance)?;
             instance.idle_since = None;
@@ -304,6 +305,7 @@ impl State {
     fn vacate(&mut self, attempt: AttemptId, node: NodeId, at: UnixMs) {
         let Some(entry) = self.nodes.get_mut(&node) else { return };
         entry.parts.remove(&attempt);
+        entry.usage.note_work(at);
         let idle = entry.parts.is_empty();
         self.changes.touched.insert(Key::Node(node));
         if let Some(instance) = entry.instance.and_then(|id| self.instance_mut(id).ok()) {

@@ -1,5 +1,6 @@
 //! Nodes: enrolment, sessions, and where they stand.
 
+use spillway_ledger::journal::NodeUsage;
 use spillway_types::{
     AttemptId, AttemptState, InstanceId, InstanceStep, NodeId, NodeState, NodeStep, UnixMs,
 };
@@ -43,11 +44,25 @@ impl State {
             if entry.state == NodeState::Gone
                 && let Some(gone) = self.nodes.remove(node)
             {
+                if gone.usage.count() > 0 {
+                    self.touch(Key::SiteUsage(gone.site.clone()));
+                    self.site_usage.entry(gone.site.clone()).or_default().leave(gone.id, &gone.usage);
+                }
                 self.changes.ended_nodes.push(gone);
             }
             Ok(())
-        } else if let Event::SpoolAcked { node, through } = event {
-            self.node_mut(*node)?.acked = *through;
+        } else if let Event::SpoolAcked { node, through, usage } = event {
+            let entry = self.node_mut(*node)?;
+            entry.acked = *through;
+            if let Some(mark) = usage {
+                entry.usage.mark = *mark;
+            }
+            Ok(())
+        } else if let Event::UsageMarkBegun { node, after } = event {
+            self.node_mut(*node)?.usage.begin(*after);
+            Ok(())
+        } else if let Event::UsageStated { node, sent, complete_to } = event {
+            self.node_mut(*node)?.usage.hear(*sent, *complete_to);
             Ok(())
         } else {
             Ok(())
@@ -80,6 +95,7 @@ impl State {
             boot_nonce: 0,
             inventory: None,
             acked: 0,
+            usage: NodeUsage::default(),
             parts: std::collections::BTreeMap::new(),
             since: at,
             cordoned: false,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use spillway_ledger::journal::NodeUsage;
 use spillway_types::{
     Allocation, AttemptId, CloudName, FreeResources, GroupName, InstanceId, Inventory, JoinTokenId, NodeId,
     NodeState, PoolName, SiteKind, SiteName, Tariff, UnixMs,
@@ -86,6 +87,9 @@ pub struct Node {
     pub inventory: Option<Inventory>,
     /// The newest event of its spool that is durable here.
     pub acked: u64,
+    /// What is known of its usage events.
+    #[serde(default)]
+    pub usage: NodeUsage,
     /// What each attempt has of it, those that still wait for others of their gang included.
     pub parts: BTreeMap<AttemptId, Allocation>,
     /// When its state changed last.

@@ -2,25 +2,27 @@
 
 use spillway_ledger::Entry;
 use spillway_ledger::calendar::Period;
-use spillway_ledger::journal::{Digest, UsageEvents, replacement, reversal};
+use spillway_ledger::journal::{Digest, replacement, reversal};
 use spillway_ledger::rates::Card;
 use spillway_types::{DurationMs, PoolName, UnixMs, UserName};
 
 use crate::entity::Attempt;
 use crate::event::Corrected;
 use crate::federation::Turn;
-use crate::{Event, Refusal, Reply};
+use crate::{Event, Refusal, Reply, usage};
 
-/// Nodes report use through a spool that loses nothing and counts without a gap, so that what is missing of a period
-/// is seen in the attempts that are not settled; there are no manifests beside.
+/// Closes what is known whole: no attempt lacks a slice of its use, and every node that had work then has said that all
+/// it used has come. What was here of each site is written down for ever.
 pub(super) fn close_period(turn: &mut Turn<'_>, period: Period) -> Result<Reply, Refusal> {
-    turn.state.periods.check(period, turn.now, &[], &UsageEvents::default()).map_err(Box::new)?;
+    turn.state.periods.check(period, turn.now).map_err(Box::new)?;
     let ends = period.end(turn.state.periods.zone());
     let mut open = turn.state.attempts.values().filter(|attempt| !is_charged_until(attempt, ends));
     if let Some(first) = open.next() {
         return Err(Refusal::Unsettled { period, count: 1 + open.count(), first: first.id });
     }
-    turn.emit(Event::PeriodClosed { period });
+    usage::check(turn.state, period)?;
+    let manifests = usage::manifests(turn.state, period);
+    turn.emit(Event::PeriodClosed { period, manifests });
     Ok(Reply::Done)
 }
 

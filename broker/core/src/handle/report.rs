@@ -23,19 +23,22 @@ pub(super) fn report(
     if node.epoch != epoch {
         return Err(Refusal::StaleEpoch { node: id, given: epoch, newest: node.epoch });
     }
-    let acked = node.acked;
+    let (acked, before) = (node.acked, node.usage.mark);
     if first > acked + 1 {
         return Err(Refusal::SpoolGap { node: id, given: first, acked });
     }
-    let mut through = acked;
+    let (mut through, mut usage) = (acked, before);
     for (number, report) in (first..).zip(reports) {
         if number > acked {
             through = number;
+            if let Some(used) = report.usage() {
+                usage.take(number, &used);
+            }
             take(turn, id, report);
         }
     }
     if through > acked {
-        turn.emit(Event::SpoolAcked { node: id, through });
+        turn.emit(Event::SpoolAcked { node: id, through, usage: (usage != before).then_some(usage) });
     }
     Ok(Reply::Acked(through))
 }

@@ -6,8 +6,8 @@ use spillway_types::{
     AttemptId, AttemptState, FreeResources, InstanceState, Inventory, NodeId, NodeState, NodeStep,
 };
 
-use super::outcome;
-use crate::command::JoinProof;
+use super::{outcome, usage};
+use crate::command::{JoinProof, SpoolHead};
 use crate::entity::{Node, PartState, StopCause};
 use crate::federation::Turn;
 use crate::refusal::JoinRefusal;
@@ -83,7 +83,7 @@ pub(super) fn connect(
     id: NodeId,
     boot_nonce: u64,
     inventory: Box<Inventory>,
-    observed: &BTreeSet<AttemptId>,
+    (observed, spool): (&BTreeSet<AttemptId>, Option<SpoolHead>),
 ) -> Result<Reply, Refusal> {
     let node = find(turn, id)?;
     let after = node.state.after(NodeStep::Connect)?;
@@ -102,7 +102,8 @@ pub(super) fn connect(
         turn.emit(Event::NodeStepped { node: id, step: NodeStep::Cordon });
     }
     outcome::lease_what_waited(turn, id);
-    Ok(Reply::Session { epoch, acked })
+    let usage_after = usage::meet(turn, id, spool);
+    Ok(Reply::Session { epoch, acked, usage_after })
 }
 
 /// Refuses an inventory that does not hold what the node was given to run, or what is about to run there.

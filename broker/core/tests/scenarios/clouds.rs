@@ -343,6 +343,7 @@ fn a_machine_with_less_than_its_type_promises_is_not_let_in() {
         boot_nonce: 1,
         inventory: Box::new(inventory),
         observed: std::collections::BTreeSet::new(),
+        spool: None,
     };
     let why = scene.refused(hello).to_string();
     assert!(why.contains("100 blocks of accelerator 4") && why.contains(&attempt.to_string()), "{why}");

@@ -235,6 +235,7 @@ fn a_node_that_came_back_smaller_waits_until_its_leases_are_over() {
         boot_nonce: 99,
         inventory: Box::new(inventory("H100:7")),
         observed,
+        spool: None,
     };
     let why = scene.refused(hello([attempt].into())).to_string();
     assert_eq!(
@@ -256,8 +257,13 @@ fn a_node_that_came_back_with_less_memory_names_the_memory() {
     scene.start(&job("H100:1"));
     let mut small = inventory("H100:8");
     small.capacity.memory_mib = 512;
-    let hello =
-        Command::Connect { node, boot_nonce: 1, inventory: Box::new(small), observed: BTreeSet::new() };
+    let hello = Command::Connect {
+        node,
+        boot_nonce: 1,
+        inventory: Box::new(small),
+        observed: BTreeSet::new(),
+        spool: None,
+    };
     assert!(scene.refused(hello).to_string().contains("lacks 1024 MiB of memory"));
 }
 

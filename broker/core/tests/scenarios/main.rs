@@ -15,4 +15,6 @@ mod queue;
 mod roles;
 mod rules;
 #[cfg(test)]
+mod usage;
+#[cfg(test)]
 mod words;

@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 use spillway_types::UnixMs;
 
 use super::chain::Digest;
-use super::usage::{Manifest, ManifestError, UsageEvents};
 use crate::Account;
 use crate::calendar::{Period, Zone};
 
@@ -71,15 +70,6 @@ pub enum PeriodError {
         /// What was given.
         given: Digest,
     },
-    /// What a source says it sent is not what arrived.
-    #[error("period {period} cannot be closed yet")]
-    Incomplete {
-        /// The period.
-        period: Period,
-        /// What is missing.
-        #[source]
-        why: ManifestError,
-    },
 }
 
 /// The periods of a journal. What is older than the first closed one was never booked.
@@ -124,18 +114,12 @@ impl Periods {
         }
     }
 
-    /// Whether the period can be closed at `now`: it is over, the one before it is closed where any is, and every
-    /// source's manifest fits what arrived.
+    /// Whether the period can be closed at `now`: it is over, and the one before it is closed where any is. Whether
+    /// all that was used in it is known is another question.
     ///
     /// # Errors
     /// [`PeriodError`].
-    pub fn check(
-        &self,
-        period: Period,
-        now: UnixMs,
-        manifests: &[Manifest],
-        events: &UsageEvents,
-    ) -> Result<(), PeriodError> {
+    pub fn check(&self, period: Period, now: UnixMs) -> Result<(), PeriodError> {
         if let Some(closed) = self.closed.get(&period) {
             return Err(PeriodError::Closed { period, at: closed.at });
         }
@@ -148,25 +132,15 @@ impl Periods {
             }
         }
         let ends = period.end(&self.zone);
-        if now < ends {
-            return Err(PeriodError::NotOver { period, ends });
-        }
-        let span = (period.start(&self.zone), ends);
-        events.check(period, span, manifests).map_err(|why| PeriodError::Incomplete { period, why })
+        if now < ends { Err(PeriodError::NotOver { period, ends }) } else { Ok(()) }
     }
 
     /// Closes the period with what is frozen: checked as in [`Periods::check`], at `frozen.at`.
     ///
     /// # Errors
     /// [`PeriodError`]; nothing changed.
-    pub fn close(
-        &mut self,
-        period: Period,
-        frozen: Closed,
-        manifests: &[Manifest],
-        events: &UsageEvents,
-    ) -> Result<(), PeriodError> {
-        self.check(period, frozen.at, manifests, events)?;
+    pub fn close(&mut self, period: Period, frozen: Closed) -> Result<(), PeriodError> {
+        self.check(period, frozen.at)?;
         self.closed.insert(period, frozen);
         Ok(())
     }
@@ -214,8 +188,7 @@ mod tests {
     #[test]
     fn periods_close_in_order_after_their_end_and_once() {
         let mut periods = Periods::new(Zone::utc());
-        let none = UsageEvents::default();
-        let mut close = |which: &str, at: UnixMs| periods.close(period(which), closed(at), &[], &none);
+        let mut close = |which: &str, at: UnixMs| periods.close(period(which), closed(at));
         let error = close("2026-03", UnixMs(start("2026-04").0 - 1)).unwrap_err();
         assert!(error.to_string().contains("ends at 2026-04-01T00:00:00.000Z"), "{error}");
         assert_eq!(close("2026-03", start("2026-04")), Ok(()));
@@ -236,7 +209,7 @@ mod tests {
     #[test]
     fn what_is_late_is_booked_into_the_first_open_period_with_another_invoice() {
         let mut periods = Periods::new(Zone::utc());
-        periods.close(period("2026-03"), closed(start("2026-04")), &[], &UsageEvents::default()).unwrap();
+        periods.close(period("2026-03"), closed(start("2026-04"))).unwrap();
         let late = periods.book(UnixMs(start("2026-04").0 - 1));
         assert_eq!(late, Booking { period: period("2026-04"), corrects: Some(period("2026-03")) });
         let in_time = periods.book(start("2026-06"));

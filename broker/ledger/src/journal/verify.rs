@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
+use spillway_types::SiteName;
 
 use super::chain::{Digest, Head};
 use super::export::export;
+use super::manifest::{ManifestDefect, SiteManifest};
 use super::periods::Closed;
 use super::record::{Fact, Record};
 use crate::calendar::Period;
@@ -111,6 +113,16 @@ pub enum Defect {
         /// The digest of what is there.
         computed: Digest,
     },
+    /// A site's manifest is not the one that was written when the period was closed.
+    #[error("the manifest of site {site} for period {period} was changed: {why}")]
+    Manifest {
+        /// The period.
+        period: Period,
+        /// The site.
+        site: SiteName,
+        /// What is wrong with it.
+        why: ManifestDefect,
+    },
     /// The roll-ups that reports are made of are not what the journal says.
     #[error("{first}{}", more(*others))]
     Rollup {
@@ -123,6 +135,19 @@ pub enum Defect {
 
 fn more(others: usize) -> String {
     if others == 0 { String::new() } else { format!("; and {others} more rows of roll-ups are not") }
+}
+
+/// Checks the manifests of all closed periods, in the order of the periods.
+///
+/// # Errors
+/// The first [`Defect::Manifest`].
+pub fn check_manifests(manifests: &[SiteManifest]) -> Result<(), Defect> {
+    let mut counts: BTreeMap<&SiteName, u64> = BTreeMap::new();
+    manifests.iter().try_for_each(|manifest| {
+        let before = counts.insert(&manifest.site, manifest.count).unwrap_or(0);
+        let (period, site) = (manifest.period, || manifest.site.clone());
+        manifest.check(before).map_err(|why| Defect::Manifest { period, site: site(), why })
+    })
 }
 
 /// The postings of a body, whatever they sum to.
@@ -262,7 +287,7 @@ impl Verifier {
 mod tests {
     use super::*;
     use crate::calendar::Zone;
-    use crate::journal::{Fact, Journal, UsageEvents};
+    use crate::journal::{Fact, Journal};
     use crate::overhead_entry;
     use crate::properties::{payee, subject};
     use spillway_types::UnixMs;
@@ -276,7 +301,7 @@ mod tests {
             journal.post(&fact, MARCH, MARCH).unwrap();
         }
         let april = "2026-04".parse::<Period>().unwrap().start(&Zone::utc());
-        journal.close("2026-03".parse().unwrap(), april, &[], &UsageEvents::default()).unwrap();
+        journal.close("2026-03".parse().unwrap(), april).unwrap();
         journal
     }
 

@@ -8,7 +8,7 @@ use spillway_types::{HourlyRate, Market, UnixMs};
 
 use super::*;
 use crate::calendar::{Period, Zone};
-use crate::journal::{Fact, Journal, UsageEvents, replacement, reversal};
+use crate::journal::{Fact, Journal, replacement, reversal};
 use crate::properties::subject;
 use crate::{Hold, Payee, Slice, Subject, Usage, egress_entry, overhead_entry};
 
@@ -146,7 +146,7 @@ fn journal(uses: &[Use]) -> Journal {
     for (number, it) in uses.iter().enumerate() {
         if number == close_at {
             let february = "2026-02".parse().unwrap();
-            journal.close(february, UnixMs(MARCH), &[], &UsageEvents::default()).unwrap();
+            journal.close(february, UnixMs(MARCH)).unwrap();
         }
         for entry in entries(it) {
             let at = entry.effective_at().unwrap_or(it.at);

@@ -104,7 +104,9 @@ impl From<Refusal> for Failure {
             Refusal::NotPreemptible { .. } => conflict(refusal.to_string()),
             Refusal::JoinToken(why) => ApiError::new(ErrorCode::Forbidden, why.to_string()),
             Refusal::Period(error) => conflict(error.to_string()).field("period"),
-            Refusal::Unsettled { .. } => conflict(refusal.to_string()).field("period"),
+            Refusal::Unsettled { .. } | Refusal::UsageUnknown { .. } => {
+                conflict(refusal.to_string()).field("period")
+            }
             Refusal::Correction(error) => conflict(error.to_string()).field("seq"),
             Refusal::CorrectedAlready { .. } => {
                 let (message, hint) = halves(&refusal.to_string());

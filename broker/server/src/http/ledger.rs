@@ -15,7 +15,7 @@ use spillway_core::entity::Instance;
 use spillway_core::{Command, Refusal};
 use spillway_ledger::Entry;
 use spillway_ledger::calendar::Period;
-use spillway_ledger::journal::{Closed, Digest, Fact, Head, Record};
+use spillway_ledger::journal::{Closed, Digest, Fact, Head, Record, SiteManifest};
 use spillway_ledger::reconcile::{Bill, BillError, OurCharge, reconcile as compare};
 use spillway_types::{Currency, Money, PoolName, UnixMs};
 
@@ -153,6 +153,18 @@ pub(super) async fn close(
 async fn closed_period(api: &Api, period: Period) -> Result<Option<Closed>, Failure> {
     let read = move |view: &crate::View<'_>| view.federation.state().periods.closed().get(&period).copied();
     Ok(api.app.engine.read(read).await?)
+}
+
+/// What was here of each site's usage when the period was closed.
+pub(super) async fn period_manifests(
+    Handed(api): Handed<Shared>,
+    Segment(period): Segment<Period>,
+) -> Result<Json<Page<SiteManifest>>, Failure> {
+    if closed_period(&api, period).await?.is_none() {
+        let error = ApiError::not_found("closed period", &period).field("period").value(period);
+        return Err(Failure(error.hint("`spillway periods` lists the months that are closed")));
+    }
+    Ok(Json(Page { items: api.app.engine.store().site_manifests(Some(period)).await?, next: None }))
 }
 
 pub(super) async fn period_export(

@@ -22,6 +22,7 @@ pub(super) async fn run(sessions: &Sessions, mut session: BrokerSession) {
         renew_every: sessions.renew_every,
         mode: BrokerMode::Recovery,
         acked: 0,
+        usage_after: None,
     };
     if session.handle.send(&ToAgent::Welcome(Box::new(welcome))).await.is_err() {
         return;
@@ -33,7 +34,7 @@ pub(super) async fn run(sessions: &Sessions, mut session: BrokerSession) {
             message = session.receiver.recv() => message,
         };
         match message {
-            Ok(Some(ToBroker::Renew { number, attempts })) => {
+            Ok(Some(ToBroker::Renew { number, attempts, usage: _ })) => {
                 if session.handle.send(&ToAgent::Renewed { number, attempts }).await.is_err() {
                     return;
                 }

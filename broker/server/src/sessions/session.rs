@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use spillway_core::{Command, Refusal, Reply};
+use spillway_core::{Command, Refusal, Reply, command, usage};
 use spillway_tunnel::protocol::{
-    AgentEvent, BrokerMode, Desired, HighWater, Lease, MAX_OUTPUT, PROTOCOL, RefusalCode, Refused, ToAgent,
-    ToBroker, Welcome,
+    AgentEvent, BrokerMode, Desired, HighWater, Lease, MAX_OUTPUT, PROTOCOL, RefusalCode, Refused, SpoolHead,
+    ToAgent, ToBroker, UsageStatement, Welcome,
 };
 use spillway_tunnel::quic::{BrokerSession, CloseReason, SessionHandle, SessionReceiver, TunnelError};
 use spillway_types::{AttemptId, DurationMs, NodeId};
@@ -22,10 +22,11 @@ pub(super) async fn run(sessions: Arc<Sessions>, session: BrokerSession) {
     let node = session.node;
     match open(&sessions, &session).await {
         Ok(Opening::Frozen) => frozen::run(&sessions, session).await,
-        Ok(Opening::Epoch(epoch, acked)) => {
+        Ok(Opening::Opened(opened)) => {
+            let epoch = opened.epoch;
             let mut open =
                 Open { sessions: &sessions, node, epoch, handle: session.handle, renewal: 0, sent: None };
-            let end = open.live(session.hello.boot_nonce, acked, session.receiver).await;
+            let end = open.live(session.hello.boot_nonce, opened, session.receiver).await;
             tracing::info!(node.id = %node, epoch, %end, "the session ended");
             sessions.forget(node, epoch);
             sessions.engine.command(Command::Disconnect { node, epoch }).await.ok();
@@ -38,8 +39,16 @@ pub(super) async fn run(sessions: Arc<Sessions>, session: BrokerSession) {
 }
 
 enum Opening {
-    Epoch(u64, u64),
+    Opened(Opened),
     Frozen,
+}
+
+/// What is said in the welcome of what is known of the node.
+#[derive(Clone, Copy)]
+struct Opened {
+    epoch: u64,
+    acked: u64,
+    usage_after: u64,
 }
 
 async fn open(sessions: &Sessions, session: &BrokerSession) -> Result<Opening, Refused> {
@@ -69,9 +78,18 @@ async fn open(sessions: &Sessions, session: &BrokerSession) -> Result<Opening, R
         boot_nonce: hello.boot_nonce,
         inventory: Box::new(hello.inventory.clone()),
         observed: hello.observed.iter().map(|part| part.attempt).collect(),
+        spool: hello.spool.map(|SpoolHead { next, usage_after }| command::SpoolHead { next, usage_after }),
     };
     match sessions.engine.command(command).await {
-        Ok(Reply::Session { epoch, acked }) => Ok(Opening::Epoch(epoch, acked)),
+        Ok(Reply::Session { epoch, acked, usage_after }) => {
+            if let Some(spool) = hello.spool.filter(|spool| spool.usage_after != usage_after) {
+                tracing::warn!(
+                    node.id = %session.node, usage_after, told = spool.usage_after,
+                    "the node's usage is counted anew from here on: its spool was begun anew, or is from before usage was counted"
+                );
+            }
+            Ok(Opening::Opened(Opened { epoch, acked, usage_after }))
+        }
         Ok(_) => Err(refused(RefusalCode::Busy, "the broker is confused".to_owned(), Some(RETRY_AFTER))),
         Err(EngineError::Refused(Refusal::NotFound { .. } | Refusal::Illegal(_))) => Err(revoked()),
         Err(error) => Err(refused(RefusalCode::Busy, error.to_string(), Some(RETRY_AFTER))),
@@ -138,12 +156,12 @@ enum End {
 }
 
 impl Open<'_> {
-    async fn live(&mut self, boot_nonce: u64, acked: u64, mut receiver: SessionReceiver) -> End {
+    async fn live(&mut self, boot_nonce: u64, opened: Opened, mut receiver: SessionReceiver) -> End {
         let changes = self.sessions.engine.node_changes(self.node);
         let mut modes = self.sessions.engine.mode_changes();
         let live = Live { epoch: self.epoch, boot_nonce, handle: self.handle.clone() };
         self.sessions.register(self.node, live);
-        if let Err(end) = self.welcome(acked).await {
+        if let Err(end) = self.welcome(opened).await {
             return end;
         }
         self.sessions.engine.saw_node(self.node);
@@ -170,7 +188,7 @@ impl Open<'_> {
         }
     }
 
-    async fn welcome(&mut self, acked: u64) -> Result<(), End> {
+    async fn welcome(&mut self, Opened { acked, usage_after, .. }: Opened) -> Result<(), End> {
         let (_, at) = self.read_desired().await?;
         let welcome = Welcome {
             protocol: PROTOCOL.max,
@@ -182,6 +200,7 @@ impl Open<'_> {
             renew_every: self.sessions.renew_every,
             mode: BrokerMode::Normal,
             acked,
+            usage_after: Some(usage_after),
         };
         self.handle.send(&ToAgent::Welcome(Box::new(welcome))).await?;
         Ok(())
@@ -224,7 +243,7 @@ impl Open<'_> {
     async fn hear(&mut self, message: ToBroker) -> Result<(), End> {
         match message {
             ToBroker::Hello(_) => Err(End::Protocol("a second hello".to_owned())),
-            ToBroker::Renew { number, attempts } => self.renew(number, attempts).await,
+            ToBroker::Renew { number, attempts, usage } => self.renew(number, attempts, usage).await,
             ToBroker::Events { first, events } => self.take(first, events).await,
             ToBroker::InterruptionNotice { left } => {
                 tracing::warn!(node.id = %self.node, %left, "the provider takes this machine back");
@@ -234,17 +253,46 @@ impl Open<'_> {
         }
     }
 
-    async fn renew(&mut self, number: u64, attempts: Vec<AttemptId>) -> Result<(), End> {
+    async fn renew(
+        &mut self,
+        number: u64,
+        attempts: Vec<AttemptId>,
+        usage: Option<UsageStatement>,
+    ) -> Result<(), End> {
         let first = self.renewal == 0;
         self.renewal = self.renewal.max(number);
-        let node = self.node;
-        let known = self.sessions.engine.read(move |view| renewable(view, node)).await?;
+        let (node, now) = (self.node, self.sessions.engine.clock().now());
+        let read = move |view: &View<'_>| {
+            let news = |said: UsageStatement| {
+                let news = usage::news(view.federation.state(), node, &said.mark, said.age_ms, now)?;
+                Some((said, news))
+            };
+            (renewable(view, node), usage.and_then(news))
+        };
+        let (known, news) = self.sessions.engine.read(read).await?;
         let attempts: Vec<AttemptId> =
             attempts.into_iter().filter(|attempt| known.contains(attempt)).collect();
         let result = self.handle.send(&ToAgent::Renewed { number, attempts: attempts.clone() }).await;
         self.sessions.liveness.extend(self.node, attempts);
         result?;
+        if let Some((said, news)) = news {
+            self.note_usage(said, news).await?;
+        }
         if first { self.say_desired().await } else { Ok(()) }
+    }
+
+    /// Notes what the node says of its usage: that is worth it once a month, or where it fits not.
+    async fn note_usage(&self, said: UsageStatement, news: usage::News) -> Result<(), End> {
+        let (node, UsageStatement { mark: sent, age_ms }) = (self.node, said);
+        if news == usage::News::Differs {
+            tracing::error!(
+                node.id = %node, %sent,
+                "the node has sent other usage events than are here: no period in which it works is closed while it is a node"
+            );
+        }
+        let command = Command::StateUsage { node, epoch: self.epoch, sent, age_ms };
+        self.sessions.engine.command(command).await?;
+        Ok(())
     }
 
     async fn take(&mut self, first: u64, events: Vec<AgentEvent>) -> Result<(), End> {

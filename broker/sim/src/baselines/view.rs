@@ -113,6 +113,7 @@ impl View {
                 | Key::Instance(_)
                 | Key::Attempt(_)
                 | Key::Period(_)
+                | Key::SiteUsage(_)
                 | Key::Rates(_)
                 | Key::Submission(_)
                 | Key::History(_)

@@ -73,6 +73,7 @@ impl Driver<'_> {
             | Key::JoinToken(_)
             | Key::Node(_)
             | Key::Period(_)
+            | Key::SiteUsage(_)
             | Key::Rates(_)
             | Key::Submission(_)
             | Key::History(_)

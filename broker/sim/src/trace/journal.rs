@@ -126,6 +126,8 @@ impl Story {
             | Event::NodeConnected { .. }
             | Event::NodeStepped { .. }
             | Event::SpoolAcked { .. }
+            | Event::UsageMarkBegun { .. }
+            | Event::UsageStated { .. }
             | Event::JobCancelled { .. }
             | Event::JobHeld { .. }
             | Event::JobReleased { .. }

@@ -65,13 +65,15 @@ impl World {
             boot_nonce: node.boot_nonce,
             inventory: Box::new(node.inventory.clone()),
             observed: node.observed(),
+            spool: Some(node.spool_head()),
         };
-        let Reply::Session { epoch, acked } = self.command(hello)? else {
+        let Reply::Session { epoch, acked, usage_after } = self.command(hello)? else {
             unreachable!("a hello gives a session")
         };
         if let Some(node) = self.nodes.get_mut(&id) {
             node.link = Link::Up { epoch };
             node.acknowledge(acked);
+            node.mark_from(usage_after);
         }
         Ok(epoch)
     }
@@ -211,7 +213,22 @@ impl World {
         Ok(())
     }
 
-    /// Every connected node hears what it should do, does it, and reports.
+    /// A connected node says what it has sent of its usage, where that is worth noting.
+    ///
+    /// # Errors
+    /// [`Refusal`] as the federation said it.
+    pub fn state_usage(&mut self, id: NodeId) -> Result<(), Refusal> {
+        let Some(node) = self.nodes.get(&id) else { return Ok(()) };
+        let (Link::Up { epoch }, (sent, age_ms)) = (node.link, node.usage_statement(self.now)) else {
+            return Ok(());
+        };
+        if spillway_core::usage::news(self.state(), id, &sent, age_ms, self.now).is_none() {
+            return Ok(());
+        }
+        self.command(Command::StateUsage { node: id, epoch, sent, age_ms }).map(drop)
+    }
+
+    /// Every connected node hears what it should do, does it, reports, and says what it has sent of its usage.
     ///
     /// # Errors
     /// [`Refusal`] as the federation said it: an agent that behaves is never refused.
@@ -219,6 +236,7 @@ impl World {
         for id in self.connected() {
             self.instruct(id);
             self.deliver(id)?;
+            self.state_usage(id)?;
         }
         Ok(())
     }

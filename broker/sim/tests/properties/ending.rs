@@ -3,6 +3,7 @@
 use spillway_core::Command;
 use spillway_core::command::TickLimits;
 use spillway_ledger::Account;
+use spillway_ledger::journal::Said;
 use spillway_sim::Answer;
 use spillway_types::{DurationMs, NodeId, NodeState, NodeStep};
 
@@ -28,6 +29,7 @@ impl Case {
         let mut wrong = self.left_over();
         wrong.extend(self.account());
         wrong.extend(self.paid());
+        wrong.extend(self.marks());
         match self.world.replayed() {
             Ok(state) if state == *self.world.state() => {}
             Ok(_) => wrong.push("the journal gives another state".to_owned()),
@@ -114,6 +116,23 @@ impl Case {
         let ended = |job| self.world.records().jobs.contains_key(job);
         left.extend(self.jobs.iter().filter(|job| !ended(job)).map(|job| format!("{job} was lost")));
         left
+    }
+
+    /// Every node and the broker have the same mark of what was used, and nobody ever said otherwise.
+    fn marks(&self) -> Vec<String> {
+        let (now, state) = (self.world.now(), self.world.state());
+        let mut wrong = vec![];
+        for node in state.nodes.values() {
+            let Some(machine) = self.world.nodes().get(&node.id) else { continue };
+            let (sent, _) = machine.usage_statement(now);
+            if sent.last() <= node.acked && sent != node.usage.mark {
+                wrong.push(format!("{} sent {sent}, here are {}", node.id, node.usage.mark));
+            }
+            if let Some(said @ Said::Differs { .. }) = node.usage.said {
+                wrong.push(format!("{}: {said:?}", node.id));
+            }
+        }
+        wrong
     }
 
     /// What the cloud is owed is what its machines cost, slices and overhead together; and groups have spent what

@@ -81,6 +81,7 @@ pub(super) async fn a_period_closes_and_its_export_stays(database: &TestDatabase
         &mut SequentialIds::new(77),
     );
     assert!(refused.unwrap_err().to_string().contains("period 2026-02 ends at 2026-03-01"));
+    world.says_all_is_here();
     world.run(Command::ClosePeriod { period: january });
     world.commit(&store).await.unwrap();
     let export = store.period_export(january).await.unwrap();
@@ -89,6 +90,10 @@ pub(super) async fn a_period_closes_and_its_export_stays(database: &TestDatabase
     world.commit(&store).await.unwrap();
     assert_eq!(store.closed_periods().await.unwrap()[&january].digest, Some(digest));
     assert_eq!(store.load().await.unwrap(), *world.state());
+    let manifests = store.site_manifests(Some(january)).await.unwrap();
+    let counts: Vec<_> = manifests.iter().map(|it| (it.site.as_str(), it.count, it.gone.count)).collect();
+    assert_eq!(counts, [("seoul", 3, 0), ("us-east-1", 2, 2)]);
+    assert_eq!(store.site_manifests(Some(january.next())).await.unwrap(), []);
     // More is charged: a late use of January too, which is booked into February.
     let job = world.submit("late", "speech");
     let node = world.join("node-late");
@@ -97,6 +102,7 @@ pub(super) async fn a_period_closes_and_its_export_stays(database: &TestDatabase
     world.ends(node, attempt);
     world.commit(&store).await.unwrap();
     assert_eq!(store.period_export(january).await.unwrap(), export);
+    assert_eq!(store.site_manifests(None).await.unwrap(), manifests);
     let check = store.verify_ledger().await.unwrap();
     assert_eq!((check.defect, check.periods), (None, 1));
     let card = Card::Flat { per_gpu: BTreeMap::new(), lending: None };
@@ -111,6 +117,12 @@ pub(super) async fn a_period_closes_and_its_export_stays(database: &TestDatabase
     world.run(set(ends));
     world.commit(&store).await.unwrap();
     assert_eq!(store.load().await.unwrap(), *world.state());
+    meddle(&store, "UPDATE site_manifests SET body = REPLACE(body, '\"count\":2', '\"count\":1') ").await;
+    let defect = store.verify_ledger().await.unwrap().defect.unwrap();
+    assert!(
+        matches!(&defect, Defect::Manifest { site, period, .. } if site.as_str() == "us-east-1" && *period == january),
+        "{defect}"
+    );
     meddle(&store, "UPDATE periods SET body = REPLACE(body, '\"digest\":\"', '\"digest\":\"00') ").await;
     assert!(store.closed_periods().await.is_err());
 }

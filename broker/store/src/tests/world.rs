@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use spillway_core::command::{Endpoint, InstanceNews, JoinProof, PartNews, PartReport, TickLimits};
-use spillway_core::entity::{GoneReason, Group, Pool, Site};
+use spillway_core::entity::{GoneReason, Group, Node, Pool, Site};
 use spillway_core::{Command, Federation, Reply, State};
 use spillway_policies::{CloudOffer, Decision, PartPlacement, Target};
 use spillway_types::lease::DEFAULT_LEASE;
@@ -184,7 +184,8 @@ impl World {
 
     fn connect(&mut self, node: NodeId, hostname: &str) {
         let inventory = Box::new(inventory(hostname));
-        self.run(Command::Connect { node, boot_nonce: u64::MAX, inventory, observed: BTreeSet::new() });
+        let observed = BTreeSet::new();
+        self.run(Command::Connect { node, boot_nonce: u64::MAX, inventory, observed, spool: None });
     }
 
     /// A machine joins the pool `dgx`.
@@ -236,6 +237,16 @@ impl World {
             attempt,
             vec![PartNews::Ended { end: PartEnd::Exited { code: 0 }, ran_ms: 60_000 }],
         );
+    }
+
+    /// A minute later every node says that all its use is here.
+    pub(super) fn says_all_is_here(&mut self) {
+        self.now = self.now.plus(DurationMs(60_000));
+        let said = |node: &Node| (node.id, node.epoch, node.usage.mark);
+        let nodes: Vec<_> = self.state().nodes.values().map(said).collect();
+        for (node, epoch, sent) in nodes {
+            self.run(Command::StateUsage { node, epoch, sent, age_ms: 0 });
+        }
     }
 
     /// Launches an instance for a job, up to its node.

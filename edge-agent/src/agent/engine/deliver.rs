@@ -1,11 +1,12 @@
 //! From what happened to the spool, and from the spool to the broker.
 
-use spillway_tunnel::protocol::{AgentEvent, ToBroker};
+use spillway_tunnel::protocol::{AgentEvent, ToBroker, UsageStatement};
 
 use super::super::{chain, output, report};
 use super::{Engine, Obedience, Session};
 use crate::agent::report::Known;
 use crate::part::PartKey;
+use crate::reconcile::Stage;
 use crate::spool::{Reported, SpoolError};
 
 /// Bytes of events in one message: far below the largest frame, and a few outputs at once.
@@ -126,6 +127,18 @@ impl Engine {
             self.note_sent(first, &events);
             place.send(ToBroker::Events { first, events });
         }
+    }
+
+    /// What is said of usage: all that was spooled, and how old the use is that was not. None while a part may have
+    /// begun that nothing is known of yet.
+    pub(super) fn usage_statement(&self, now_ms: u64) -> Option<UsageStatement> {
+        if self.parts.values().any(|part| part.stage == Stage::Busy) {
+            return None;
+        }
+        let mut unsaid =
+            self.known.iter().map(|(part, known)| report::unsaid_ms(known, &self.said(part), now_ms));
+        let age_ms = unsaid.try_fold(0, |oldest, age| Some(age?.max(oldest)))?;
+        Some(UsageStatement { mark: *self.spool.usage(), age_ms })
     }
 
     fn note_sent(&mut self, first: u64, events: &[AgentEvent]) {

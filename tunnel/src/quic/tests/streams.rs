@@ -42,7 +42,7 @@ async fn an_output_is_paced_by_its_reader_and_does_not_hold_up_messages() {
     assert_eq!((read, wrong), (TOTAL, 0));
     let mut agent = writer.await.unwrap();
     assert_eq!(agent.receiver.recv().await.unwrap(), Some(ToAgent::Acked { through: 1 }));
-    agent.sender.send(&ToBroker::Renew { number: 1, attempts: vec![] }).await.unwrap();
+    agent.sender.send(&ToBroker::Renew { number: 1, attempts: vec![], usage: None }).await.unwrap();
     assert!(session.receiver.recv().await.unwrap().is_some());
 }
 
@@ -66,7 +66,7 @@ async fn as_many_idle_outputs_as_allowed_leave_room_for_messages() {
         readers.push(session.handle.open_output(&output(0)).await.unwrap());
     }
     for number in 1..20 {
-        let renew = ToBroker::Renew { number, attempts: vec![] };
+        let renew = ToBroker::Renew { number, attempts: vec![], usage: None };
         sender.send(&renew).await.unwrap();
         let read = tokio::time::timeout(Duration::from_secs(5), session.receiver.recv()).await;
         assert_eq!(read.expect("in time").unwrap(), Some(renew));

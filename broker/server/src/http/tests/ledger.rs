@@ -54,6 +54,21 @@ async fn a_period_that_goes_on_is_not_closed_and_one_that_is_over_is_frozen() {
 }
 
 #[tokio::test]
+async fn a_closed_month_shows_what_was_here_of_each_sites_usage() {
+    let world = after_a_job().await;
+    let root = world.client("root");
+    let past: Period = "2024-12".parse().unwrap();
+    let error = refused(root.period_manifests(past).await);
+    assert_eq!((error.code, error.field.as_deref()), (ErrorCode::NotFound, Some("period")));
+    root.close_period(past).await.unwrap();
+    let manifests = root.period_manifests(past).await.unwrap().items;
+    assert_eq!(manifests.len(), 1);
+    assert_eq!((manifests[0].period, manifests[0].nodes.len(), manifests[0].check(0)), (past, 1, Ok(())));
+    assert!(manifests[0].count > 0 && manifests[0].count == manifests[0].added, "{manifests:?}");
+    assert_eq!(refused(world.client("ada").period_manifests(past).await).code, ErrorCode::Forbidden);
+}
+
+#[tokio::test]
 async fn a_month_is_there_where_something_is_booked_or_it_goes_on_or_is_closed() {
     let world = after_a_job().await;
     let root = world.client("root");

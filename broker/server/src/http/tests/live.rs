@@ -40,6 +40,7 @@ async fn dial(world: &World, identity: &NodeIdentity) -> AgentSession {
         seen: HighWater::default(),
         inventory: inventory("desk", "H100", 1),
         observed: vec![],
+        spool: None,
     };
     connect(&world.app.broker_addr, identity, Timings::default(), hello).await.unwrap()
 }

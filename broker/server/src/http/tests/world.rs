@@ -239,7 +239,7 @@ async fn connect(engine: &Engine) -> (NodeId, u64) {
     let Ok(Reply::Node(node)) = engine.command(enrol).await else { panic!("not enrolled") };
     let inventory = Box::new(inventory("dgx1", "A100", 4));
     let observed = BTreeSet::new();
-    let command = Command::Connect { node, boot_nonce: 1, inventory, observed };
+    let command = Command::Connect { node, boot_nonce: 1, inventory, observed, spool: None };
     let Ok(Reply::Session { epoch, .. }) = engine.command(command).await else { panic!("not connected") };
     (node, epoch)
 }

@@ -15,7 +15,7 @@ use crate::words::{DOLLAR, HOUR, Scene, ended_well, job, name};
 fn limit(group: &str, metric: &str, scope: &str, window: Window, nominal: i64) -> Limit {
     let id = LimitId { group: name(group), metric: name(metric), scope: name(scope), window };
     let (borrow, lend, thresholds, priority) = (None, None, vec![], 0);
-    Limit { id, nominal, borrow, lend, action: Action::Drain, thresholds, priority }
+    Limit { id, nominal, borrow, lend, action: Action::Drain, thresholds, priority, stated: None }
 }
 
 fn set(limit: Limit) -> Command {

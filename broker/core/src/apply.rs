@@ -97,6 +97,11 @@ impl State {
                 Ok(())
             }
             Event::RatesSet { pool, effective, card } => self.set_rates(pool, *effective, card),
+            Event::ExchangeSet { currency, from, rate } => {
+                self.touch(Key::Currency(*currency));
+                let set = self.currencies.set(*currency, *from, *rate);
+                set.map_err(|error| ApplyError::Ledger(error.to_string()))
+            }
             Event::TokenIssued(token) => {
                 self.touch(Key::Token(token.hash.clone()));
                 self.tokens.insert(token.hash.clone(), token.clone());

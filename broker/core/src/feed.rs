@@ -124,6 +124,7 @@ impl Feed {
                 | Key::JoinToken(_)
                 | Key::Period(_)
                 | Key::Rates(_)
+                | Key::Currency(_)
                 | Key::Limit(_)
                 | Key::Submission(_) => {}
                 Key::History(kind) => jobs.extend(self.alike.moved(state, kind)),

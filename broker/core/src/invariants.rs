@@ -49,6 +49,7 @@ pub fn check_changed(state: &State) -> Vec<String> {
             | Key::Instance(_)
             | Key::Period(_)
             | Key::Rates(_)
+            | Key::Currency(_)
             | Key::Limit(_)
             | Key::Submission(_) => {}
             Key::History(kind) => {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use spillway_ledger::{Payee, Slice, Usage};
+use spillway_ledger::{Payee, PricedIn, Slice, Usage};
 use spillway_types::{
     Allocation, AttemptId, CloudName, DatasetName, DurationMs, GpuModel, GroupName, NodeCapacity, SiteName,
     UnixMs, instance_share,
@@ -23,8 +23,9 @@ pub(crate) struct PartUsage {
 }
 
 impl PartUsage {
-    /// What a slice of the part is of, where the part began at `began`.
-    pub(crate) fn of_slice(&self, began: UnixMs, slice: &Slice) -> Usage {
+    /// What a slice of the part is of, where the part began at `began`, and what it was priced in where that is not the
+    /// currency of the books.
+    pub(crate) fn of_slice(&self, began: UnixMs, slice: &Slice, priced: Option<PricedIn>) -> Usage {
         let machine = self.machine.as_ref();
         let (cloud, region) = self.cloud.clone().unzip();
         Usage {
@@ -43,6 +44,7 @@ impl PartUsage {
             list_rate: machine.and_then(|it| it.list_rate).unwrap_or(slice.rate),
             above: self.above.clone(),
             datasets: self.datasets.clone(),
+            priced,
         }
     }
 }
@@ -100,6 +102,7 @@ impl State {
             list_rate: instance.list_price(),
             above: self.above(payer),
             datasets: vec![],
+            priced: None,
         }
     }
 

@@ -186,8 +186,14 @@ async fn declare(engine: &Engine, settings: &Settings) -> anyhow::Result<()> {
     }
     if known.is_empty() && settings.groups.is_empty() {
         let name: GroupName = FIRST_GROUP.parse()?;
-        let group =
-            spillway_core::entity::Group { name, parent: None, weight: 1, priority: 0, budget_micros: None };
+        let group = spillway_core::entity::Group {
+            name,
+            parent: None,
+            weight: 1,
+            priority: 0,
+            budget_micros: None,
+            budget_stated: None,
+        };
         commands.push(Command::DeclareGroup(group));
     }
     for command in commands {

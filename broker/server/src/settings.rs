@@ -333,6 +333,7 @@ impl GroupEntry {
             weight: self.weight.unwrap_or(1),
             priority: self.priority.unwrap_or(0),
             budget_micros: budget.map(|money| money.micros),
+            budget_stated: None,
             name,
         })
     }

@@ -253,6 +253,9 @@ impl Builder {
                 self.keyed(&tables::PERIODS, period.to_string(), state.periods.closed().get(period))
             }
             Key::Rates(pool) => self.keyed(&tables::RATE_CARDS, pool.to_string(), state.rates.of(pool)),
+            Key::Currency(currency) => {
+                self.keyed(&tables::CURRENCIES, currency.to_string(), state.currencies.of(*currency))
+            }
             Key::History(kind) => self.keyed(&tables::RUN_HISTORY, portable(kind), state.history.runs(kind)),
             Key::Limit(key) => {
                 let row = state.limits.row(key);

@@ -160,6 +160,7 @@ tables! {
         updates ();
     PERIODS = "periods" ("name", "body") updates ("body");
     RATE_CARDS = "rate_cards" ("name", "body") updates ("body");
+    CURRENCIES = "currencies" ("name", "body") updates ("body");
     POSTINGS = "postings" ("journal_seq", "account", "micros") updates ();
     CHARGES = "charges"
         ("journal_seq", "at_ms", "month", "kind", "group_name", "user_name", "site", "payee", "job", "attempt",

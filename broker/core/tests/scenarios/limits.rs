@@ -178,6 +178,7 @@ fn a_group_is_removed_only_where_nothing_of_it_would_be_lost() {
         weight: 1,
         priority: 0,
         budget_micros: Some(0),
+        budget_stated: None,
     }));
     scene.must(set(limit("new", "money", "cloud", Window::Month, 5)));
     scene.must(remove("new"));

@@ -29,9 +29,18 @@ impl ExchangeRate {
     /// from zero. What fits no `i64` is its bound.
     #[must_use]
     pub fn of_rate(self, rate: HourlyRate) -> HourlyRate {
-        let micros = div_round(i128::from(rate.0) * self.nanos(), i128::from(NANOS));
-        HourlyRate(i64::try_from(micros).unwrap_or(if micros < 0 { i64::MIN } else { i64::MAX }))
+        hourly(div_round(i128::from(rate.0) * self.nanos(), i128::from(NANOS)))
     }
+
+    /// A price per hour in micros of the deployment's currency, in the currency; rounded in the same way.
+    #[must_use]
+    pub fn into_rate(self, rate: HourlyRate) -> HourlyRate {
+        hourly(div_round(i128::from(rate.0) * i128::from(NANOS), self.nanos()))
+    }
+}
+
+fn hourly(micros: i128) -> HourlyRate {
+    HourlyRate(i64::try_from(micros).unwrap_or(if micros < 0 { i64::MIN } else { i64::MAX }))
 }
 
 /// What is left of a micro in the parts of a sum before it is rounded: enough that a sum of a thousand rates is right.
@@ -101,6 +110,7 @@ mod tests {
                 "{price} at {exchange}"
             );
         }
+        assert_eq!(rate("1.0853").into_rate(HourlyRate(2_170_600)), HourlyRate(2_000_000));
         assert_eq!(ExchangeRate::ONE.of_rate(HourlyRate(7)), HourlyRate(7));
     }
 

@@ -114,6 +114,7 @@ impl View {
                 | Key::Attempt(_)
                 | Key::Period(_)
                 | Key::Rates(_)
+                | Key::Currency(_)
                 | Key::Submission(_)
                 | Key::History(_)
                 | Key::Limit(_) => {}

@@ -74,6 +74,7 @@ impl Driver<'_> {
             | Key::Node(_)
             | Key::Period(_)
             | Key::Rates(_)
+            | Key::Currency(_)
             | Key::Submission(_)
             | Key::History(_)
             | Key::Limit(_) => Ok(()),

@@ -210,8 +210,8 @@ impl Case {
     fn change_rules(&mut self, which: u32, how: u32) {
         let limit_micros = (!how.is_multiple_of(3)).then(|| i64::from(how % 100) * DOLLAR);
         match which % 6 {
-            0 => self.give(Command::SetBudget { group: name("org"), limit_micros }),
-            1 => self.give(Command::SetBudget { group: name("lab"), limit_micros }),
+            0 => self.give(Command::SetBudget { group: name("org"), limit_micros, stated: None }),
+            1 => self.give(Command::SetBudget { group: name("lab"), limit_micros, stated: None }),
             2 => {
                 self.give(group("ops", Some(if how.is_multiple_of(2) { "lab" } else { "org" }), limit_micros))
             }

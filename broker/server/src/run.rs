@@ -180,7 +180,7 @@ async fn declare(engine: &Engine, settings: &Settings) -> anyhow::Result<()> {
     for group in &settings.groups {
         let mut group = group.clone();
         if let Some(known) = known.get(&group.name) {
-            group.budget_micros = known.budget_micros;
+            (group.budget_micros, group.budget_stated) = (known.budget_micros, known.budget_stated);
         }
         commands.push(Command::DeclareGroup(group));
     }

@@ -23,15 +23,11 @@ pub enum Card {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         lending: Option<Lending>,
         /// What the rates are stated in. Each day's use is charged at what that was worth on the day.
-        #[serde(default = "dollars", skip_serializing_if = "is_dollars")]
+        #[serde(default, skip_serializing_if = "is_dollars")]
         currency: Currency,
     },
     /// What the pool costs in dollars, recovered by its expected use, made anew for each month.
     Cost(PoolCost),
-}
-
-const fn dollars() -> Currency {
-    Currency::USD
 }
 
 fn is_dollars(currency: &Currency) -> bool {

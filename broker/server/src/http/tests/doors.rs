@@ -131,6 +131,7 @@ async fn a_body_over_the_limit_is_refused_with_its_size() {
         weight: None,
         priority: None,
         budget: None,
+        currency: None,
     };
     let mut body = serde_json::to_vec(&group).unwrap();
     body.resize(64 << 10, b' ');

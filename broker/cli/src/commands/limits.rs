@@ -122,8 +122,10 @@ async fn stated(
     metric: &Metric,
     text: &str,
 ) -> Result<(Option<i64>, Option<Currency>), Failure> {
+    if text == "none" {
+        return Ok((None, None));
+    }
     match metric {
-        _ if text == "none" => Ok((None, None)),
         Metric::Money => {
             let money = budget_amount(client, group, text).await?;
             Ok((Some(money.micros), (money.currency != Currency::USD).then_some(money.currency)))

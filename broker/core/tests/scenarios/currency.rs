@@ -12,7 +12,7 @@ use spillway_types::{DurationMs, HourlyRate, PartEnd, UnixMs};
 use crate::words::{DOLLAR, HOUR, Scene, job, name};
 
 fn worth(currency: &str, from: Day, rate: &str) -> Command {
-    Command::SetExchange { currency: name(currency), from, rate: rate.parse().unwrap() }
+    Command::SetExchange { currency: name(currency), from, rate: name(rate) }
 }
 
 fn card(units: i64, currency: &str, effective: UnixMs) -> Command {

@@ -95,3 +95,68 @@ impl Cut {
         sums
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use spillway_ledger::rollup::in_currency;
+
+    fn at(day: &str) -> UnixMs {
+        day.parse::<spillway_ledger::calendar::Day>().unwrap().start()
+    }
+
+    fn told(currency: &str) -> Told {
+        let mut table = CurrencyTable::default();
+        for (day, rate) in [("2026-02-01", "1.05"), ("2026-02-10", "1.1")] {
+            table.set("EUR".parse().unwrap(), day.parse().unwrap(), rate.parse().unwrap()).unwrap();
+        }
+        let currency = currency.parse().unwrap();
+        Told { currency, today: table.rate(currency, at("2026-03-01")).unwrap(), table }
+    }
+
+    fn months() -> [Bucket; 2] {
+        [("2026-01", "2026-01-01", "2026-02-01"), ("2026-02", "2026-02-01", "2026-03-01")]
+            .map(|(name, from, to)| Bucket { name: name.to_owned(), from: at(from), to: at(to) })
+    }
+
+    fn row(bucket: usize, spend_micros: i128) -> ReportRow {
+        let measures = Measures { spend_micros, gpu_ms: 7, ..Measures::default() };
+        ReportRow { bucket, keys: vec![], measures }
+    }
+
+    #[test]
+    fn a_month_is_what_its_days_come_to_at_the_rates_of_the_days() {
+        let told = told("EUR");
+        let cut = told.cut(&months());
+        let named: Vec<&str> = cut.buckets.iter().map(|bucket| bucket.name.as_str()).collect();
+        assert_eq!(named, ["2026-01", "2026-02", "2026-02"]);
+        let rows = [row(1, 1_050_000), row(2, 2_200_000)];
+        assert!(told.check(&cut, &rows).is_ok());
+        let sum = in_currency(&cut.sum(&rows));
+        assert_eq!((told.money(sum.spend_micros).micros, sum.gpu_ms), (3_000_000, 14));
+        assert_eq!(told.today(1_100_000).micros, 1_000_000, "a budget is told at today's rate");
+    }
+
+    #[test]
+    fn what_was_charged_before_the_first_rate_is_refused_with_the_first_day() {
+        let told = told("EUR");
+        let cut = told.cut(&months());
+        let Err(Failure(error)) = told.check(&cut, &[row(1, 1), row(0, 1)]) else { panic!("not refused") };
+        assert_eq!(error.field.as_deref(), Some("currency"));
+        let said = format!("{} {}", error.message, error.hint.unwrap_or_default());
+        assert!(
+            said.contains("no rate on 2026-01-01") && said.contains("its first is of 2026-02-01"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn a_report_in_dollars_is_cut_nowhere_and_converted_by_nothing() {
+        let told = told("USD");
+        let cut = told.cut(&months());
+        assert_eq!(cut.buckets, months());
+        let rows = [row(0, i128::from(i64::MAX)), row(1, -7)];
+        assert_eq!(in_currency(&cut.sum(&rows)).spend_micros, i128::from(i64::MAX) - 7);
+        assert_eq!(told.today(-7), Money::usd_micros(-7));
+    }
+}

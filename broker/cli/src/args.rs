@@ -539,6 +539,8 @@ mod tests {
         insta::assert_snapshot!("help_export_focus", focus.render_help());
         let spend = command.find_subcommand_mut("spend").expect("spend");
         insta::assert_snapshot!("help_spend", spend.render_help());
+        let currencies = command.find_subcommand_mut("currencies").expect("currencies");
+        insta::assert_snapshot!("help_currencies", currencies.render_help());
         let simulate = command.find_subcommand_mut("simulate").expect("simulate");
         insta::assert_snapshot!("help_simulate", simulate.render_help());
     }

@@ -3,7 +3,7 @@
 //! A part's rate is frozen when it is placed. Where its pool has a rate card, the card is what it is charged by, at
 //! each instant of its use; cloud instances have the price of their intent.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use spillway_ledger::PricedIn;
 use spillway_ledger::calendar::calendar_cuts;
@@ -19,14 +19,14 @@ use crate::entity::Node;
 pub(crate) struct Rates {
     /// In micros of dollars, which the books are in.
     pub(crate) track: RateTrack,
-    /// What that was priced in, from the first step on at which it was another currency; in order.
-    priced: Vec<(UnixMs, Option<PricedIn>)>,
+    /// What that was priced in from each step on; empty where it was dollars at all of them.
+    priced: BTreeMap<UnixMs, Option<PricedIn>>,
 }
 
 impl Rates {
     /// What the rate at an instant was priced in; none where that was dollars.
     pub(crate) fn priced_at(&self, at: UnixMs) -> Option<PricedIn> {
-        self.priced.iter().rev().find(|(from, _)| *from <= at).and_then(|(_, priced)| *priced)
+        self.priced.range(..=at).next_back().and_then(|(_, priced)| *priced)
     }
 }
 
@@ -45,7 +45,7 @@ impl State {
         let span = (began.plus(DurationMs(from_ms)), began.plus(DurationMs(to_ms)));
         let node = part.node.and_then(|node| self.nodes.get(&node));
         let by_card = node.and_then(|node| self.rates_by_card(node, &part.allocation, span));
-        by_card.unwrap_or_else(|| Rates { track: RateTrack::constant(part.rate), priced: vec![] })
+        by_card.unwrap_or_else(|| Rates { track: RateTrack::constant(part.rate), priced: BTreeMap::new() })
     }
 
     /// Who lends the machine of a part, each from an instant on, in order.
@@ -65,17 +65,17 @@ impl State {
         allocation: &Allocation,
         (from, to): (UnixMs, UnixMs),
     ) -> Option<Rates> {
-        self.quote(node, allocation, from)?;
         let days = calendar_cuts(from, to, self.periods.zone());
         let cards = self.rates.of(&node.pool).into_iter().flat_map(BTreeMap::keys).copied();
         let steps = cards.filter(|at| *at > from && *at < to);
-        let cuts: BTreeSet<UnixMs> = std::iter::once(from).chain(days).chain(steps).collect();
+        let cuts = std::iter::once(from).chain(days).chain(steps);
         let mut rates = Rates::default();
         for at in cuts {
             let Quote { rate, priced } = self.quote(node, allocation, at)?;
             rates.track.set(at, rate);
+            // A card in dollars that follows another is noted too: steps of cards come last, in their order.
             if priced.is_some() || !rates.priced.is_empty() {
-                rates.priced.push((at, priced));
+                rates.priced.insert(at, priced);
             }
         }
         Some(rates)

@@ -50,7 +50,8 @@ fn budgets_are_in_all_and_by_window() {
     let stated = Some(stated.expect("what was stated"));
     let Budgets { mut group, mut limits, .. } = dollars;
     group.budget_stated = stated;
-    for amount in [&mut group.spent, &mut group.held] {
+    let (budget, left) = (group.budget.as_mut(), group.left.as_mut());
+    for amount in [Some(&mut group.spent), Some(&mut group.held), budget, left].into_iter().flatten() {
         amount.currency = euros;
     }
     limits.iter_mut().for_each(|limit| limit.stated = stated);

@@ -97,7 +97,16 @@ fn group(limits: &mut Limits, name: &str, parent: Option<GroupName>) -> Result<G
         let window = if metric == "concurrent-gpus" { Window::Instant } else { Window::Month };
         let id = LimitId { group: name.clone(), metric: metric.parse()?, scope: scope.parse()?, window };
         let (borrow, lend, thresholds) = (None, None, vec![50, 80, 100]);
-        let limit = Limit { id, nominal: ROOM, borrow, lend, action: Action::Drain, thresholds, priority: 0 };
+        let limit = Limit {
+            id,
+            nominal: ROOM,
+            borrow,
+            lend,
+            action: Action::Drain,
+            thresholds,
+            priority: 0,
+            stated: None,
+        };
         limits.set_limit(limit, NOW)?;
     }
     Ok(name)

@@ -119,6 +119,7 @@ impl Fleet {
             weight: 1,
             priority: 0,
             budget_micros: None,
+            budget_stated: None,
         }))?;
         let groups = BTreeSet::from(["vision".parse()?]);
         fleet.run(Command::DeclareUser { user: "ann".parse()?, role: Role::Member, groups })?;

@@ -98,13 +98,23 @@ fn groups() -> Result<Vec<(GroupName, Option<GroupName>)>> {
 pub fn description() -> Result<Description> {
     let mut description = federation::from_toml(SITES)?;
     for (name, parent) in groups()? {
-        let group =
-            spillway_core::entity::Group { name, parent, weight: 1, priority: 0, budget_micros: None };
+        let group = spillway_core::entity::Group {
+            name,
+            parent,
+            weight: 1,
+            priority: 0,
+            budget_micros: None,
+            budget_stated: None,
+        };
         description.groups.push(group);
     }
     // The price of the pool changes in the middle of a day, while jobs run.
     let card = |micros| -> Result<Card> {
-        Ok(Card::Flat { per_gpu: [("H100".parse()?, HourlyRate(micros))].into(), lending: None })
+        Ok(Card::Flat {
+            per_gpu: [("H100".parse()?, HourlyRate(micros))].into(),
+            lending: None,
+            currency: Currency::USD,
+        })
     };
     let changed = World::BEGIN.plus(DurationMs(30 * 24 * HOUR_MS + HOUR_MS / 2));
     description.cards =

@@ -2,9 +2,9 @@
 //!
 //! It does not retry: a submission carries an idempotency key, so that its caller can.
 
+mod currencies;
 mod fleet;
 mod periods;
-
 use std::time::Duration;
 
 use bytes::Bytes;

@@ -2,7 +2,7 @@
 //! functions fill in the ids.
 
 use spillway_ledger::calendar::Period;
-use spillway_types::{GroupName, JobId, NodeId, PoolName, UserName};
+use spillway_types::{Currency, GroupName, JobId, NodeId, PoolName, UserName};
 
 use crate::v1::NodeAction;
 
@@ -70,6 +70,10 @@ pub const PERIOD_EXPORT: &str = "/v1/periods/{period}/export";
 pub const RATES: &str = "/v1/rates";
 /// `PUT` sets a pool's rate card.
 pub const POOL_RATES: &str = "/v1/rates/{pool}";
+/// `GET` what currencies are worth.
+pub const CURRENCIES: &str = "/v1/currencies";
+/// `PUT` sets what a currency is worth from a day on.
+pub const CURRENCY: &str = "/v1/currencies/{currency}";
 /// `POST` holds a provider's bill against what was charged.
 pub const RECONCILE: &str = "/v1/reconcile";
 /// `GET` the clouds with their instances.
@@ -178,6 +182,12 @@ pub fn pool_rates(pool: &PoolName) -> String {
     POOL_RATES.replace("{pool}", pool.as_str())
 }
 
+/// Where it is set what a currency is worth.
+#[must_use]
+pub fn currency(currency: Currency) -> String {
+    CURRENCY.replace("{currency}", currency.as_str())
+}
+
 /// Where a user's tokens are made.
 #[must_use]
 pub fn user_tokens(user: &UserName) -> String {
@@ -205,6 +215,7 @@ mod tests {
         assert_eq!(period_close("2026-03".parse().expect("month")), "/v1/periods/2026-03/close");
         assert_eq!(period_manifests("2026-03".parse().expect("month")), "/v1/periods/2026-03/manifests");
         assert_eq!(period_export("2026-03".parse().expect("month")), "/v1/periods/2026-03/export");
+        assert_eq!(currency("EUR".parse().expect("code")), "/v1/currencies/EUR");
         assert_eq!(pool_rates(&"dgx".parse().expect("name")), "/v1/rates/dgx");
         for filled in [job(id), job_cancel(id), job_tasks(id), group_budget(&"a".parse().expect("name"))] {
             assert!(!filled.contains('{'), "{filled}");

@@ -4,6 +4,7 @@
 //! micros per hour, `UnixMs` and `DurationMs` integers of milliseconds, `blocks` hundredths of an accelerator.
 
 mod account;
+mod currency;
 mod fleet;
 mod job;
 mod job_file;
@@ -18,6 +19,7 @@ pub use account::{
     BudgetRequest, GroupRequest, GroupView, JoinLine, JoinTokenRequest, TokenRequest, TokenView, UserRequest,
     UserView,
 };
+pub use currency::{ExchangeRequest, ExchangeView, currency_table};
 pub use fleet::{
     BrokerMode, CloudView, DestinationView, GpuSummary, HealthView, InstanceView, NodeAction, NodeView,
     OfferView, PoolView, SiteView,

@@ -1,5 +1,6 @@
 //! The command line: every command and flag, with help that shows by example.
 
+pub(crate) mod currency;
 pub(crate) mod ledger;
 pub(crate) mod limits;
 pub(crate) mod spend;
@@ -54,6 +55,7 @@ Money and people:
   spend      Show what was spent, or where that was out of the ordinary
   usage      Show what was used, and what an accelerator-hour cost
   rates      Show or set what pools charge
+  currencies Show or set what currencies are worth
   periods    List closed months, or close one
   ledger     Verify the ledger
   export     Export the journal, or the charges of a month
@@ -205,7 +207,7 @@ pub(crate) enum Ask {
     Users(UsersArgs),
     /// Show, set or transfer what groups may spend
     #[command(
-        after_help = "Examples:\n  spillway budget show vision\n  spillway budget set vision 5000 --window month --alert 50,80,100\n  spillway budget set vision none\n  spillway budget transfer vision audio 500 --because 'the deadline'"
+        after_help = "Examples:\n  spillway budget show vision\n  spillway budget set vision 5000 --window month --alert 50,80,100\n  spillway budget set vision 4000EUR --window month\n  spillway budget set vision none\n  spillway budget transfer vision audio 500 --because 'the deadline'"
     )]
     Budget(limits::BudgetArgs),
     /// Show who used how much of the own share
@@ -218,9 +220,12 @@ pub(crate) enum Ask {
     Usage(spend::ReportArgs),
     /// Show or set what pools charge
     #[command(
-        after_help = "Examples:\n  spillway rates show\n  spillway rates set dgx --gpu H100=2.50 --from 2026-04-01"
+        after_help = "Examples:\n  spillway rates show\n  spillway rates set dgx --gpu H100=2.50 --from 2026-04-01\n  spillway rates set lab --gpu H100=2.20 --currency EUR"
     )]
     Rates(ledger::RatesArgs),
+    /// Show or set what currencies are worth in dollars, day by day
+    #[command(after_help = currency::CURRENCIES_EXAMPLES)]
+    Currencies(currency::CurrenciesArgs),
     /// List closed months, or close one
     Periods(ledger::PeriodsArgs),
     /// Verify the ledger
@@ -537,6 +542,8 @@ mod tests {
         insta::assert_snapshot!("help_export_focus", focus.render_help());
         let spend = command.find_subcommand_mut("spend").expect("spend");
         insta::assert_snapshot!("help_spend", spend.render_help());
+        let currencies = command.find_subcommand_mut("currencies").expect("currencies");
+        insta::assert_snapshot!("help_currencies", currencies.render_help());
         let simulate = command.find_subcommand_mut("simulate").expect("simulate");
         insta::assert_snapshot!("help_simulate", simulate.render_help());
     }

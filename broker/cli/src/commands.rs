@@ -3,6 +3,7 @@
 mod account;
 mod agent;
 mod broker;
+mod currency;
 pub(crate) mod demo;
 mod fleet;
 mod focus;
@@ -83,6 +84,7 @@ async fn ask(client: &Client, command: Ask, output: &mut Output) -> Result<u8, F
         Ask::Export(args) => ledger::export(client, &args, output).await,
         Ask::Periods(args) => ledger::periods(client, &args, output).await,
         Ask::Rates(args) => ledger::rates(client, args, output).await,
+        Ask::Currencies(args) => currency::currencies(client, &args, output).await,
         Ask::Reconcile(args) => ledger::reconcile(client, args, output).await,
         Ask::Health => fleet::health(client, output).await,
     }

@@ -112,6 +112,11 @@ fn wrong_usage_is_code_2_before_anybody_is_asked() {
         (vec!["spend", "--from", "2026-03-02", "--to", "2026-03-01"], "ends before it begins, at 2026-03-02"),
         (vec!["spend", "--from", "yesterday"], "write a day as `2026-03-01`"),
         (vec!["spend", "--period", "2026-3"], "`2026-3` is not a period"),
+        (vec!["spend", "--currency", "euro"], "write three capitals"),
+        (vec!["currencies", "set", "EUR", "0"], "is not an exchange rate"),
+        (vec!["currencies", "set", "EUR", "1.05", "--from", "soon"], "is not a day"),
+        (vec!["budget", "set", "vision", "5EURO"], "is not a currency"),
+        (vec!["rates", "set", "dgx", "--cost", "x.json", "--currency", "EUR"], "cannot be used with"),
         (vec!["spend", "--zone", "Mars/Base"], "`Mars/Base` is not a time zone"),
         (vec!["spend", "anomalies", "--from", "2026-03-02", "--to", "2026-03-01"], "end before they begin"),
         (vec!["spend", "--by", "group", "anomalies"], "cannot be used with"),
@@ -208,6 +213,82 @@ fn json_is_the_apis_own_and_health_tells_by_its_code() {
     assert_eq!(ended.status.code(), Some(1));
     assert!(text(&ended.stdout).contains("invariants broken: 1"), "{}", text(&ended.stdout));
     served.join().expect("served");
+}
+
+const RIVALS: &str = r#"{"name":"rivals","weight":1,"priority":0,"currency":"EUR","budget":{"micros":1085300000,"currency":"USD"},
+    "budget_stated":{"amount":{"micros":1000000000,"currency":"EUR"},"rate":"1.0853","on":"2026-03-01"},
+    "spent":{"micros":0,"currency":"USD"},"held":{"micros":0,"currency":"USD"},"left":{"micros":1085300000,"currency":"USD"}}"#;
+const WORTH: &str = r#"{"items":[{"currency":"EUR","from":"2020-01-01","rate":"1.0853","base":"USD"}]}"#;
+
+#[test]
+fn a_budget_is_in_the_groups_currency_where_it_names_none_and_shown_in_it() {
+    let page = |item: &str| format!(r#"{{"items":[{item}]}}"#);
+    let answers = [page(RIVALS), RIVALS.to_owned(), page(""), WORTH.to_owned()];
+    let (server, served) = broker(answers.map(|body| (200, body)).into());
+    let ended = spillway(&server, &["budget", "set", "rivals", "1000"]);
+    assert_eq!(ended.status.code(), Some(0), "{}", text(&ended.stderr));
+    let shown = text(&ended.stdout);
+    assert!(
+        shown.contains("1000.00 EUR") && shown.contains("1000.00 EUR at 1.0853 of 2026-03-01"),
+        "{shown}"
+    );
+    assert!(!shown.contains("USD"), "{shown}");
+    let asked = served.join().expect("served");
+    assert!(asked[0].starts_with("GET /v1/groups "), "{}", asked[0]);
+    assert!(asked[1].ends_with(r#"{"budget":{"micros":1000000000,"currency":"EUR"}}"#), "{}", asked[1]);
+    // What it names needs no look at the group.
+    let answers = [RIVALS.to_owned(), page(""), WORTH.to_owned()];
+    let (server, served) = broker(answers.map(|body| (200, body)).into());
+    let ended = spillway(&server, &["budget", "set", "rivals", "4000USD"]);
+    assert_eq!(ended.status.code(), Some(0), "{}", text(&ended.stderr));
+    let asked = served.join().expect("served");
+    assert!(asked[0].ends_with(r#"{"budget":{"micros":4000000000,"currency":"USD"}}"#), "{}", asked[0]);
+}
+
+#[test]
+fn a_budget_is_shown_in_the_currency_that_is_asked_for() {
+    let page = |item: &str| format!(r#"{{"items":[{item}]}}"#);
+    let month = r#"{"group":"rivals","metric":"money","scope":"everywhere","window":"month","nominal":2170600,"limit":2170600,
+        "used":1085300,"held":0,"left":1085300,"action":"drain"}"#;
+    let answers = [page(RIVALS), page(month), page(RIVALS), page(month), WORTH.to_owned()];
+    let (server, served) = broker(answers.map(|body| (200, body)).into());
+    let dollars = spillway(&server, &["budget", "show", "rivals", "--currency", "USD"]);
+    assert!(text(&dollars.stdout).contains("1085.30 USD") && text(&dollars.stdout).contains("2.17 USD"));
+    let euros = spillway(&server, &["budget", "show", "rivals", "-o", "json"]);
+    let json: serde_json::Value = serde_json::from_slice(&euros.stdout).expect("json");
+    assert_eq!(
+        (&json["currency"], &json["group"]["budget"]["micros"]),
+        (&"EUR".into(), &1_000_000_000.into())
+    );
+    assert_eq!(
+        (&json["limits"][0]["limit"], &json["limits"][0]["used"]),
+        (&2_000_000.into(), &1_000_000.into())
+    );
+    served.join().expect("served");
+}
+
+#[test]
+fn a_report_is_asked_for_in_a_currency_and_carries_it() {
+    let euros = |micros: i64| format!(r#"{{"micros":{micros},"currency":"EUR"}}"#);
+    let sums = format!(
+        r#""amount":{},"overhead":{},"egress":{},"gpu_ms":0,"slices":1"#,
+        euros(1_500_000),
+        euros(0),
+        euros(0)
+    );
+    let report = format!(
+        r#"{{"by":["group"],"zone":"UTC","rows":[{{"keys":{{"group":"rivals"}},{sums}}}],"total":{},"sums":{{{sums}}}}}"#,
+        euros(1_500_000)
+    );
+    let (server, served) = broker(vec![(200, report.clone()), (200, report)]);
+    let ended = spillway(&server, &["spend", "--group", "rivals", "--currency", "EUR"]);
+    assert!(text(&ended.stdout).contains("1.50 EUR") && !text(&ended.stdout).contains("USD"));
+    assert!(text(&ended.stderr).contains("at what EUR was worth on the day"), "{}", text(&ended.stderr));
+    let csv = spillway(&server, &["usage", "--group", "rivals", "-o", "csv"]);
+    assert!(text(&csv.stdout).contains("rivals,,EUR,1.500000"), "{}", text(&csv.stdout));
+    let asked = served.join().expect("served");
+    assert!(asked[0].contains("group=rivals&currency=EUR"), "{}", asked[0]);
+    assert!(asked[1].contains("group=rivals") && !asked[1].contains("currency="), "{}", asked[1]);
 }
 
 #[test]

@@ -8,12 +8,12 @@ mod instances;
 mod jobs;
 mod nodes;
 
-use spillway_ledger::calendar::Period;
+use spillway_ledger::calendar::{Day, Period};
 use spillway_ledger::journal::{Closed, Digest, SiteManifest};
 use spillway_ledger::limits::{Adjustment, LimitKey};
-use spillway_ledger::rates::Card;
+use spillway_ledger::rates::{Card, ExchangeRate};
 use spillway_ledger::{Amendment, Entry, EntryKind};
-use spillway_types::{GroupName, IllegalTransition, PoolName, UnixMs};
+use spillway_types::{Currency, GroupName, IllegalTransition, PoolName, UnixMs};
 
 use crate::event::Corrected;
 use crate::{Event, Key, State};
@@ -90,6 +90,7 @@ impl State {
                 Ok(())
             }
             Event::RatesSet { pool, effective, card } => self.set_rates(pool, *effective, card),
+            Event::ExchangeSet { currency, from, rate } => self.set_exchange(*currency, *from, *rate),
             Event::TokenIssued(token) => {
                 self.touch(Key::Token(token.hash.clone()));
                 self.tokens.insert(token.hash.clone(), token.clone());
@@ -158,6 +159,12 @@ impl State {
         self.touch(Key::Rates(pool.clone()));
         let zone = self.periods.zone().clone();
         let set = self.rates.set(pool.clone(), effective, card.clone(), None, &zone);
+        set.map_err(|error| ApplyError::Ledger(error.to_string()))
+    }
+
+    fn set_exchange(&mut self, currency: Currency, from: Day, rate: ExchangeRate) -> Result<(), ApplyError> {
+        self.touch(Key::Currency(currency));
+        let set = self.currencies.set(currency, from, rate);
         set.map_err(|error| ApplyError::Ledger(error.to_string()))
     }
 

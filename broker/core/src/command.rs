@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 
 use spillway_ledger::Entry;
-use spillway_ledger::calendar::Period;
+use spillway_ledger::calendar::{Day, Period};
 use spillway_ledger::journal::{Digest, UsageEvent, UsageMark};
 use spillway_ledger::limits::LimitsChange;
-use spillway_ledger::rates::Card;
+use spillway_ledger::rates::{Card, ExchangeRate, Stated};
 use spillway_policies::Decision;
 use spillway_types::{
-    AttemptId, DurationMs, GroupName, InstanceId, Inventory, JobId, JobSpec, JoinTokenId, NodeId, NodeStep,
-    PartEnd, PoolName, Role, UnixMs, UserName,
+    AttemptId, Currency, DurationMs, GroupName, InstanceId, Inventory, JobId, JobSpec, JoinTokenId, NodeId,
+    NodeStep, PartEnd, PoolName, Role, UnixMs, UserName,
 };
 
 use crate::entity::{GoneReason, Group, Pool, Site};
@@ -35,6 +35,8 @@ pub enum Command {
         group: GroupName,
         /// In micros; none means no limit.
         limit_micros: Option<i64>,
+        /// What was stated, where that was in another currency.
+        stated: Option<Stated>,
     },
     /// Closes a month: what is late is booked into the next one from then on.
     ClosePeriod {
@@ -67,6 +69,15 @@ pub enum Command {
         effective: UnixMs,
         /// The card.
         card: Box<Card>,
+    },
+    /// Notes what one unit of a currency is worth from a day on.
+    SetExchange {
+        /// The currency.
+        currency: Currency,
+        /// The day, in UTC.
+        from: Day,
+        /// What it is worth in dollars.
+        rate: ExchangeRate,
     },
     /// Removes a group that nothing is below and nobody uses.
     RemoveGroup {

@@ -2,15 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 use spillway_ledger::Entry;
-use spillway_ledger::calendar::Period;
+use spillway_ledger::calendar::{Day, Period};
 use spillway_ledger::journal::{Digest, SiteManifest, UsageMark};
 use spillway_ledger::limits::LimitsChange;
-use spillway_ledger::rates::{BillingTerms, Card};
+use spillway_ledger::rates::{BillingTerms, Card, ExchangeRate};
 use spillway_policies::PartPlacement;
 use spillway_types::{
-    Allocation, AttemptId, CloudName, DurationMs, FailureReason, GpuModel, GroupName, HourlyRate, InstanceId,
-    InstanceStep, InstanceType, Inventory, JobId, JobSpec, Market, NodeCapacity, NodeId, NodeStep, PartEnd,
-    Reason, Role, SiteKind, SiteName, TopScope, UserName,
+    Allocation, AttemptId, CloudName, Currency, DurationMs, FailureReason, GpuModel, GroupName, HourlyRate,
+    InstanceId, InstanceStep, InstanceType, Inventory, JobId, JobSpec, Market, NodeCapacity, NodeId,
+    NodeStep, PartEnd, Reason, Role, SiteKind, SiteName, TopScope, UserName,
 };
 
 use crate::entity::{GoneReason, Group, JoinToken, Pool, Site, StopCause, Token, User};
@@ -73,6 +73,15 @@ pub enum Event {
         effective: spillway_types::UnixMs,
         /// The card.
         card: Box<Card>,
+    },
+    /// A currency is worth something else from a day on.
+    ExchangeSet {
+        /// The currency.
+        currency: Currency,
+        /// The day, in UTC.
+        from: Day,
+        /// What one unit is worth in dollars.
+        rate: ExchangeRate,
     },
     /// A user got a token.
     TokenIssued(Token),

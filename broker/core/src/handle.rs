@@ -83,13 +83,16 @@ pub(crate) fn handle(turn: &mut Turn<'_>, command: Command) -> Result<Reply, Ref
         Command::DeclareSite(site) => Ok(admin::declare_site(turn, site)),
         Command::DeclarePool(pool) => admin::declare_pool(turn, pool),
         Command::DeclareGroup(group) => admin::declare_group(turn, group),
-        Command::SetBudget { group, limit_micros } => admin::set_budget(turn, &group, limit_micros),
+        Command::SetBudget { group, limit_micros, stated } => {
+            admin::set_budget(turn, &group, limit_micros, stated)
+        }
         Command::ClosePeriod { period } => accounting::close_period(turn, period),
         Command::FreezePeriod { period, digest } => accounting::freeze_period(turn, period, digest),
         Command::Correct { entry, becomes, by, because } => {
             accounting::correct(turn, &entry, becomes, by, because)
         }
         Command::SetRates { pool, effective, card } => accounting::set_rates(turn, pool, effective, card),
+        Command::SetExchange { currency, from, rate } => accounting::set_exchange(turn, currency, from, rate),
         Command::RemoveGroup { group } => admin::remove_group(turn, &group),
         Command::ChangeLimits(change) => admin::change_limits(turn, *change),
         Command::DeclareUser { user, role, groups } => admin::declare_user(turn, user, role, groups),

@@ -50,6 +50,7 @@ pub fn check_changed(state: &State) -> Vec<String> {
             | Key::Period(_)
             | Key::SiteUsage(_)
             | Key::Rates(_)
+            | Key::Currency(_)
             | Key::Limit(_)
             | Key::Submission(_) => {}
             Key::History(kind) => {

@@ -5,26 +5,50 @@
 
 use std::collections::BTreeMap;
 
+use spillway_ledger::PricedIn;
 use spillway_ledger::calendar::calendar_cuts;
 use spillway_ledger::rates::{Lending, RateTrack};
-use spillway_types::{Allocation, AttemptId, DurationMs, GpuModel, HourlyRate, UnixMs};
+use spillway_types::resources::MigSlice;
+use spillway_types::{Allocation, AttemptId, DurationMs, GpuModel, HourlyRate, NodeCapacity, UnixMs};
 
 use crate::State;
 use crate::entity::Node;
 
+/// What an hour of a part costs over a slice of its use.
+#[derive(Debug, Default)]
+pub(crate) struct Rates {
+    /// In micros of dollars, which the books are in.
+    pub(crate) track: RateTrack,
+    /// What that was priced in from each step on; empty where it was dollars at all of them.
+    priced: BTreeMap<UnixMs, Option<PricedIn>>,
+}
+
+impl Rates {
+    /// What the rate at an instant was priced in; none where that was dollars.
+    pub(crate) fn priced_at(&self, at: UnixMs) -> Option<PricedIn> {
+        self.priced.range(..=at).next_back().and_then(|(_, priced)| *priced)
+    }
+}
+
+/// What an hour costs at an instant, and what that was priced in where it was not dollars.
+struct Quote {
+    rate: HourlyRate,
+    priced: Option<PricedIn>,
+}
+
 impl State {
     /// What an hour of a part costs over a slice of its use: what was frozen, or what its pool's card says.
-    pub(crate) fn rates_of(&self, id: AttemptId, rank: usize, (from_ms, to_ms): (u64, u64)) -> RateTrack {
-        let Some(attempt) = self.attempts.get(&id) else { return RateTrack::default() };
-        let Some(part) = attempt.parts.get(rank) else { return RateTrack::default() };
+    pub(crate) fn rates_of(&self, id: AttemptId, rank: usize, (from_ms, to_ms): (u64, u64)) -> Rates {
+        let Some(attempt) = self.attempts.get(&id) else { return Rates::default() };
+        let Some(part) = attempt.parts.get(rank) else { return Rates::default() };
         let began = attempt.began(rank);
         let span = (began.plus(DurationMs(from_ms)), began.plus(DurationMs(to_ms)));
         let node = part.node.and_then(|node| self.nodes.get(&node));
         let by_card = node.and_then(|node| self.rates_by_card(node, &part.allocation, span));
         by_card.unwrap_or_else(|| {
-            let mut rates = RateTrack::constant(part.rate);
-            part.repriced.iter().for_each(|step| rates.set(step.from, step.rate));
-            rates
+            let mut track = RateTrack::constant(part.rate);
+            part.repriced.iter().for_each(|step| track.set(step.from, step.rate));
+            Rates { track, priced: BTreeMap::new() }
         })
     }
 
@@ -37,48 +61,84 @@ impl State {
         cards.map(|(at, card)| (*at, card.lending().cloned())).collect()
     }
 
-    /// A step at each card, and at each month for cards that are made anew for each month.
+    /// A step at each card, at each day, on which what a card's currency is worth may change, and at each month for cards
+    /// that are made anew for each month.
     fn rates_by_card(
         &self,
         node: &Node,
         allocation: &Allocation,
         (from, to): (UnixMs, UnixMs),
-    ) -> Option<RateTrack> {
-        self.card_rate(node, allocation, from)?;
+    ) -> Option<Rates> {
         let days = calendar_cuts(from, to, self.periods.zone());
         let cards = self.rates.of(&node.pool).into_iter().flat_map(BTreeMap::keys).copied();
         let steps = cards.filter(|at| *at > from && *at < to);
         let cuts = std::iter::once(from).chain(days).chain(steps);
-        cuts.map(|at| Some((at, self.card_rate(node, allocation, at)?))).collect()
+        let mut rates = Rates::default();
+        for at in cuts {
+            let Quote { rate, priced } = self.quote(node, allocation, at)?;
+            rates.track.set(at, rate);
+            // A card in dollars that follows another is noted too: steps of cards come last, in their order.
+            if priced.is_some() || !rates.priced.is_empty() {
+                rates.priced.insert(at, priced);
+            }
+        }
+        Some(rates)
     }
 
-    /// What the allocation costs an hour by the pool's card at the instant, rounded up to a micro; none where there is
-    /// no card, where the card does not know its accelerators, or on a cloud instance.
+    /// What the allocation costs an hour by the pool's card at the instant; none where there is no card, where the card
+    /// does not know its accelerators, or on a cloud instance.
     pub(crate) fn card_rate(&self, node: &Node, allocation: &Allocation, at: UnixMs) -> Option<HourlyRate> {
+        self.quote(node, allocation, at).map(|quote| quote.rate)
+    }
+
+    /// A card's rates are converted one by one at what its currency is worth on the day, CPUs are priced in dollars, and
+    /// the sum is rounded up to a micro.
+    fn quote(&self, node: &Node, allocation: &Allocation, at: UnixMs) -> Option<Quote> {
         if node.instance.is_some() {
             return None;
         }
-        self.rates.card(&node.pool, at)?;
-        let accelerators = &node.inventory.as_ref()?.capacity.accelerators;
-        let mut blocks: BTreeMap<&GpuModel, u64> = BTreeMap::new();
-        for share in &allocation.shares {
-            let model = &accelerators.iter().find(|it| it.index == share.index)?.model;
-            *blocks.entry(model).or_default() += u64::from(share.blocks);
-        }
-        for uuid in &allocation.mig {
-            let has =
-                |slices: &[spillway_types::resources::MigSlice]| slices.iter().any(|it| it.uuid == *uuid);
-            let model = &accelerators.iter().find(|it| has(&it.mig))?.model;
-            *blocks.entry(model).or_default() += 100;
-        }
-        let mut gpus = 0_i128;
-        for (model, blocks) in blocks {
+        let currency = self.rates.card(&node.pool, at)?.currency();
+        let worth = match currency == self.currencies.base() {
+            true => None,
+            false => Some(self.currencies.rate(currency, at).ok()?),
+        };
+        let (mut gpus, mut foreign) = (0_i128, 0_i128);
+        for (model, blocks) in blocks_of(&node.inventory.as_ref()?.capacity, allocation)? {
             let rate = self.rates.rate_at(&node.pool, model, at, self.periods.zone()).ok()?;
-            gpus += i128::from(rate.0) * i128::from(blocks);
+            let converted = worth.map_or(rate, |worth| worth.of_rate(rate));
+            gpus += i128::from(converted.0) * i128::from(blocks);
+            foreign += i128::from(rate.0) * i128::from(blocks);
         }
         let per_cpu = self.pools.get(&node.pool).map_or(HourlyRate(0), |pool| pool.tariff.per_cpu);
-        let cpus = i128::from(per_cpu.0) * i128::from(allocation.cpus_milli);
-        let up = |value: i128, by: i128| (value + by - 1) / by;
-        i64::try_from(up(gpus, 100) + up(cpus, 1000)).ok().map(HourlyRate)
+        let cpus = up(i128::from(per_cpu.0) * i128::from(allocation.cpus_milli), 1000);
+        let rate = |micros: i128| i64::try_from(micros).ok().map(HourlyRate);
+        let priced = match worth {
+            None => None,
+            Some(worth) => {
+                let cpus = worth.into_rate(rate(cpus)?).0;
+                Some(PricedIn { currency, rate: rate(up(foreign, 100) + i128::from(cpus))? })
+            }
+        };
+        Some(Quote { rate: rate(up(gpus, 100) + cpus)?, priced })
     }
+}
+
+/// Hundredths of accelerators of each model; none where the node does not have what is allocated.
+fn blocks_of<'a>(capacity: &'a NodeCapacity, allocation: &Allocation) -> Option<BTreeMap<&'a GpuModel, u64>> {
+    let mut blocks: BTreeMap<&GpuModel, u64> = BTreeMap::new();
+    for share in &allocation.shares {
+        let model = &capacity.accelerators.iter().find(|it| it.index == share.index)?.model;
+        *blocks.entry(model).or_default() += u64::from(share.blocks);
+    }
+    for uuid in &allocation.mig {
+        let has = |slices: &[MigSlice]| slices.iter().any(|it| it.uuid == *uuid);
+        let model = &capacity.accelerators.iter().find(|it| has(&it.mig))?.model;
+        *blocks.entry(model).or_default() += 100;
+    }
+    Some(blocks)
+}
+
+/// Divided, and rounded up.
+const fn up(value: i128, by: i128) -> i128 {
+    (value + by - 1) / by
 }

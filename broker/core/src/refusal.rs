@@ -4,7 +4,7 @@ use spillway_ledger::BudgetRefusal;
 use spillway_ledger::calendar::Period;
 use spillway_ledger::journal::{CorrectionError, PeriodError, UsageGap};
 use spillway_ledger::limits::{LimitRefusal, LimitsError};
-use spillway_ledger::rates::RateError;
+use spillway_ledger::rates::{CurrencyError, RateError};
 use spillway_types::{AttemptId, GroupName, IllegalTransition, JobId, NodeId, SiteName, UserName};
 
 /// Why a command was refused, with the value that was wrong and the way out.
@@ -155,6 +155,9 @@ pub enum Refusal {
     /// The rate card cannot be set.
     #[error(transparent)]
     Rates(#[from] Box<RateError>),
+    /// What a currency is worth is not known, or cannot be set so.
+    #[error(transparent)]
+    Currency(#[from] Box<CurrencyError>),
     /// A limit never allows the job.
     #[error(transparent)]
     NeverFits(Box<LimitRefusal>),

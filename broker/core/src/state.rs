@@ -6,9 +6,11 @@ use serde::{Deserialize, Serialize};
 use spillway_ledger::calendar::Period;
 use spillway_ledger::journal::{Periods, SiteManifest, SiteUsage};
 use spillway_ledger::limits::{LimitKey, Limits};
-use spillway_ledger::rates::RateBook;
+use spillway_ledger::rates::{CurrencyTable, RateBook};
 use spillway_ledger::{Book, Entry};
-use spillway_types::{AttemptId, GroupName, InstanceId, JobId, NodeId, PoolName, SiteName, UserName};
+use spillway_types::{
+    AttemptId, Currency, GroupName, InstanceId, JobId, NodeId, PoolName, SiteName, UserName,
+};
 
 use crate::History;
 use crate::entity::{Attempt, Group, Instance, Job, JoinToken, Node, Pool, Site, Submission, Token, User};
@@ -85,6 +87,9 @@ pub struct State {
     /// The rate cards of pools.
     #[serde(default)]
     pub rates: RateBook,
+    /// What currencies are worth in dollars, in which the books are kept.
+    #[serde(default)]
+    pub currencies: CurrencyTable,
     /// What groups may use, hold and have used.
     #[serde(default)]
     pub limits: Limits,
@@ -137,6 +142,8 @@ pub enum Key {
     SiteUsage(SiteName),
     /// The rate cards of a pool.
     Rates(PoolName),
+    /// What a currency is worth.
+    Currency(Currency),
     /// A row of the limits.
     Limit(LimitKey),
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use spillway_ledger::{Payee, Slice, Usage};
+use spillway_ledger::{Payee, PricedIn, Slice, Usage};
 use spillway_types::{
     Allocation, AttemptId, CloudName, DatasetName, DurationMs, GpuModel, GroupName, HourlyRate, NodeCapacity,
     SiteName, UnixMs, instance_share,
@@ -24,8 +24,9 @@ pub(crate) struct PartUsage {
 }
 
 impl PartUsage {
-    /// What a slice of the part is of, where the part began at `began`.
-    pub(crate) fn of_slice(&self, began: UnixMs, slice: &Slice) -> Usage {
+    /// What a slice of the part is of, where the part began at `began`, and what it was priced in where that is not the
+    /// currency of the books.
+    pub(crate) fn of_slice(&self, began: UnixMs, slice: &Slice, priced: Option<PricedIn>) -> Usage {
         let (machine, from) = (self.machine.as_ref(), began.plus(DurationMs(slice.from_ms)));
         let (cloud, region) = self.cloud.clone().unzip();
         Usage {
@@ -44,6 +45,7 @@ impl PartUsage {
             list_rate: self.list_rate_at(from).unwrap_or(slice.rate),
             above: self.above.clone(),
             datasets: self.datasets.clone(),
+            priced,
         }
     }
 }
@@ -118,6 +120,7 @@ impl State {
             list_rate: instance.list_price(),
             above: self.above(payer),
             datasets: vec![],
+            priced: None,
         }
     }
 

@@ -393,6 +393,7 @@ mod tests {
             list_rate: spillway_types::HourlyRate(8_000_000),
             above: vec!["lab".parse().unwrap()],
             datasets: vec!["imagenet".parse().unwrap()],
+            priced: None,
         };
         let used = entry.using(usage.clone());
         let json = serde_json::to_string(&used).unwrap();

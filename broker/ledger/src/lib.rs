@@ -14,7 +14,7 @@
 //! Invariants: the book's imbalance is 0; the entries of a settled attempt leave `held` and `committed` as they
 //! found them; without an overrun spent + held stays within the limit of every ancestor.
 //!
-//! Left out on purpose: books in several currencies (what is billed in another one is converted when it is posted).
+//! Left out on purpose: books in several currencies (what is priced in another one is converted when it is posted).
 //! A [`Book`] does not remember which entries were posted: that an entry's key is posted once is the store's unique
 //! index.
 
@@ -51,4 +51,4 @@ pub use entry::{Amendment, Entry, EntryKind, Posting, Subject, Unbalanced, egres
 pub use hold::{Hold, HoldState, Slice};
 pub use refusal::{BudgetRefusal, RefusalKind};
 pub use tiling::{Accepted, SliceBook, TilingError};
-pub use usage::Usage;
+pub use usage::{PricedIn, Usage};

@@ -4,7 +4,7 @@
 //! each change of its rate, each day and each period; what the tiles cost is what the whole costs. [`BillingTerms`]
 //! are a provider's minimum and increment, [`IdleMeter`] says who caused the cost of an instance that no slice
 //! was charged, [`EgressPrice`] prices bytes, [`Lending`] credits the owner of a lent machine, and [`CurrencyTable`]
-//! brings what is billed in another currency into the deployment's.
+//! says what other currencies are worth in the deployment's, day by day.
 //!
 //! Every amount is an integer; each function states how it rounds.
 
@@ -12,6 +12,7 @@ mod billing;
 mod card;
 mod currency;
 mod egress;
+mod exchange;
 mod idle;
 mod lending;
 mod pool;
@@ -20,8 +21,9 @@ mod track;
 
 pub use billing::{BillingTerms, EndCause};
 pub use card::{Card, RateBook, RateError};
-pub use currency::{CurrencyError, CurrencyTable, ExchangeRate};
+pub use currency::{CurrencyError, CurrencyTable, Stated, Stretch};
 pub use egress::{EgressError, EgressPrice};
+pub use exchange::{ExchangeRate, sum_into};
 pub use idle::{IdleMeter, WHOLE_PPM};
 pub use lending::{Lending, LendingError};
 pub use pool::{ClassShare, MAX_AMOUNT_MICROS, MAX_LIFETIME_MONTHS, MonthCost, PoolCost, PoolCostError};

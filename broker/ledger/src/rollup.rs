@@ -9,6 +9,7 @@
 //! almost as many as the charges themselves; reports by them add the charges up.
 
 mod cover;
+mod exchange;
 #[cfg(test)]
 mod properties;
 
@@ -21,6 +22,7 @@ use crate::calendar::{Day, Period};
 use crate::{Account, Amendment, Entry, EntryKind, Usage};
 
 pub use cover::{Bucket, Grain, MAX_BUCKETS, Piece, TooMany, Unit, buckets, cover, month_of};
+pub use exchange::in_currency;
 
 /// Who provides the accelerators.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -6,8 +6,18 @@
 
 use serde::{Deserialize, Serialize};
 use spillway_types::{
-    CloudName, DatasetName, GpuModel, GroupName, HourlyRate, InstanceType, Market, PoolName, SiteName, UnixMs,
+    CloudName, Currency, DatasetName, GpuModel, GroupName, HourlyRate, InstanceType, Market, PoolName,
+    SiteName, UnixMs,
 };
+
+/// The price before exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PricedIn {
+    /// The currency of the rate card.
+    pub currency: Currency,
+    /// What an hour of it was charged at, in 10^-6 of a unit of that currency.
+    pub rate: HourlyRate,
+}
 
 /// What a charge was for: one thing at one price over one span of time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +64,9 @@ pub struct Usage {
     /// The datasets that the job names as its inputs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub datasets: Vec<DatasetName>,
+    /// What it was priced in, where that is not the currency of the books.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priced: Option<PricedIn>,
 }
 
 impl Usage {

@@ -14,6 +14,7 @@ mod input;
 mod serve;
 
 mod accounts;
+mod currencies;
 mod fleet;
 mod health;
 mod job_views;
@@ -103,7 +104,7 @@ enum Access {
     Work,
     /// Those who may look at the books.
     Books,
-    /// Those who close months and set rates.
+    /// Those who close months, and set rates and what currencies are worth.
     KeepBooks,
     /// Those who manage groups; which ones is for the handler to ask.
     Manage,
@@ -200,6 +201,8 @@ fn routes() -> Vec<Route> {
         Route::new(Method::GET, route::PERIOD_EXPORT, Books, ledger::period_export).long(),
         Route::new(Method::GET, route::RATES, User, ledger::rates),
         Route::new(Method::PUT, route::POOL_RATES, KeepBooks, ledger::set_rates),
+        Route::new(Method::GET, route::CURRENCIES, User, currencies::list),
+        Route::new(Method::PUT, route::CURRENCY, KeepBooks, currencies::set),
         Route::new(Method::POST, route::RECONCILE, Books, ledger::reconcile).long(),
         Route::new(Method::GET, route::ALERTS, Books, health::alerts),
         Route::new(Method::GET, route::HEALTH, Anyone, health::show),

@@ -181,14 +181,20 @@ async fn declare(engine: &Engine, settings: &Settings) -> anyhow::Result<()> {
     for group in &settings.groups {
         let mut group = group.clone();
         if let Some(known) = known.get(&group.name) {
-            group.budget_micros = known.budget_micros;
+            (group.budget_micros, group.budget_stated) = (known.budget_micros, known.budget_stated);
         }
         commands.push(Command::DeclareGroup(group));
     }
     if known.is_empty() && settings.groups.is_empty() {
         let name: GroupName = FIRST_GROUP.parse()?;
-        let group =
-            spillway_core::entity::Group { name, parent: None, weight: 1, priority: 0, budget_micros: None };
+        let group = spillway_core::entity::Group {
+            name,
+            parent: None,
+            weight: 1,
+            priority: 0,
+            budget_micros: None,
+            budget_stated: None,
+        };
         commands.push(Command::DeclareGroup(group));
     }
     for command in commands {

@@ -18,8 +18,8 @@ use spillway_access::{AccessError, AccessRules};
 use spillway_core::entity::{Group, Pool, Site};
 use spillway_policies::Policy;
 use spillway_types::{
-    CloudName, DataMap, DatasetEntry, DurationMs, GroupName, HourlyRate, LinkEntry, Money, PoolName,
-    SiteKind, SiteName, Tariff,
+    CloudName, Currency, DataMap, DatasetEntry, DurationMs, GroupName, HourlyRate, LinkEntry, Money,
+    PoolName, SiteKind, SiteName, Tariff,
 };
 
 /// Where HTTP is served unless the operator says otherwise: this machine only.
@@ -328,11 +328,17 @@ impl GroupEntry {
         let name = self.name;
         let budget = self.budget.map(|text| text.parse::<Money>()).transpose();
         let budget = budget.map_err(|error| wrong(path, format!("group {name}: budget: {error}")))?;
+        if let Some(other) = budget.filter(|money| money.currency != Currency::USD) {
+            let way_out = "set it with `spillway budget set`, once it is known what that currency is worth";
+            let problem = format!("group {name}: budget: {other} is not in {}: {way_out}", Currency::USD);
+            return Err(wrong(path, problem));
+        }
         Ok(Group {
             parent: self.parent,
             weight: self.weight.unwrap_or(1),
             priority: self.priority.unwrap_or(0),
             budget_micros: budget.map(|money| money.micros),
+            budget_stated: None,
             name,
         })
     }

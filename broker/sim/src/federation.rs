@@ -111,7 +111,8 @@ pub fn admit_groups(description: &mut Description, jobs: &[TraceJob]) -> usize {
     let known: BTreeSet<_> = description.groups.iter().map(|group| group.name.clone()).collect();
     let asked: BTreeSet<_> = jobs.iter().map(|job| job.group.clone()).collect();
     let new = asked.difference(&known).cloned();
-    let group = |name| Group { name, parent: None, weight: 1, priority: 0, budget_micros: None };
+    let group =
+        |name| Group { name, parent: None, weight: 1, priority: 0, budget_micros: None, budget_stated: None };
     let before = description.groups.len();
     description.groups.extend(new.map(group));
     description.groups.len() - before

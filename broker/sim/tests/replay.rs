@@ -65,7 +65,14 @@ fn cluster(nodes: usize) -> Description {
     Description {
         sites: vec![site("home", SiteKind::OnPrem, None), site("east", SiteKind::Cloud, Some("mock"))],
         pools: vec![pool("home", DOLLAR), pool("east", 0)],
-        groups: vec![Group { name: name("lab"), parent: None, weight: 1, priority: 0, budget_micros: None }],
+        groups: vec![Group {
+            name: name("lab"),
+            parent: None,
+            weight: 1,
+            priority: 0,
+            budget_micros: None,
+            budget_stated: None,
+        }],
         nodes: vec![(name("home"), inventory); nodes],
         offers: (1..=8).map(offer).collect(),
         limits: TickLimits { warm: DurationMs(0), ..TickLimits::default() },

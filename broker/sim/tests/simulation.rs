@@ -51,7 +51,14 @@ fn pool_and_cloud() -> Description {
     Description {
         sites: vec![site("home", SiteKind::OnPrem, None), site("east", SiteKind::Cloud, Some("mock"))],
         pools: vec![pool("main", "home", DOLLAR), pool("east", "east", 0)],
-        groups: vec![Group { name: name("lab"), parent: None, weight: 1, priority: 0, budget_micros: None }],
+        groups: vec![Group {
+            name: name("lab"),
+            parent: None,
+            weight: 1,
+            priority: 0,
+            budget_micros: None,
+            budget_stated: None,
+        }],
         nodes: vec![(name("main"), inventory.clone()), (name("main"), inventory)],
         offers: vec![CloudOffer {
             cloud: name("mock"),

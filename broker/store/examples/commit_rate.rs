@@ -111,7 +111,14 @@ async fn main() -> Result<(), Error> {
     let federation = Federation::new(store.load().await?);
     let mut bench = Bench { store, federation, ids: SequentialIds::new(1), rows: vec![], number: 0 };
     bench.run(Command::StartBroker { deployment: "bench".into() })?;
-    let group = Group { name: "vision".parse()?, parent: None, weight: 1, priority: 0, budget_micros: None };
+    let group = Group {
+        name: "vision".parse()?,
+        parent: None,
+        weight: 1,
+        priority: 0,
+        budget_micros: None,
+        budget_stated: None,
+    };
     bench.run(Command::DeclareGroup(group))?;
     let groups = ["vision".parse()?].into();
     bench.run(Command::DeclareUser { user: "ann".parse()?, role: Role::Member, groups })?;

@@ -257,6 +257,9 @@ impl Builder {
                 self.keyed(&tables::SITE_USAGE, site.to_string(), state.site_usage.get(site))
             }
             Key::Rates(pool) => self.keyed(&tables::RATE_CARDS, pool.to_string(), state.rates.of(pool)),
+            Key::Currency(currency) => {
+                self.keyed(&tables::CURRENCIES, currency.to_string(), state.currencies.of(*currency))
+            }
             Key::History(kind) => self.keyed(&tables::RUN_HISTORY, portable(kind), state.history.runs(kind)),
             Key::Limit(key) => {
                 let row = state.limits.row(key);

@@ -9,7 +9,7 @@ use spillway_core::entity::Group;
 use spillway_core::history::{History, Runs};
 use spillway_ledger::journal::Periods;
 use spillway_ledger::limits::{LimitRow, Limits};
-use spillway_ledger::rates::RateBook;
+use spillway_ledger::rates::{CurrencyTable, RateBook};
 use spillway_ledger::{Account, Book, Limit};
 use spillway_types::GroupName;
 
@@ -69,6 +69,7 @@ pub(crate) async fn load(writer: &mut Writer) -> Result<State, StoreError> {
         periods: periods(writer).await?,
         site_usage: named(writer, "SELECT name, body FROM site_usage").await?.into_iter().collect(),
         rates: rates(writer).await?,
+        currencies: currencies(writer).await?,
         history: history(writer).await?,
         ..State::default()
     })
@@ -156,6 +157,14 @@ async fn rates(writer: &mut Writer) -> Result<RateBook, StoreError> {
         rates.restore(pool, cards);
     }
     Ok(rates)
+}
+
+async fn currencies(writer: &mut Writer) -> Result<CurrencyTable, StoreError> {
+    let mut currencies = CurrencyTable::default();
+    for (currency, rates) in named(writer, "SELECT name, body FROM currencies").await? {
+        currencies.restore(currency, rates);
+    }
+    Ok(currencies)
 }
 
 async fn limits(writer: &mut Writer, groups: &BTreeMap<GroupName, Group>) -> Result<Limits, StoreError> {

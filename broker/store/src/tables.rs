@@ -162,6 +162,7 @@ tables! {
     SITE_USAGE = "site_usage" ("name", "body") updates ("body");
     SITE_MANIFESTS = "site_manifests" ("name", "period", "body") updates ();
     RATE_CARDS = "rate_cards" ("name", "body") updates ("body");
+    CURRENCIES = "currencies" ("name", "body") updates ("body");
     POSTINGS = "postings" ("journal_seq", "account", "micros") updates ();
     CHARGES = "charges"
         ("journal_seq", "at_ms", "month", "kind", "group_name", "user_name", "site", "payee", "job", "attempt",

@@ -26,6 +26,12 @@ impl Currency {
     }
 }
 
+impl Default for Currency {
+    fn default() -> Self {
+        Self::USD
+    }
+}
+
 /// Why a text is not money or a currency.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{value}` is not {what}")]
@@ -90,6 +96,26 @@ impl Money {
     pub const fn usd_micros(micros: i64) -> Self {
         Self { micros, currency: Currency::USD }
     }
+
+    /// Reads an amount that may name its currency, as `12.5EUR`, `12.5 EUR` or `$12.5`; where it does not, it is in
+    /// `usual`.
+    ///
+    /// # Errors
+    /// [`MoneyError`] where it is no amount of at most six decimals, or names no currency.
+    pub fn parse_in(text: &str, usual: Currency) -> Result<Self, MoneyError> {
+        let whole = text.trim();
+        let (number, currency) = match (whole.find(char::is_alphabetic), whole.strip_prefix('$')) {
+            (Some(at), _) => {
+                let (number, code) = whole.split_at(at);
+                (number.trim_end(), code.parse()?)
+            }
+            (None, Some(number)) => (number, Currency::USD),
+            (None, None) => (whole, usual),
+        };
+        let refused =
+            || MoneyError::new("an amount of money: write it like `250`, `12.50` or `12.50 EUR`", text);
+        Ok(Self { micros: parse_micros(number).ok_or_else(refused)?, currency })
+    }
 }
 
 /// Parses a decimal number of currency units, at most six decimals, to micros.
@@ -117,15 +143,9 @@ fn write_micros(f: &mut fmt::Formatter<'_>, micros: i64, decimals: usize) -> fmt
 impl FromStr for Money {
     type Err = MoneyError;
 
-    /// `12.5` (dollars) or `12.5 EUR`.
+    /// `12.5` (dollars), `12.5EUR` or `12.5 EUR`.
     fn from_str(text: &str) -> Result<Self, MoneyError> {
-        let (number, currency) = match text.trim().split_once(' ') {
-            Some((number, code)) => (number, code.trim().parse()?),
-            None => (text.trim().trim_start_matches('$'), Currency::USD),
-        };
-        let refused =
-            || MoneyError::new("an amount of money: write it like `250`, `12.50` or `12.50 EUR`", text);
-        Ok(Self { micros: parse_micros(number).ok_or_else(refused)?, currency })
+        Self::parse_in(text, Currency::USD)
     }
 }
 
@@ -182,9 +202,21 @@ mod tests {
         assert_eq!("12.5".parse(), Ok(Money::usd_micros(12_500_000)));
         assert_eq!("$3".parse(), Ok(Money::usd_micros(3_000_000)));
         assert_eq!("0.000001 EUR".parse::<Money>().unwrap().micros, 1);
+        let euros: Currency = "EUR".parse().unwrap();
+        for (text, currency) in [
+            ("1000EUR", euros),
+            ("1000 EUR", euros),
+            ("1000", euros),
+            ("$1000", Currency::USD),
+            ("1000USD", Currency::USD),
+        ] {
+            assert_eq!(Money::parse_in(text, euros), Ok(Money { micros: 1_000_000_000, currency }), "{text}");
+        }
         assert_eq!(Money::usd_micros(-1_005_000).to_string(), "-1.01 USD");
         assert_eq!(format!("{:.6}", Money::usd_micros(1)), "0.000001 USD");
-        for wrong in ["", "1.0000001", "1e3", "abc", "1 dollars", ".5", "99999999999999999999"] {
+        for wrong in
+            ["", "1.0000001", "1e3", "abc", "1 dollars", ".5", "1EURO", "EUR", "99999999999999999999"]
+        {
             assert!(wrong.parse::<Money>().is_err(), "{wrong}");
         }
         assert!("-2".parse::<HourlyRate>().is_err());

@@ -37,8 +37,14 @@ impl World {
         };
         let name = "dc";
         let tariff = Tariff { per_gpu: HourlyRate(3_600_000_000), per_cpu: HourlyRate(0) };
-        let group =
-            Group { name: name.parse().unwrap(), parent: None, weight: 1, priority: 0, budget_micros: None };
+        let group = Group {
+            name: name.parse().unwrap(),
+            parent: None,
+            weight: 1,
+            priority: 0,
+            budget_micros: None,
+            budget_stated: None,
+        };
         let site =
             Site { name: name.parse().unwrap(), kind: SiteKind::OnPrem, jurisdiction: None, cloud: None };
         let pool = Pool {

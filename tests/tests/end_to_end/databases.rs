@@ -89,7 +89,8 @@ fn a_full_disk_refuses_submissions_keeps_what_runs_and_is_over_when_there_is_roo
     // What the database has of its own goes first.
     let refused = (0..2000).find_map(|number| {
         let name = format!("group-{number}").parse().unwrap();
-        let request = GroupRequest { name, parent: None, weight: None, priority: None, budget: None };
+        let request =
+            GroupRequest { name, parent: None, weight: None, priority: None, budget: None, currency: None };
         federation.ask(federation.client().create_group(&request)).err()
     });
     assert!(refused.is_some(), "the disk was never full");

@@ -51,7 +51,14 @@ impl Broker {
         let accounts: Vec<_> = std::iter::once(("root", None)).chain(accounts).collect();
         for (account, parent) in &accounts {
             let (name, parent) = (name(account), parent.map(name));
-            must(Command::DeclareGroup(Group { name, parent, weight: 1, priority: 0, budget_micros: None }));
+            must(Command::DeclareGroup(Group {
+                name,
+                parent,
+                weight: 1,
+                priority: 0,
+                budget_micros: None,
+                budget_stated: None,
+            }));
         }
         let groups: BTreeSet<GroupName> = accounts.iter().map(|(account, _)| name(account)).collect();
         for user in users {

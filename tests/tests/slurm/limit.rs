@@ -192,7 +192,7 @@ fn limit() -> Limit {
     };
     let nominal = i64::try_from(BUDGET_MINUTES * MINUTE).expect("an hour");
     let (action, thresholds) = (Action::DenyNew, vec![]);
-    Limit { id, nominal, borrow: None, lend: None, action, thresholds, priority: 0 }
+    Limit { id, nominal, borrow: None, lend: None, action, thresholds, priority: 0, stated: None }
 }
 
 /// What the one limit says, rounded as Slurm does.

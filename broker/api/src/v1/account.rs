@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 use spillway_ledger::calendar::Zone;
-use spillway_types::{DurationMs, GroupName, JoinTokenId, Money, PoolName, Role, SiteName, UnixMs, UserName};
+use spillway_ledger::rates::Stated;
+use spillway_types::{
+    Currency, DurationMs, GroupName, JoinTokenId, Money, PoolName, Role, SiteName, UnixMs, UserName,
+};
 
 use crate::Secret;
 
@@ -17,6 +20,9 @@ pub struct GroupView {
     /// The time zone of its months.
     #[serde(default)]
     pub zone: Zone,
+    /// What it is told amounts in where nobody asks for another currency: its own, or that of the group above it.
+    #[serde(default)]
+    pub currency: Currency,
     /// Share among groups of one priority.
     pub weight: u32,
     /// Higher goes first.
@@ -24,6 +30,9 @@ pub struct GroupView {
     /// What it may spend; none means no limit of its own.
     #[serde(default)]
     pub budget: Option<Money>,
+    /// The same as it was stated, where that was in another currency.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget_stated: Option<Stated>,
     /// What was charged to it and all below it.
     pub spent: Money,
     /// What is held for attempts of it and all below it.
@@ -51,16 +60,21 @@ pub struct GroupRequest {
     /// Higher goes first; 0 where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<i32>,
-    /// What it may spend; no limit where absent.
+    /// What it may spend; no limit where absent. In another currency than dollars it is converted once, at what that is
+    /// worth today.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Money>,
+    /// What it is told amounts in; as the group above it where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub currency: Option<Currency>,
 }
 
 /// Sets a group's budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BudgetRequest {
-    /// What it may spend; null means no limit of its own.
+    /// What it may spend; null means no limit of its own. In another currency than dollars it is converted once, at what
+    /// that is worth today.
     pub budget: Option<Money>,
 }
 

@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 use spillway_ledger::calendar::Zone;
 use spillway_ledger::limits::{Action, Metric, Scope, Transfer};
+use spillway_ledger::rates::Stated;
 use spillway_ledger::window::Window;
-use spillway_types::{GroupName, UnixMs, UserName};
+use spillway_types::{Currency, GroupName, UnixMs, UserName};
 
 /// A limit and where it stands. Amounts are in the unit of its metric: hundredths of a GPU, GPU-milliseconds, or micros
 /// of a currency unit.
@@ -21,6 +22,9 @@ pub struct LimitView {
     pub window: Window,
     /// How much was given.
     pub nominal: i64,
+    /// The same as it was stated, where that was in another currency.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stated: Option<Stated>,
     /// How much it is now, with what was transferred.
     pub limit: i64,
     /// What was used in its window; of accelerators at once what is in use.
@@ -81,6 +85,9 @@ pub struct LimitRequest {
     pub window: Window,
     /// How much; null takes the limit away.
     pub nominal: Option<i64>,
+    /// Of money, the currency that it is in: it is converted once, at what that is worth today. Dollars where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub currency: Option<Currency>,
     /// How much more it may borrow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub borrow: Option<i64>,
@@ -176,6 +183,12 @@ pub struct GroupChange {
     /// The time zone of its months.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<Zone>,
+    /// What it is told amounts in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub currency: Option<Currency>,
+    /// It is told amounts in the currency of the group above it.
+    #[serde(default)]
+    pub inherit_currency: bool,
 }
 
 /// What a group used of its share in the month of its zone. Shares are in millionths.

@@ -7,7 +7,7 @@ use spillway_ledger::anomaly::Anomaly;
 use spillway_ledger::calendar::{Day, Period, Zone, parse_instant};
 use spillway_ledger::forecast::ForecastMethod;
 use spillway_ledger::rollup::Unit;
-use spillway_types::{Money, UnixMs};
+use spillway_types::{Currency, GroupName, Money, UnixMs};
 
 use crate::ApiError;
 use crate::parse::nearest;
@@ -164,6 +164,12 @@ pub struct SpendQuery {
     /// The time zone of days, weeks and months; UTC where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
+    /// Only what was charged to this group and to those below it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// What amounts are told in: each day's at what that was worth on the day. The group's where absent, else dollars.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub currency: Option<String>,
 }
 
 /// A query that was read.
@@ -179,6 +185,10 @@ pub struct SpendAsked {
     pub period: Option<Period>,
     /// The zone.
     pub zone: Zone,
+    /// The group.
+    pub group: Option<GroupName>,
+    /// The currency.
+    pub currency: Option<Currency>,
 }
 
 impl SpendAsked {
@@ -194,6 +204,7 @@ impl SpendAsked {
         self.from.is_none()
             && self.to.is_none()
             && self.period.is_none()
+            && self.group.is_none()
             && !self.by.contains(&SpendKey::Dataset)
     }
 }
@@ -243,7 +254,15 @@ impl SpendQuery {
             Some(text) => Some(text.parse().map_err(|error| wrong("period", text, &error))?),
             None => None,
         };
-        Ok(SpendAsked { by, from, to, period, zone })
+        let group = match self.group.as_deref() {
+            Some(text) => Some(text.parse().map_err(|error| wrong("group", text, &error))?),
+            None => None,
+        };
+        let currency = match self.currency.as_deref() {
+            Some(text) => Some(text.parse().map_err(|error| wrong("currency", text, &error))?),
+            None => None,
+        };
+        Ok(SpendAsked { by, from, to, period, zone, group, currency })
     }
 }
 
@@ -370,7 +389,8 @@ pub struct SpendReport {
     pub total: Money,
     /// The same with everything else.
     pub sums: Sums,
-    /// What the ledger says that the total is, counted another way; none where the report is of a part.
+    /// What the ledger says that the total is, counted another way; none where the report is of a part, or in another
+    /// currency than the books.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ledger_total: Option<Money>,
     /// What the ledger's accounts sum to, in micros: always 0.
@@ -479,6 +499,10 @@ mod tests {
                 "{error:?}"
             );
         }
+        let euros = SpendQuery { currency: Some("euro".to_owned()), ..SpendQuery::default() };
+        assert_eq!(euros.asked().expect_err("no currency").field.as_deref(), Some("currency"));
+        let part = SpendQuery { group: Some("lab".to_owned()), ..SpendQuery::default() };
+        assert!(!part.asked().expect("a query").is_whole());
         let period = SpendQuery { period: Some("2026-13".to_owned()), ..SpendQuery::default() };
         assert_eq!(period.asked().expect_err("no month").field.as_deref(), Some("period"));
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use spillway_focus::Version;
 use spillway_ledger::calendar::Period;
-use spillway_types::{CloudName, Money, PoolName, UserName};
+use spillway_types::{CloudName, Currency, Money, PoolName, UserName};
 
 #[derive(Debug, Args)]
 pub(crate) struct LedgerArgs {
@@ -141,6 +141,9 @@ pub(crate) struct RatesSetArgs {
     /// A file with what the pool costs: purchase, lifetime, power, facility, staff, as JSON
     #[arg(long, value_name = "FILE")]
     pub cost: Option<PathBuf>,
+    /// What the rates are in; each day is charged at what that is worth on the day
+    #[arg(long, value_name = "CODE", default_value = "USD", requires = "gpu", conflicts_with = "cost")]
+    pub currency: Currency,
     /// From when on, as a day or an instant in UTC [default: now]
     #[arg(long, value_name = "DAY")]
     pub from: Option<String>,

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use spillway_ledger::calendar::Zone;
 use spillway_ledger::limits::{Action, Metric, Scope};
 use spillway_ledger::window::Window;
-use spillway_types::{GroupName, Money};
+use spillway_types::{Currency, GroupName};
 
 #[derive(Debug, Args)]
 pub(crate) struct GroupsArgs {
@@ -36,9 +36,12 @@ pub(crate) enum GroupsCommand {
         parent: Option<GroupName>,
         #[command(flatten)]
         rank: RankArgs,
-        /// What it may spend, for example `5000`
+        /// What it may spend, for example `5000` in the group's currency, or `4000EUR`
         #[arg(long)]
-        budget: Option<Money>,
+        budget: Option<String>,
+        /// What it is told amounts in, for example `EUR` [default: as the group above it, else USD]
+        #[arg(long, value_name = "CODE")]
+        currency: Option<Currency>,
     },
     /// Change a group: what is not named stays
     Set {
@@ -52,6 +55,9 @@ pub(crate) enum GroupsCommand {
         /// The time zone of its months, for example `Europe/Berlin`
         #[arg(long)]
         zone: Option<Zone>,
+        /// What it is told amounts in, for example `EUR`; `none` is what the group above it has
+        #[arg(long, value_name = "CODE")]
+        currency: Option<String>,
     },
     /// Remove a group that has no members, no jobs, no groups below it, and that nothing was ever charged to
     Remove {
@@ -105,7 +111,8 @@ pub(crate) enum LimitsCommand {
         group: GroupName,
         /// What it counts: concurrent-gpus, gpu-time:H100, normalised-gpu-time or money
         metric: Metric,
-        /// How much: GPUs, GPU-hours or money; `none` takes the limit away
+        /// How much: GPUs, GPU-hours or money; `none` takes the limit away. Money is in the group's currency, dollars where
+        /// it has no other, or in the one it names, as `4000EUR`; it is converted once, at today's rate
         amount: String,
         #[command(flatten)]
         which: WhichArgs,
@@ -132,12 +139,16 @@ pub(crate) enum BudgetCommand {
     Show {
         /// The group
         group: GroupName,
+        /// What amounts are told in, at today's rate [default: the group's currency]
+        #[arg(long, value_name = "CODE")]
+        currency: Option<Currency>,
     },
     /// Set a budget, or take it away
     Set {
         /// The group
         group: GroupName,
-        /// How much, for example `5000`; `none` takes the budget away
+        /// How much, for example `5000` in the group's currency, which is dollars where it has no other, or `4000EUR`;
+        /// `none` takes the budget away. It is converted once, at today's rate, and enforced in dollars
         amount: String,
         /// Over what time: month, quarter, or a grant's days as `2026-01-01..2026-07-01` [default: in all]
         #[arg(long)]
@@ -154,7 +165,7 @@ pub(crate) enum BudgetCommand {
         from: GroupName,
         /// Whose becomes more
         to: GroupName,
-        /// How much, for example `500`
+        /// How much in dollars, for example `500`
         amount: String,
         /// Of which budget: month, quarter, or a grant's days
         #[arg(long, default_value = "month")]

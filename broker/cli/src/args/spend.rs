@@ -8,6 +8,7 @@ Examples:
   spillway spend --by group,month --from 2026-01-01
   spillway spend --by group,site --period 2026-03 -o csv
   spillway spend --by day --from 2026-03-01 --to 2026-04-01 --zone Asia/Seoul
+  spillway spend --by month --group vision --currency EUR
   spillway spend anomalies
 
 Keys: group, user, site, kind, pool, provider, accelerator, market, job, dataset; period, the month of
@@ -39,6 +40,13 @@ pub(crate) struct ReportArgs {
     /// The time zone of days, weeks and months, for example `Asia/Seoul`
     #[arg(long, default_value = "UTC")]
     pub zone: String,
+    /// Only what was charged to this group and to those below it
+    #[arg(long)]
+    pub group: Option<String>,
+    /// What amounts are told in, each day's at what that was worth on the day [default: the currency of --group, else
+    /// USD]
+    #[arg(long, value_name = "CODE")]
+    pub currency: Option<String>,
 }
 
 #[derive(Debug, Args)]

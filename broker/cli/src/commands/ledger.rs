@@ -112,7 +112,9 @@ fn effective(text: Option<&str>) -> Result<Option<UnixMs>, Failure> {
 fn card(args: &RatesSetArgs) -> Result<Card, Failure> {
     match &args.cost {
         Some(path) => Ok(Card::Cost(cost(path)?)),
-        None => Ok(Card::Flat { per_gpu: per_gpu(&args.gpu)?, lending: lending(args)? }),
+        None => {
+            Ok(Card::Flat { per_gpu: per_gpu(&args.gpu)?, lending: lending(args)?, currency: args.currency })
+        }
     }
 }
 

@@ -6,8 +6,9 @@ use spillway_api::v1::{
 use spillway_api::{ApiError, Client, ClientError};
 use spillway_ledger::limits::{Action, Metric, Scope};
 use spillway_ledger::window::Window;
-use spillway_types::{GroupName, Money};
+use spillway_types::{Currency, GroupName, Money};
 
+use super::currency::{Converter, money};
 use crate::args::limits::{
     BudgetArgs, BudgetCommand, GroupsArgs, GroupsCommand, LimitsArgs, LimitsCommand, RankArgs,
     WhenReachedArgs, WhichArgs,
@@ -20,14 +21,28 @@ pub(super) async fn groups(client: &Client, args: GroupsArgs, output: &mut Outpu
     match args.command {
         None => output.show(&client.groups().await?, account::groups),
         Some(GroupsCommand::Tree) => output.show(&client.groups().await?, render::tree),
-        Some(GroupsCommand::Create { name, parent, rank: RankArgs { weight, priority }, budget }) => {
-            let request = GroupRequest { name, parent, weight, priority, budget };
+        Some(GroupsCommand::Create { name, parent, rank, budget, currency }) => {
+            let RankArgs { weight, priority } = rank;
+            let budget = match budget {
+                Some(text) => {
+                    let usual = usual_currency(client, currency, parent.as_ref()).await?;
+                    Some(money("--budget", &text, usual)?)
+                }
+                None => None,
+            };
+            let request = GroupRequest { name, parent, weight, priority, budget, currency };
             output.show(&client.create_group(&request).await?, account::group);
         }
-        Some(GroupsCommand::Set { name, parent, rank: RankArgs { weight, priority }, zone }) => {
+        Some(GroupsCommand::Set { name, parent, rank: RankArgs { weight, priority }, zone, currency }) => {
             let top = parent.as_ref().is_some_and(|parent| parent.as_str() == "none");
             let parent = parent.filter(|_| !top);
-            let change = GroupChange { parent, top, weight, priority, zone };
+            let inherit_currency = currency.as_deref() == Some("none");
+            let own = currency.filter(|_| !inherit_currency);
+            let currency = own.map(|code| {
+                code.parse().map_err(|error| Failure::usage("--currency", &code, format!("{error}")))
+            });
+            let currency = currency.transpose()?;
+            let change = GroupChange { parent, top, weight, priority, zone, currency, inherit_currency };
             output.show(&client.change_group(&name, &change).await?, account::group);
         }
         Some(GroupsCommand::Remove { name }) => {
@@ -49,13 +64,13 @@ pub(super) async fn limits(client: &Client, args: LimitsArgs, output: &mut Outpu
             output.show(&page, render::limits);
         }
         LimitsCommand::Set { group, metric, amount, which, borrow, lend, when } => {
-            let nominal = amount_or_none(&metric, &amount)?;
+            let amount = stated(client, &group, &metric, &amount).await?;
             let part = |argument: &str, text: Option<String>| {
                 text.map(|text| read_amount(argument, &metric, &text)).transpose()
             };
             let (borrow, lend) = (part("--borrow", borrow)?, part("--lend", lend)?);
             let (scope, window) = which.of(&metric);
-            let request = request(group, metric.clone(), (scope, window), nominal, when);
+            let request = request(group, metric.clone(), (scope, window), amount, when);
             let page = client.set_limit(&LimitRequest { borrow, lend, ..request }).await?;
             output.show(&page, render::limits);
         }
@@ -74,25 +89,73 @@ fn request(
     group: GroupName,
     metric: Metric,
     (scope, window): (Scope, Window),
-    nominal: Option<i64>,
+    (nominal, currency): (Option<i64>, Option<Currency>),
     when: WhenReachedArgs,
 ) -> LimitRequest {
     let WhenReachedArgs { action, alert: mut thresholds, priority } = when;
     thresholds.sort_unstable();
     let (borrow, lend) = (None, None);
-    LimitRequest { group, metric, scope, window, nominal, borrow, lend, action, thresholds, priority }
+    LimitRequest {
+        group,
+        metric,
+        scope,
+        window,
+        nominal,
+        currency,
+        borrow,
+        lend,
+        action,
+        thresholds,
+        priority,
+    }
 }
 
 fn read_amount(argument: &str, metric: &Metric, text: &str) -> Result<i64, Failure> {
     metric.parse_amount(text).map_err(|error| Failure::usage(argument, text, error.to_string()))
 }
 
-fn amount_or_none(metric: &Metric, text: &str) -> Result<Option<i64>, Failure> {
+/// An amount in the metric's unit, and of money the currency that it names or that the group has; no amount takes the limit
+/// away.
+async fn stated(
+    client: &Client,
+    group: &GroupName,
+    metric: &Metric,
+    text: &str,
+) -> Result<(Option<i64>, Option<Currency>), Failure> {
     if text == "none" {
-        return Ok(None);
+        return Ok((None, None));
     }
-    let amount = metric.parse_amount(text);
-    amount.map(Some).map_err(|error| Failure::usage("AMOUNT", text, format!("{error}; `none` takes it away")))
+    match metric {
+        Metric::Money => {
+            let money = budget_amount(client, group, text).await?;
+            Ok((Some(money.micros), (money.currency != Currency::USD).then_some(money.currency)))
+        }
+        Metric::ConcurrentGpus | Metric::GpuTime(_) | Metric::NormalisedGpuTime => {
+            Ok((Some(read_amount("AMOUNT", metric, text)?), None))
+        }
+    }
+}
+
+/// Money that a group may spend. Only where it names no currency the broker is asked what the group's is.
+async fn budget_amount(client: &Client, group: &GroupName, text: &str) -> Result<Money, Failure> {
+    let named = money("AMOUNT", text, Currency::USD)?;
+    if text.contains(|character: char| character == '$' || character.is_alphabetic()) {
+        return Ok(named);
+    }
+    Ok(Money { currency: known_group(client, group).await?.currency, ..named })
+}
+
+/// What the group to be will be told amounts in.
+async fn usual_currency(
+    client: &Client,
+    own: Option<Currency>,
+    parent: Option<&GroupName>,
+) -> Result<Currency, Failure> {
+    match (own, parent) {
+        (Some(own), _) => Ok(own),
+        (None, Some(parent)) => Ok(known_group(client, parent).await?.currency),
+        (None, None) => Ok(Currency::USD),
+    }
 }
 
 /// A budget in all refuses what it has no room for, and does nothing else: what a window's limit can do is not passed
@@ -117,25 +180,44 @@ async fn known_group(client: &Client, name: &GroupName) -> Result<GroupView, Fai
     Ok(found.ok_or_else(|| ClientError::Api(ApiError::not_found("group", name)))?)
 }
 
-/// A group's budgets: what it may spend in all, and its limits on money.
-async fn budgets(client: &Client, group: GroupView) -> Result<render::Budgets, Failure> {
+/// A group's budgets: what it may spend in all, and its limits on money, at what the currency is worth today.
+async fn budgets(
+    client: &Client,
+    mut group: GroupView,
+    currency: Option<Currency>,
+) -> Result<render::Budgets, Failure> {
     let mut limits: Page<LimitView> = client.limits().await?;
     limits.items.retain(|limit| limit.group == group.name && limit.metric == Metric::Money);
-    Ok(render::Budgets { group, limits: limits.items })
+    let into = Converter::new(client, currency.unwrap_or(group.currency)).await?;
+    for amount in [&mut group.spent, &mut group.held] {
+        *amount = into.convert(*amount)?;
+    }
+    for amount in [&mut group.budget, &mut group.left].into_iter().flatten() {
+        *amount = into.convert(*amount)?;
+    }
+    for limit in &mut limits.items {
+        let LimitView { nominal, limit, used, held, left, overshoot, .. } = limit;
+        for amount in [nominal, limit, used, held, left, overshoot] {
+            *amount = into.convert(Money::usd_micros(*amount))?.micros;
+        }
+    }
+    Ok(render::Budgets { currency: into.currency, group, limits: limits.items })
 }
 
 pub(super) async fn budget(client: &Client, args: BudgetArgs, output: &mut Output) -> Result<u8, Failure> {
     match args.command {
-        BudgetCommand::Show { group } => {
+        BudgetCommand::Show { group, currency } => {
             let group = known_group(client, &group).await?;
-            output.show(&budgets(client, group).await?, render::budgets);
+            output.show(&budgets(client, group, currency).await?, render::budgets);
         }
         BudgetCommand::Set { group, amount, window, scope, when } => {
-            let amount = amount_or_none(&Metric::Money, &amount)?;
+            let amount = stated(client, &group, &Metric::Money, &amount).await?;
             let group = match window {
                 None => {
                     only_with_a_window(&when)?;
-                    client.set_budget(&group, amount.map(Money::usd_micros)).await?
+                    let (micros, currency) = amount;
+                    let money = |micros| Money { micros, currency: currency.unwrap_or_default() };
+                    client.set_budget(&group, micros.map(money)).await?
                 }
                 Some(window) => {
                     let request = request(group.clone(), Metric::Money, (scope, window), amount, when);
@@ -143,7 +225,7 @@ pub(super) async fn budget(client: &Client, args: BudgetArgs, output: &mut Outpu
                     known_group(client, &group).await?
                 }
             };
-            output.show(&budgets(client, group).await?, render::budgets);
+            output.show(&budgets(client, group, None).await?, render::budgets);
         }
         BudgetCommand::Transfer { from, to, amount, window, scope, because, key } => {
             let amount = read_amount("AMOUNT", &Metric::Money, &amount)?;
@@ -175,15 +257,6 @@ mod tests {
             [when(Action::Drain, vec![80], 0), when(Action::Warn, vec![], 0), when(Action::Drain, vec![], 1)]
         {
             assert_eq!(only_with_a_window(&wrong).expect_err("--window").exit_code(), 2);
-        }
-    }
-
-    #[test]
-    fn amounts_of_budgets_are_read() {
-        assert_eq!(amount_or_none(&Metric::Money, "none").expect("no limit"), None);
-        assert_eq!(amount_or_none(&Metric::Money, "12.50").expect("money"), Some(12_500_000));
-        for wrong in ["", "lots", "-5", "1.0000001", "5 EUR"] {
-            assert_eq!(amount_or_none(&Metric::Money, wrong).expect_err(wrong).exit_code(), 2);
         }
     }
 }

@@ -3,6 +3,7 @@
 use spillway_api::Client;
 use spillway_api::v1::{AnomaliesQuery, PeriodState, SpendKey, SpendQuery, SpendReport};
 use spillway_ledger::calendar::Day;
+use spillway_types::Currency;
 
 use crate::args::spend::{ReportArgs, SpendArgs, SpendCommand};
 use crate::clock;
@@ -34,8 +35,8 @@ async fn report(
     render: fn(&crate::output::Look, &SpendReport) -> String,
     output: &mut Output,
 ) -> Result<u8, Failure> {
-    let ReportArgs { by, from, to, period, zone } = args;
-    let query = SpendQuery { by: Some(by), from, to, period, zone: Some(zone) };
+    let ReportArgs { by, from, to, period, zone, group, currency } = args;
+    let query = SpendQuery { by: Some(by), from, to, period, zone: Some(zone), group, currency };
     query.asked()?;
     let report = client.spend(&query).await?;
     output.records(&report, render, render::csv);
@@ -59,6 +60,12 @@ fn notes(report: &SpendReport) -> Vec<String> {
     }];
     if report.zone.name() != "UTC" {
         notes.push(format!("days, weeks and months are those of {}", report.zone));
+    }
+    let currency = report.total.currency;
+    if currency != Currency::USD {
+        notes.push(format!(
+            "each day is told at what {currency} was worth on the day; budgets, holds and forecasts as of today"
+        ));
     }
     if report.by.contains(&SpendKey::Dataset) {
         let note = "what read several data sets is in the row of each; the total is all that was charged";

@@ -8,7 +8,18 @@ use crate::table::Table;
 
 /// The list of groups.
 pub(crate) fn groups(look: &Look, page: &Page<GroupView>) -> String {
-    let heads = ["NAME", "PARENT", ">PRIORITY", ">WEIGHT", ">BUDGET", ">SPENT", ">HELD", ">LEFT", "MEMBERS"];
+    let heads = [
+        "NAME",
+        "PARENT",
+        ">PRIORITY",
+        ">WEIGHT",
+        ">BUDGET",
+        ">SPENT",
+        ">HELD",
+        ">LEFT",
+        "?CURRENCY",
+        "MEMBERS",
+    ];
     let mut table = Table::new(look, &heads);
     for group in &page.items {
         table.row([
@@ -20,6 +31,7 @@ pub(crate) fn groups(look: &Look, page: &Page<GroupView>) -> String {
             amount(group.spent),
             amount(group.held),
             limit(group.left),
+            group.currency.to_string(),
             list(&group.members),
         ]);
     }

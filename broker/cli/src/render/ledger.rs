@@ -69,7 +69,7 @@ pub(crate) fn period(look: &Look, view: &PeriodView) -> String {
 
 /// Rate cards, a line for each model. Those made of a cost are of their first month.
 pub(crate) fn rates(look: &Look, page: &Page<RatesView>) -> String {
-    let mut table = Table::new(look, &["POOL", "FROM", "MODEL", ">GPU HOUR", "?LENT BY"]);
+    let mut table = Table::new(look, &["POOL", "FROM", "MODEL", ">GPU HOUR", "IN", "?LENT BY"]);
     for view in &page.items {
         let lent = view.card.lending().map(|lending| {
             let permille = lending.permille();
@@ -79,7 +79,9 @@ pub(crate) fn rates(look: &Look, page: &Page<RatesView>) -> String {
         for (model, rate) in rates {
             let rate = format!("{rate:.6}");
             let from = view.effective.to_string();
-            table.row([view.pool.to_string(), from, model.to_string(), rate, maybe(lent.as_ref())]);
+            let currency = view.card.currency().to_string();
+            let (pool, model) = (view.pool.to_string(), model.to_string());
+            table.row([pool, from, model, rate, currency, maybe(lent.as_ref())]);
         }
     }
     table.lines()
@@ -158,7 +160,9 @@ mod tests {
     fn rates_are_a_line_for_each_model() {
         let page: Page<RatesView> = read(
             r#"{"items":[{"pool":"dgx","effective":1775001600000,
-            "card":{"basis":"flat","per_gpu":{"A100":1500000,"H100":2500000}}}]}"#,
+            "card":{"basis":"flat","per_gpu":{"A100":1500000,"H100":2500000}}},
+            {"pool":"lab","effective":1775001600000,
+            "card":{"basis":"flat","per_gpu":{"H100":2200000},"currency":"EUR"}}]}"#,
         );
         insta::assert_snapshot!("rates", rates(&look(false), &page));
     }

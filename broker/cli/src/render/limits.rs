@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use spillway_api::v1::{FairShareView, GroupView, LimitView, Page, TransferView};
 use spillway_ledger::tree::from_the_top;
-use spillway_types::{GroupName, UnixMs};
+use spillway_types::{Currency, GroupName, Money, UnixMs};
 
+use super::currency::stated;
 use super::value::{amount, blocks, gpu_hours, limit, list};
 use crate::output::Look;
 use crate::table::Table;
@@ -14,6 +15,8 @@ use crate::table::Table;
 /// What a group may spend in all, and its limits on money.
 #[derive(Debug, Serialize)]
 pub(crate) struct Budgets {
+    /// What all amounts are told in, those of the limits too.
+    pub(crate) currency: Currency,
     pub(crate) group: GroupView,
     pub(crate) limits: Vec<LimitView>,
 }
@@ -24,7 +27,7 @@ fn indented(depth: usize, group: &GroupName) -> String {
 
 /// The groups as a tree.
 pub(crate) fn tree(look: &Look, page: &Page<GroupView>) -> String {
-    let heads = ["GROUP", ">WEIGHT", ">BUDGET", ">SPENT", ">HELD", ">LEFT", "?ZONE", "?MEMBERS"];
+    let heads = ["GROUP", ">WEIGHT", ">BUDGET", ">SPENT", ">HELD", ">LEFT", "?CURRENCY", "?ZONE", "?MEMBERS"];
     let mut table = Table::new(look, &heads);
     let groups: BTreeMap<&GroupName, &GroupView> =
         page.items.iter().map(|group| (&group.name, group)).collect();
@@ -38,6 +41,7 @@ pub(crate) fn tree(look: &Look, page: &Page<GroupView>) -> String {
             amount(group.spent),
             amount(group.held),
             limit(group.left),
+            group.currency.to_string(),
             group.zone.name().to_owned(),
             list(&group.members),
         ]);
@@ -48,8 +52,8 @@ pub(crate) fn tree(look: &Look, page: &Page<GroupView>) -> String {
 /// Limits and where they stand.
 pub(crate) fn limits(look: &Look, page: &Page<LimitView>) -> String {
     let heads = [
-        "GROUP", "METRIC", "SCOPE", "WINDOW", ">LIMIT", ">USED", ">HELD", ">LEFT", "?ACTION", "?ALERTS",
-        "?RENEWS",
+        "GROUP", "METRIC", "SCOPE", "WINDOW", ">LIMIT", ">USED", ">HELD", ">LEFT", "?STATED", "?ACTION",
+        "?ALERTS", "?RENEWS",
     ];
     let mut table = Table::new(look, &heads);
     for view in &page.items {
@@ -64,6 +68,7 @@ pub(crate) fn limits(look: &Look, page: &Page<LimitView>) -> String {
             shown(view.used),
             shown(view.held),
             shown(view.left),
+            stated(view.stated),
             view.action.as_str().to_owned(),
             list(&view.thresholds.iter().map(percent).collect::<Vec<_>>()),
             view.to.map(day).unwrap_or_default(),
@@ -81,7 +86,7 @@ fn day(at: UnixMs) -> String {
 pub(crate) fn budgets(look: &Look, budgets: &Budgets) -> String {
     let mut table = Table::new(
         look,
-        &["BUDGET", "SCOPE", ">LIMIT", ">USED", ">HELD", ">LEFT", "?>MAY PASS BY", "?RENEWS"],
+        &["BUDGET", "SCOPE", ">LIMIT", ">USED", ">HELD", ">LEFT", "?STATED", "?>MAY PASS BY", "?RENEWS"],
     );
     let group = &budgets.group;
     table.row([
@@ -91,11 +96,12 @@ pub(crate) fn budgets(look: &Look, budgets: &Budgets) -> String {
         amount(group.spent),
         amount(group.held),
         limit(group.left),
+        stated(group.budget_stated),
         String::new(),
         String::new(),
     ]);
     for view in &budgets.limits {
-        let shown = |amount: i64| view.metric.show_amount(amount);
+        let shown = |micros: i64| Money { micros, currency: budgets.currency }.to_string();
         table.row([
             view.window.word(),
             view.scope.to_string(),
@@ -103,6 +109,7 @@ pub(crate) fn budgets(look: &Look, budgets: &Budgets) -> String {
             shown(view.used),
             shown(view.held),
             shown(view.left),
+            stated(view.stated),
             shown(view.overshoot),
             view.to.map(day).unwrap_or_default(),
         ]);

@@ -41,7 +41,24 @@ fn budgets_are_in_all_and_by_window() {
     let limits: Page<LimitView> = read(LIMITS);
     let group = groups.items.into_iter().find(|group| group.name.as_str() == "vision").expect("it is there");
     let limits = limits.items.into_iter().filter(|limit| limit.metric.to_string() == "money").collect();
-    insta::assert_snapshot!("budgets", budgets(&look(false), &Budgets { group, limits }));
+    let dollars = Budgets { currency: Currency::USD, group, limits };
+    insta::assert_snapshot!("budgets", budgets(&look(false), &dollars));
+    let euros = "EUR".parse().expect("a code");
+    let stated = serde_json::from_str(
+        r#"{"amount":{"micros":4000000000,"currency":"EUR"},"rate":"1.0853","on":"2026-11-01"}"#,
+    );
+    let stated = Some(stated.expect("what was stated"));
+    let Budgets { mut group, mut limits, .. } = dollars;
+    group.budget_stated = stated;
+    let (budget, left) = (group.budget.as_mut(), group.left.as_mut());
+    for amount in [Some(&mut group.spent), Some(&mut group.held), budget, left].into_iter().flatten() {
+        amount.currency = euros;
+    }
+    limits.iter_mut().for_each(|limit| limit.stated = stated);
+    insta::assert_snapshot!(
+        "budgets_in_euros",
+        budgets(&look(false), &Budgets { currency: euros, group, limits })
+    );
 }
 
 #[test]

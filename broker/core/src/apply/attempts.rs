@@ -219,11 +219,11 @@ impl State {
         let began = attempt.began(place);
         let (subject, payee) = (attempt.subject(), attempt.payee.clone());
         let (mut entries, mut slices, mut cost, mut gpu_ms) = (vec![], vec![], 0_i64, 0_u64);
-        for tile in tiles(began, (from_ms, to_ms), &rates, &zone) {
+        for tile in tiles(began, (from_ms, to_ms), &rates.track, &zone) {
             let Tile { from_ms, to_ms, rate, at, .. } = tile;
             let slice = Slice { rank, from_ms, to_ms, rate, gpu_blocks };
             let charged = attempt.hold.charge(&subject, &paid_at(&payee, &lenders, at), &slice);
-            let usage = used.as_ref().map(|used| used.of_slice(began, &slice));
+            let usage = used.as_ref().map(|used| used.of_slice(began, &slice, rates.priced_at(at)));
             let detailed = |entry: Entry| match &usage {
                 Some(usage) => entry.effective(at).using(usage.clone()),
                 None => entry.effective(at),

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
+use spillway_ledger::rates::Stated;
 use spillway_types::{GroupName, JobId, Role, UnixMs, UserName};
 
 /// A tenant.
@@ -18,6 +19,9 @@ pub struct Group {
     pub priority: i32,
     /// The most that it and the groups below it may spend and hold, in micros; none means no limit.
     pub budget_micros: Option<i64>,
+    /// The same as it was stated, where that was in another currency: the micros are what it was worth then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget_stated: Option<Stated>,
 }
 
 /// A person or a service.

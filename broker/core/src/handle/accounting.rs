@@ -1,10 +1,10 @@
 //! Periods and rate cards.
 
 use spillway_ledger::Entry;
-use spillway_ledger::calendar::Period;
+use spillway_ledger::calendar::{Day, Period};
 use spillway_ledger::journal::{Digest, replacement, reversal};
-use spillway_ledger::rates::Card;
-use spillway_types::{DurationMs, PoolName, UnixMs, UserName};
+use spillway_ledger::rates::{Card, ExchangeRate, RateError};
+use spillway_types::{Currency, DurationMs, PoolName, UnixMs, UserName};
 
 use crate::entity::Attempt;
 use crate::event::Corrected;
@@ -80,6 +80,8 @@ pub(super) fn set_rates(
     {
         return Err(Refusal::NotFound { kind: "user", id: lending.owner().to_string() });
     }
+    let worth = turn.state.currencies.rate(card.currency(), effective);
+    worth.map_err(|error| Box::new(RateError::Currency(error)))?;
     let periods = &turn.state.periods;
     let mut trial = turn.state.rates.clone();
     let set =
@@ -87,6 +89,30 @@ pub(super) fn set_rates(
     set.map_err(Box::new)?;
     if turn.state.rates != trial {
         turn.emit(Event::RatesSet { pool, effective, card });
+    }
+    Ok(Reply::Done)
+}
+
+/// The first day of UTC of which nothing is in a closed period, with the newest one.
+fn first_open_day(turn: &Turn<'_>) -> Option<(Period, Day)> {
+    let periods = &turn.state.periods;
+    let closed = periods.newest_closed()?;
+    let ends = closed.end(periods.zone());
+    let day = Day::of(ends);
+    Some((closed, if day.start() == ends { day } else { day.plus(1) }))
+}
+
+pub(super) fn set_exchange(
+    turn: &mut Turn<'_>,
+    currency: Currency,
+    from: Day,
+    rate: ExchangeRate,
+) -> Result<Reply, Refusal> {
+    let mut trial = turn.state.currencies.clone();
+    let set = trial.set_checked(currency, (from, rate), Day::of(turn.now), first_open_day(turn));
+    set.map_err(Box::new)?;
+    if trial != turn.state.currencies {
+        turn.emit(Event::ExchangeSet { currency, from, rate });
     }
     Ok(Reply::Done)
 }

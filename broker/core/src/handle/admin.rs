@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use spillway_ledger::Book;
 use spillway_ledger::limits::LimitsChange;
+use spillway_ledger::rates::Stated;
 use spillway_types::{DurationMs, GroupName, JoinTokenId, PoolName, Role, UserName};
 
 use crate::entity::{Group, JoinScope, JoinToken, Pool, Site, Token, User};
@@ -89,6 +90,9 @@ pub(super) fn remove_group(turn: &mut Turn<'_>, group: &GroupName) -> Result<Rep
 
 /// Changes limits, where the change can be. The same change again is no change.
 pub(super) fn change_limits(turn: &mut Turn<'_>, change: LimitsChange) -> Result<Reply, Refusal> {
+    if let LimitsChange::Currency { currency: Some(currency), .. } = &change {
+        turn.state.currencies.rate(*currency, turn.now).map_err(Box::new)?;
+    }
     let mut trial = turn.state.limits.clone();
     trial.change(&change, turn.now).map_err(Box::new)?;
     if trial != turn.state.limits {
@@ -101,10 +105,11 @@ pub(super) fn set_budget(
     turn: &mut Turn<'_>,
     name: &GroupName,
     limit_micros: Option<i64>,
+    stated: Option<Stated>,
 ) -> Result<Reply, Refusal> {
     let known = turn.state.groups.get(name);
     let group = known.ok_or_else(|| Refusal::NotFound { kind: "group", id: name.to_string() })?;
-    let group = Group { budget_micros: limit_micros, ..group.clone() };
+    let group = Group { budget_micros: limit_micros, budget_stated: stated, ..group.clone() };
     declare_group(turn, group)
 }
 

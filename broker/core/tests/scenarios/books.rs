@@ -11,7 +11,7 @@ use spillway_ledger::rates::{Card, Lending};
 use spillway_ledger::window::Window;
 use spillway_ledger::{Entry, EntryKind};
 use spillway_policies::CloudOffer;
-use spillway_types::{DurationMs, HourlyRate, Market, OfferTerms, PartEnd, Spot, UnixMs};
+use spillway_types::{Currency, DurationMs, HourlyRate, Market, OfferTerms, PartEnd, Spot, UnixMs};
 
 use crate::limits::{limit, set};
 use crate::words::{BOOT, DOLLAR, HOUR, Scene, job, name, offered};
@@ -142,6 +142,7 @@ fn flat(dollars: i64) -> Box<Card> {
     Box::new(Card::Flat {
         per_gpu: BTreeMap::from([("H100".parse().unwrap(), HourlyRate(dollars * DOLLAR))]),
         lending: None,
+        currency: Currency::USD,
     })
 }
 
@@ -390,7 +391,7 @@ fn the_owner_of_a_lent_machine_is_credited_a_share_from_the_card_on() {
     let lent = |owner: &str| {
         let lending = Lending::new(name(owner), 800).unwrap();
         let per_gpu = BTreeMap::from([("H100".parse().unwrap(), HourlyRate(3 * DOLLAR))]);
-        Box::new(Card::Flat { per_gpu, lending: Some(lending) })
+        Box::new(Card::Flat { per_gpu, lending: Some(lending), currency: Currency::USD })
     };
     let set = |owner: &str| Command::SetRates {
         pool: name("main"),

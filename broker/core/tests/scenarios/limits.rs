@@ -15,7 +15,7 @@ use crate::words::{DOLLAR, HOUR, Scene, ended_well, job, name};
 pub(crate) fn limit(group: &str, metric: &str, scope: &str, window: Window, nominal: i64) -> Limit {
     let id = LimitId { group: name(group), metric: name(metric), scope: name(scope), window };
     let (borrow, lend, thresholds, priority) = (None, None, vec![], 0);
-    Limit { id, nominal, borrow, lend, action: Action::Drain, thresholds, priority }
+    Limit { id, nominal, borrow, lend, action: Action::Drain, thresholds, priority, stated: None }
 }
 
 pub(crate) fn set(limit: Limit) -> Command {
@@ -201,6 +201,7 @@ fn a_group_is_removed_only_where_nothing_of_it_would_be_lost() {
         weight: 1,
         priority: 0,
         budget_micros: Some(0),
+        budget_stated: None,
     }));
     scene.must(set(limit("new", "money", "cloud", Window::Month, 5)));
     scene.must(remove("new"));

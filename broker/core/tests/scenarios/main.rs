@@ -4,6 +4,7 @@ mod access;
 #[cfg(test)]
 mod books;
 mod clouds;
+mod currency;
 mod faults;
 #[cfg(test)]
 mod gangs;

@@ -78,7 +78,7 @@ fn a_plan_that_the_budget_does_not_cover_any_more_is_stale() {
     let id = scene.submit(&job("H100:4"));
     let decisions = scene.world.plan().decisions;
     assert_eq!(decisions.len(), 1);
-    scene.must(Command::SetBudget { group: name("lab"), limit_micros: Some(DOLLAR) });
+    scene.must(Command::SetBudget { group: name("lab"), limit_micros: Some(DOLLAR), stated: None });
     let endpoint = spillway_core::command::Endpoint::default();
     let place = Command::Place { decisions, endpoint };
     assert_eq!(scene.idle(place), Reply::Placed { started: 0, stale: 1 });
@@ -129,7 +129,7 @@ fn what_a_credit_gave_back_may_be_spent_again() {
     let node = scene.node("H100:8");
     let (_, attempt) = scene.start(&job("H100:8"));
     let held = scene.held();
-    scene.must(Command::SetBudget { group: name("lab"), limit_micros: Some(held) });
+    scene.must(Command::SetBudget { group: name("lab"), limit_micros: Some(held), stated: None });
     scene.world.pass(DurationMs::from_secs(7210 + 60));
     scene.says(node, attempt, 0, ended_well(7_270_000));
     assert!(scene.spent() > held, "an overrun is no defect, credit or not");
@@ -140,13 +140,13 @@ fn a_budget_is_not_lowered_below_what_is_held() {
     let mut scene = Scene::new();
     scene.node("H100:8");
     scene.start(&job("H100:4"));
-    let lower = Command::SetBudget { group: name("org"), limit_micros: Some(DOLLAR) };
+    let lower = Command::SetBudget { group: name("org"), limit_micros: Some(DOLLAR), stated: None };
     assert!(scene.refused(lower).to_string().contains("below the"));
     for limit_micros in [Some(-1), Some(i64::MIN)] {
-        scene.refused(Command::SetBudget { group: name("org"), limit_micros });
+        scene.refused(Command::SetBudget { group: name("org"), limit_micros, stated: None });
     }
-    scene.must(Command::SetBudget { group: name("org"), limit_micros: Some(9 * DOLLAR) });
-    let unknown = Command::SetBudget { group: name("nobody"), limit_micros: None };
+    scene.must(Command::SetBudget { group: name("org"), limit_micros: Some(9 * DOLLAR), stated: None });
+    let unknown = Command::SetBudget { group: name("nobody"), limit_micros: None, stated: None };
     assert!(matches!(scene.refused(unknown), Refusal::NotFound { kind: "group", .. }));
 }
 
@@ -160,6 +160,7 @@ fn groups_form_a_tree_with_limits() {
             weight,
             priority: 0,
             budget_micros: None,
+            budget_stated: None,
         })
     };
     assert!(matches!(scene.refused(group(1, "lab")), Refusal::Limit { .. }), "a loop");

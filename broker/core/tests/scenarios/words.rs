@@ -148,8 +148,14 @@ impl Scene {
     }
 
     pub(crate) fn group(&mut self, group: &str, parent: Option<&str>, budget_micros: Option<i64>) {
-        let group =
-            Group { name: name(group), parent: parent.map(name), weight: 1, priority: 0, budget_micros };
+        let group = Group {
+            name: name(group),
+            parent: parent.map(name),
+            weight: 1,
+            priority: 0,
+            budget_micros,
+            budget_stated: None,
+        };
         self.must(Command::DeclareGroup(group));
     }
 

@@ -10,6 +10,8 @@
 //! - What is sold is an hour of a part: so many accelerators of a class in a pool, or of an instance. That is what
 //!   the ledger rates, and so price times quantity is what it posted, to a micro.
 //! - A price's id is its SKU, its price, and its list price where that is another: it belongs to one SKU for ever.
+//! - What was priced in another currency has its prices in that one too; its cost there is the posted one at the ratio of
+//!   the two prices, so that slices, overruns, reversals and corrections sum up in both.
 //! - What an instance cost beside its slices is usage of which nothing was consumed, or a credit where the slices
 //!   came to more.
 
@@ -24,7 +26,7 @@ use spillway_ledger::journal::{Fact, Record};
 use spillway_ledger::{Account, Amendment, Entry, EntryKind, Usage};
 use spillway_types::{Currency, UnixMs};
 
-use crate::charge::{Capacity, Charge, Nature, Resource, Utilisation, Work};
+use crate::charge::{Capacity, Charge, Exchange, Nature, Resource, Utilisation, Work};
 use crate::{Period, PeriodError};
 
 /// Why a record gives no charge.
@@ -144,6 +146,9 @@ impl FromLedger {
         for cost in [&mut charge.billed_micros, &mut charge.effective_micros] {
             *cost = cost.saturating_add(overrun.spend_micros());
         }
+        if let Some((exchange, priced)) = charge.exchange.as_mut().zip(priced_in(overrun)) {
+            exchange.effective_micros = exchange.effective_micros.saturating_add(priced);
+        }
         true
     }
 
@@ -172,7 +177,7 @@ impl FromLedger {
             resource: usage.and_then(resource),
             billed_micros: micros,
             effective_micros: micros,
-            exchange: None,
+            exchange: exchange(entry),
             capacity: capacity(entry, &nature),
             nature,
             commitment: None,
@@ -229,6 +234,29 @@ fn payee(entry: &Entry) -> Account {
         (None, Some((cloud, site))) => Account::Payable { cloud, site },
         (None, None) => Account::Revenue(entry.subject().site.clone()),
     }
+}
+
+/// The prices before exchange, and what of the entry's amount they come to; none where it was priced in the currency of
+/// the books. On-prem, where cards are in other currencies, the list price is the rate.
+fn exchange(entry: &Entry) -> Option<Exchange> {
+    let priced = entry.usage()?.priced?;
+    let unit = priced.rate.0.max(0);
+    Some(Exchange {
+        currency: priced.currency,
+        list_unit_micros: unit,
+        contracted_unit_micros: unit,
+        effective_micros: priced_in(entry)?,
+    })
+}
+
+/// What an entry charges in the currency that it was priced in: its amount by the two rates, rounded once to the nearest
+/// micro, halves away from zero, so that a reversal takes back as much as was charged.
+fn priced_in(entry: &Entry) -> Option<i64> {
+    let usage = entry.usage()?;
+    let (micros, rate) = (i128::from(entry.spend_micros()), i128::from(usage.priced?.rate.0));
+    let by = i128::from(usage.rate.0.max(1));
+    let half = if micros < 0 { -by / 2 } else { by / 2 };
+    i64::try_from((micros * rate + half) / by).ok()
 }
 
 fn resource(usage: &Usage) -> Option<Resource> {

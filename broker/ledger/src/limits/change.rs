@@ -152,7 +152,7 @@ impl Limits {
             }
             self.index.insert(group.clone(), self.nodes.len());
             let (budgets, used, held) = (vec![], std::collections::BTreeMap::new(), Tallies::default());
-            self.nodes.push(Node { name: group, parent: above, zone, budgets, used, held });
+            self.nodes.push(Node { name: group, parent: above, zone, currency: None, budgets, used, held });
             for tree in self.quotas.values_mut() {
                 tree.push(above);
             }

@@ -8,6 +8,7 @@ use spillway_types::{GpuModel, GroupName, SiteKind, SiteName};
 
 use super::demand::{Place, Share};
 use crate::calendar::as_text;
+use crate::rates::Stated;
 use crate::window::Window;
 
 /// Largest amount of a limit, in its metric's unit: sums of any 9 of them fit an `i64`, and it is 10^12 currency
@@ -228,6 +229,9 @@ pub struct Limit {
     /// Of grants, the one with the higher priority is used first.
     #[serde(default)]
     pub priority: i32,
+    /// What was stated, where that was in another currency: `nominal` is what it was worth then. Of money only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stated: Option<Stated>,
 }
 
 /// Why a limit cannot be.
@@ -277,6 +281,9 @@ impl Limit {
                 "does not fit: only accelerators at once are lent; transfer budget instead",
             );
         }
+        if let Some(stated) = self.stated.filter(|_| self.id.metric != Metric::Money) {
+            return wrong("currency", stated.amount.currency.to_string(), "does not fit: only money has one");
+        }
         if let Window::Grant { from, to } = self.id.window
             && from >= to
         {
@@ -321,7 +328,16 @@ mod tests {
             window,
         };
         let (borrow, lend) = (None, None);
-        Limit { id, nominal: 800, borrow, lend, action: Action::Drain, thresholds: vec![], priority: 0 }
+        Limit {
+            id,
+            nominal: 800,
+            borrow,
+            lend,
+            action: Action::Drain,
+            thresholds: vec![],
+            priority: 0,
+            stated: None,
+        }
     }
 
     #[test]
@@ -362,6 +378,11 @@ mod tests {
             (Limit { thresholds: vec![1001], ..money() }, "thresholds"),
             (Limit { thresholds: (1..=9).collect(), ..money() }, "thresholds"),
         ];
+        let stated: Stated = serde_json::from_str(
+            r#"{"amount":{"micros":1,"currency":"EUR"},"rate":"1.05","on":"2026-03-01"}"#,
+        )
+        .unwrap();
+        cases.push((Limit { stated: Some(stated), ..limit("gpu-time:H100", Window::Month) }, "currency"));
         let mut twice = limit("gpu-time:H100", Window::Month);
         twice.id.scope = "class:A100".parse().unwrap();
         cases.push((twice, "scope"));

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use spillway_types::{AttemptId, GroupName, UnixMs};
+use spillway_types::{AttemptId, Currency, GroupName, UnixMs};
 
-use super::state::{Stored, StoredGroup};
+use super::state::{Node, Stored, StoredGroup};
 use super::{Holding, Limit, LimitId, Limits, LimitsError, Transfer, WeightChange, Weights};
 use crate::calendar::Zone;
 
@@ -35,6 +35,13 @@ pub enum LimitsChange {
         group: GroupName,
         /// The zone.
         zone: Zone,
+    },
+    /// A group is told amounts in another currency from now on.
+    Currency {
+        /// The group.
+        group: GroupName,
+        /// The currency; none is that of the group above it.
+        currency: Option<Currency>,
     },
     /// A class of accelerators weighs something else from a date on.
     Weigh {
@@ -101,19 +108,28 @@ impl Limits {
                 let groups = [&transfer.from, &transfer.to].map(|id| LimitKey::Group(id.group.clone()));
                 Ok(groups.into_iter().chain([LimitKey::Transfer(transfer.key.clone())]).collect())
             }
-            LimitsChange::Zone { group, zone } => {
-                let unknown = || LimitsError::UnknownGroup { group: group.clone() };
-                let at = self.place_of(group).ok_or_else(unknown)?;
-                if let Some(node) = self.nodes.get_mut(at) {
-                    node.zone = zone.clone();
-                }
-                Ok(vec![LimitKey::Group(group.clone())])
+            LimitsChange::Zone { group, zone } => self.change_node(group, |node| node.zone = zone.clone()),
+            LimitsChange::Currency { group, currency } => {
+                self.change_node(group, |node| node.currency = *currency)
             }
             LimitsChange::Weigh { weight } => {
                 self.change_weight(weight, now)?;
                 Ok(vec![LimitKey::Weights])
             }
         }
+    }
+
+    fn change_node(
+        &mut self,
+        group: &GroupName,
+        change: impl FnOnce(&mut Node),
+    ) -> Result<Vec<LimitKey>, LimitsError> {
+        let unknown = || LimitsError::UnknownGroup { group: group.clone() };
+        let at = self.place_of(group).ok_or_else(unknown)?;
+        if let Some(node) = self.nodes.get_mut(at) {
+            change(node);
+        }
+        Ok(vec![LimitKey::Group(group.clone())])
     }
 
     /// The rows of a group and of all above it: what a charge to the group changes.
@@ -130,8 +146,10 @@ impl Limits {
             LimitKey::Group(group) => {
                 let node = self.nodes.get(self.place_of(group)?)?;
                 let parent = node.parent.and_then(|at| self.nodes.get(at)).map(|above| above.name.clone());
-                let (zone, budgets, used) = (node.zone.clone(), node.budgets.clone(), node.used.clone());
-                Row::Group { group: group.clone(), kept: StoredGroup { parent, zone, budgets, used } }
+                let (zone, currency) = (node.zone.clone(), node.currency);
+                let (budgets, used) = (node.budgets.clone(), node.used.clone());
+                let kept = StoredGroup { parent, zone, currency, budgets, used };
+                Row::Group { group: group.clone(), kept }
             }
             LimitKey::Hold(attempt) => {
                 Row::Hold { attempt: *attempt, hold: Box::new(self.holdings.get(attempt)?.clone()) }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use spillway_types::{AttemptId, GroupName, UnixMs};
+use spillway_types::{AttemptId, Currency, GroupName, UnixMs};
 
 use super::quota::{Quota, QuotaTree};
 use super::tally::{Tallies, scopes_of};
@@ -140,6 +140,8 @@ pub(super) struct Node {
     pub(super) name: GroupName,
     pub(super) parent: Option<usize>,
     pub(super) zone: Zone,
+    /// What it is told amounts in; none is that of the group above it.
+    pub(super) currency: Option<Currency>,
     pub(super) budgets: Vec<Budget>,
     /// What it and all below it used, by month of its own zone.
     pub(super) used: BTreeMap<Period, Tallies>,
@@ -214,6 +216,8 @@ pub(super) struct StoredGroup {
     pub(super) parent: Option<GroupName>,
     #[serde(default)]
     pub(super) zone: Zone,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) currency: Option<Currency>,
     #[serde(default)]
     pub(super) budgets: Vec<Budget>,
     #[serde(default)]
@@ -227,8 +231,8 @@ impl From<Limits> for Stored {
             let parent = node.parent.and_then(name_of);
             let mut budgets = node.budgets.clone();
             budgets.iter_mut().for_each(|budget| budget.reserved = 0);
-            let (zone, used) = (node.zone.clone(), node.used.clone());
-            (node.name.clone(), StoredGroup { parent, zone, budgets, used })
+            let (zone, currency, used) = (node.zone.clone(), node.currency, node.used.clone());
+            (node.name.clone(), StoredGroup { parent, zone, currency, budgets, used })
         });
         Self {
             groups: groups.collect(),
@@ -247,13 +251,13 @@ impl TryFrom<Stored> for Limits {
         let index: BTreeMap<GroupName, usize> = stored.groups.keys().cloned().zip(0..).collect();
         let mut nodes = Vec::with_capacity(index.len());
         for (name, group) in stored.groups {
-            let StoredGroup { parent, zone, budgets, used } = group;
+            let StoredGroup { parent, zone, currency, budgets, used } = group;
             let place = |above: GroupName| match index.get(&above) {
                 Some(at) => Ok(*at),
                 None => Err(LimitsError::UnknownParent { group: name.clone(), parent: above }),
             };
             let parent = parent.map(place).transpose()?;
-            nodes.push(Node { name, parent, zone, budgets, used, held: Tallies::default() });
+            nodes.push(Node { name, parent, zone, currency, budgets, used, held: Tallies::default() });
         }
         let Stored { holdings, weights, transfers, created, .. } = stored;
         let mut limits =

@@ -52,7 +52,16 @@ pub(super) fn limit(name: &str, metric: &str, scope: &str, window: Window, nomin
         scope: scope.parse().unwrap(),
         window,
     };
-    Limit { id, nominal, borrow: None, lend: None, action: Action::Drain, thresholds: vec![], priority: 0 }
+    Limit {
+        id,
+        nominal,
+        borrow: None,
+        lend: None,
+        action: Action::Drain,
+        thresholds: vec![],
+        priority: 0,
+        stated: None,
+    }
 }
 
 /// lab over vision over deep, and lab over audio.
@@ -518,6 +527,23 @@ fn a_stored_tree_that_cannot_be_is_refused() {
 }
 
 #[test]
+fn a_group_has_its_own_currency_or_that_of_the_nearest_group_above_it() {
+    let mut limits = tree();
+    let mut set = |name: &str, currency: Option<&str>| {
+        let currency = currency.map(|code| code.parse().unwrap());
+        limits.change(&LimitsChange::Currency { group: group(name), currency }, NOW).unwrap();
+        ["lab", "vision", "deep", "audio"].map(|name| limits.currency(&group(name)).to_string())
+    };
+    assert_eq!(set("vision", Some("EUR")), ["USD", "EUR", "EUR", "USD"]);
+    assert_eq!(set("lab", Some("KRW")), ["KRW", "EUR", "EUR", "KRW"]);
+    assert_eq!(set("vision", None), ["KRW", "KRW", "KRW", "KRW"]);
+    assert_eq!(limits.own_currency(&group("vision")), None);
+    // Its place in the tree changes what it is told amounts in, and a new place keeps what is its own.
+    limits.set_group(group("vision"), None, Zone::utc(), NOW).unwrap();
+    assert_eq!(limits.currency(&group("deep")).to_string(), "USD");
+}
+
+#[test]
 fn rows_make_the_same_limits_again() {
     let mut limits = tree();
     let change = |limit| LimitsChange::Set { limit };
@@ -529,6 +555,7 @@ fn rows_make_the_same_limits_again() {
         change(limit("lab", "money", "everywhere", grant, 9 * UNIT)),
         change(limit("lab", "concurrent-gpus", "on-prem", Window::Instant, 800)),
         LimitsChange::Zone { group: group("vision"), zone: "Asia/Seoul".parse().unwrap() },
+        LimitsChange::Currency { group: group("vision"), currency: Some("EUR".parse().unwrap()) },
         LimitsChange::Weigh { weight },
         LimitsChange::Transfer {
             transfer: Transfer {

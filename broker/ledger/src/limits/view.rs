@@ -1,7 +1,7 @@
 //! What is to be seen: where each limit stands, what groups use, and who holds what.
 
 use serde::Serialize;
-use spillway_types::{AttemptId, GroupName, UnixMs};
+use spillway_types::{AttemptId, Currency, GroupName, UnixMs};
 
 use super::tally::Tally;
 use super::{Holding, Limit, Limits, Metric, Scope, Transfer, Weights};
@@ -93,6 +93,20 @@ impl Limits {
     #[must_use]
     pub fn zone(&self, group: &GroupName) -> Option<&Zone> {
         self.place_of(group).and_then(|at| self.nodes.get(at)).map(|node| &node.zone)
+    }
+
+    /// The currency that the group was given itself.
+    #[must_use]
+    pub fn own_currency(&self, group: &GroupName) -> Option<Currency> {
+        self.place_of(group).and_then(|at| self.nodes.get(at)?.currency)
+    }
+
+    /// The currency in which the group is told amounts: its own, or that of the nearest group above it that has one;
+    /// dollars where none has.
+    #[must_use]
+    pub fn currency(&self, group: &GroupName) -> Currency {
+        let mut places = self.place_of(group).into_iter().flat_map(|at| self.ancestors(at));
+        places.find_map(|at| self.nodes.get(at)?.currency).unwrap_or(Currency::USD)
     }
 
     /// The hold of an attempt.

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use spillway_types::{GpuModel, HourlyRate, PoolName, UnixMs};
+use spillway_types::{Currency, GpuModel, HourlyRate, PoolName, UnixMs};
 
-use super::{Lending, PoolCost, PoolCostError, RateTrack};
+use super::{CurrencyError, CurrencyTable, Lending, PoolCost, PoolCostError, RateTrack};
 use crate::calendar::{Period, Zone};
 
 /// What a pool charges, from an instant on.
@@ -22,9 +22,16 @@ pub enum Card {
         /// Whose machines they are, where somebody lends them.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         lending: Option<Lending>,
+        /// What the rates are stated in. Each day's use is charged at what that was worth on the day.
+        #[serde(default, skip_serializing_if = "is_dollars")]
+        currency: Currency,
     },
-    /// What the pool costs, recovered by its expected use, made anew for each month.
+    /// What the pool costs in dollars, recovered by its expected use, made anew for each month.
     Cost(PoolCost),
+}
+
+fn is_dollars(currency: &Currency) -> bool {
+    *currency == Currency::USD
 }
 
 /// Why there is no rate, or a card cannot be set.
@@ -74,6 +81,9 @@ pub enum RateError {
     /// The pool's cost cannot be.
     #[error(transparent)]
     Cost(#[from] PoolCostError),
+    /// What the card's currency is worth is not known.
+    #[error(transparent)]
+    Currency(#[from] CurrencyError),
 }
 
 /// All cards.
@@ -131,7 +141,7 @@ impl RateBook {
         self.0.iter().flat_map(|(pool, cards)| cards.iter().map(move |(at, card)| (pool, *at, card)))
     }
 
-    /// What a GPU-hour of the class costs at the instant.
+    /// What a GPU-hour of the class costs at the instant, in the currency of the card.
     ///
     /// # Errors
     /// [`RateError::NoCard`] and [`RateError::NoClass`].
@@ -153,31 +163,51 @@ impl RateBook {
         rates.get(class).copied().ok_or_else(no_class)
     }
 
-    /// The rates of a class over `from..to`: a step at each card, and for cards made of a cost at each month.
+    /// The rates of a class over `from..to`, in micros of the deployment's currency: a step at each card, where what a
+    /// card's currency is worth changes, and for cards made of a cost at each month.
     ///
     /// # Errors
-    /// As [`RateBook::rate_at`], at any instant of the interval.
+    /// As [`RateBook::rate_at`], and [`RateError::Currency`], at any instant of the interval.
     pub fn track(
         &self,
         pool: &PoolName,
         class: &GpuModel,
         (from, to): (UnixMs, UnixMs),
         zone: &Zone,
+        currencies: &CurrencyTable,
     ) -> Result<RateTrack, RateError> {
+        let converted = |at: UnixMs| -> Result<HourlyRate, RateError> {
+            let rate = self.rate_at(pool, class, at, zone)?;
+            let foreign = self.card(pool, at).map(Card::currency).filter(|it| *it != currencies.base());
+            Ok(match foreign {
+                Some(currency) => currencies.rate(currency, at)?.of_rate(rate),
+                None => rate,
+            })
+        };
         let mut track = RateTrack::default();
-        track.set(from, self.rate_at(pool, class, from, zone)?);
-        let cards = self.0.get(pool).into_iter().flat_map(BTreeMap::keys).copied();
+        track.set(from, converted(from)?);
+        let cards = || self.0.get(pool).into_iter().flatten();
+        let currency_changes = cards().flat_map(|(_, card)| currencies.changes(card.currency(), from, to));
         let months = std::iter::successors(Some(Period::of(from, zone).next()), |it| Some(it.next()));
         let months = months.map(|period| period.start(zone)).take_while(|at| *at < to);
         let inside = |at: &UnixMs| *at > from && *at < to;
-        for at in cards.filter(inside).chain(months) {
-            track.set(at, self.rate_at(pool, class, at, zone)?);
+        for at in cards().map(|(at, _)| *at).filter(inside).chain(currency_changes).chain(months) {
+            track.set(at, converted(at)?);
         }
         Ok(track)
     }
 }
 
 impl Card {
+    /// What its rates are stated in.
+    #[must_use]
+    pub const fn currency(&self) -> Currency {
+        match self {
+            Self::Flat { currency, .. } => *currency,
+            Self::Cost(_) => Currency::USD,
+        }
+    }
+
     /// Who lends the pool's machines, and for which share of what is charged; none where nobody does.
     #[must_use]
     pub const fn lending(&self) -> Option<&Lending> {
@@ -203,7 +233,12 @@ mod tests {
     use crate::rates::pool::tests::dgx;
 
     fn flat(rate: i64) -> Card {
-        Card::Flat { per_gpu: BTreeMap::from([("H100".parse().unwrap(), HourlyRate(rate))]), lending: None }
+        in_currency(rate, "USD")
+    }
+
+    fn in_currency(rate: i64, currency: &str) -> Card {
+        let per_gpu = BTreeMap::from([("H100".parse().unwrap(), HourlyRate(rate))]);
+        Card::Flat { per_gpu, lending: None, currency: currency.parse().unwrap() }
     }
 
     fn start(period: &str) -> UnixMs {
@@ -243,13 +278,55 @@ mod tests {
         let book = book(&[("2026-01", Card::Cost(dgx())), ("2026-04", flat(1_500_000))]);
         let (pool, class) = ("dgx".parse().unwrap(), "H100".parse().unwrap());
         let span = (UnixMs(start("2026-02").0 + 5), UnixMs(start("2026-05").0));
-        let track = book.track(&pool, &class, span, &Zone::utc()).unwrap();
+        let track = book.track(&pool, &class, span, &Zone::utc(), &CurrencyTable::default()).unwrap();
         let changes: Vec<UnixMs> = track.changes(span.0, span.1).collect();
         assert_eq!(changes, [start("2026-03"), start("2026-04")]);
         let rates: Vec<i64> =
             [span.0, changes[0], changes[1]].iter().map(|at| track.at(*at).unwrap().0).collect();
         assert!(rates[0] > rates[1], "February is shorter, so its hours cost more: {rates:?}");
         assert_eq!(rates[2], 1_500_000);
+    }
+
+    #[test]
+    fn a_track_steps_where_the_worth_of_the_cards_currency_changes() {
+        let book = book(&[
+            ("2026-01", in_currency(2_000_000, "EUR")),
+            ("2026-03", flat(3_000_000)),
+            ("2026-04", in_currency(2_600_000_000, "KRW")),
+        ]);
+        let mut currencies = CurrencyTable::default();
+        for (currency, day, rate) in [
+            ("EUR", "2026-01-01", "1.05"),
+            ("EUR", "2026-02-10", "1.0853"),
+            ("EUR", "2026-03-10", "9"),
+            ("KRW", "2026-01-01", "0.00072"),
+        ] {
+            currencies.set(currency.parse().unwrap(), day.parse().unwrap(), rate.parse().unwrap()).unwrap();
+        }
+        let (pool, class) = ("dgx".parse().unwrap(), "H100".parse().unwrap());
+        let span = (start("2026-02"), start("2026-05"));
+        let track = book.track(&pool, &class, span, &Zone::utc(), &currencies).unwrap();
+        let at = |day: &str| track.at(day.parse::<crate::calendar::Day>().unwrap().start()).unwrap().0;
+        for (day, rate) in [
+            ("2026-02-09", 2_100_000),
+            ("2026-02-10", 2_170_600),
+            ("2026-03-10", 3_000_000),
+            ("2026-04-01", 1_872_000),
+        ] {
+            assert_eq!(at(day), rate, "{day}");
+        }
+        let unknown = book.track(&pool, &class, span, &Zone::utc(), &CurrencyTable::default()).unwrap_err();
+        assert!(unknown.to_string().contains("currency EUR is not known"), "{unknown}");
+    }
+
+    #[test]
+    fn a_card_in_dollars_is_stored_as_it_always_was() {
+        let json = serde_json::to_string(&flat(1)).unwrap();
+        assert_eq!(json, r#"{"basis":"flat","per_gpu":{"H100":1}}"#);
+        assert_eq!(serde_json::from_str::<Card>(&json).unwrap(), flat(1));
+        let euros = serde_json::to_string(&in_currency(1, "EUR")).unwrap();
+        assert!(euros.contains(r#""currency":"EUR""#), "{euros}");
+        assert_eq!(serde_json::from_str::<Card>(&euros).unwrap(), in_currency(1, "EUR"));
     }
 
     #[test]

@@ -1,31 +1,25 @@
 //! Currencies: what one unit is worth in the deployment's, by day.
 //!
 //! A rate holds from its day on until the next. Conversion multiplies and divides once, in 128 bits, and rounds the
-//! result to the nearest micro, halves away from zero. It is done when an amount is posted; what was posted is never
-//! converted again.
+//! result to the nearest micro, halves away from zero. What is posted is in the deployment's currency and is never
+//! converted again: a rate of a day that has begun stays, so that what was reported of it is said for ever.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use spillway_types::{Currency, Money, UnixMs};
 
-use super::div_round;
-use crate::calendar::{Day, as_text};
-
-/// What one unit of a currency is worth, in 10^-9 of a unit of the base. Over 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ExchangeRate(u64);
-
-/// 10^-9, the least step of a rate.
-const NANOS: u64 = 1_000_000_000;
+use super::{ExchangeRate, div_round};
+use crate::calendar::{Day, Period};
 
 /// Why an amount cannot be converted, or a rate cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CurrencyError {
     /// The table does not know it.
-    #[error("currency {currency} is not known: set what it is worth in {base} first; known are {known}")]
+    #[error(
+        "currency {currency} is not known: set what it is worth in {base} first, with `spillway currencies set \
+         {currency} RATE`; known are {known}"
+    )]
     Unknown {
         /// The currency.
         currency: Currency,
@@ -54,6 +48,33 @@ pub enum CurrencyError {
     /// The base is worth 1 of itself.
     #[error("{0} is the deployment's own currency: it is worth 1 of itself, and no rate can be set")]
     Base(Currency),
+    /// Its day lies in a closed period.
+    #[error(
+        "from: {from} lies in period {period} or before it, which is closed; a rate can be set from {open} on"
+    )]
+    Closed {
+        /// The wanted day.
+        from: Day,
+        /// The newest closed period.
+        period: Period,
+        /// The first day that can be had.
+        open: Day,
+    },
+    /// What was charged on that day was charged at another rate.
+    #[error(
+        "from: on {from} {currency} is worth {rate}, and that day has begun, so that its rate stays; another one can \
+         be set from {first} on"
+    )]
+    Begun {
+        /// The currency.
+        currency: Currency,
+        /// The wanted day.
+        from: Day,
+        /// What counts on it.
+        rate: ExchangeRate,
+        /// The first day that can be had.
+        first: Day,
+    },
     /// It does not fit 64 bits.
     #[error("{amount} is too much to convert to {to}")]
     TooMuch {
@@ -64,38 +85,39 @@ pub enum CurrencyError {
     },
 }
 
-impl FromStr for ExchangeRate {
-    type Err = CurrencyError;
-
-    fn from_str(text: &str) -> Result<Self, CurrencyError> {
-        let refused = || CurrencyError::Rate(text.chars().take(80).collect());
-        let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
-        let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-        if !digits(whole) || !digits(fraction) || fraction.len() > 9 {
-            return Err(refused());
-        }
-        let nanos: u64 = format!("{fraction:0<9}").parse().map_err(|_| refused())?;
-        let whole: u64 = whole.parse().map_err(|_| refused())?;
-        let rate = whole.checked_mul(NANOS).and_then(|whole| whole.checked_add(nanos));
-        rate.filter(|rate| *rate > 0).map(Self).ok_or_else(refused)
-    }
-}
-
-impl fmt::Display for ExchangeRate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let fraction = format!("{:09}", self.0 % NANOS);
-        let fraction = fraction.trim_end_matches('0');
-        write!(f, "{}.{}", self.0 / NANOS, if fraction.is_empty() { "0" } else { fraction })
-    }
-}
-
-as_text!(ExchangeRate);
-
 /// What currencies are worth in the deployment's, by day.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CurrencyTable {
     base: Currency,
     rates: BTreeMap<Currency, BTreeMap<Day, ExchangeRate>>,
+}
+
+impl Default for CurrencyTable {
+    fn default() -> Self {
+        Self::new(Currency::USD)
+    }
+}
+
+/// An amount as it was stated in another currency than the deployment's. It was converted once, when it was set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stated {
+    /// What was stated.
+    pub amount: Money,
+    /// What one unit was worth then, in the deployment's currency.
+    pub rate: ExchangeRate,
+    /// The day whose rate that is, in UTC.
+    pub on: Day,
+}
+
+/// A stretch of time over which a currency is worth the same, half-open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stretch {
+    /// Its first instant.
+    pub from: UnixMs,
+    /// The first instant after it.
+    pub to: UnixMs,
+    /// What one unit is worth; none before the currency's first rate.
+    pub rate: Option<ExchangeRate>,
 }
 
 impl CurrencyTable {
@@ -123,13 +145,98 @@ impl CurrencyTable {
         Ok(())
     }
 
+    /// Notes what one unit is worth from the day on, where that changes nothing that was charged: `today` is the day in
+    /// UTC, `closed` the newest closed period with the first day that begins after it. The same again is no change.
+    ///
+    /// A rate can be of a day to come, of today where none was set for it, or of a day before the currency's first.
+    ///
+    /// # Errors
+    /// [`CurrencyError::Base`], [`CurrencyError::Closed`] and [`CurrencyError::Begun`]; nothing changed.
+    pub fn set_checked(
+        &mut self,
+        currency: Currency,
+        (from, rate): (Day, ExchangeRate),
+        today: Day,
+        closed: Option<(Period, Day)>,
+    ) -> Result<(), CurrencyError> {
+        let known = self.rates.get(&currency);
+        if known.and_then(|rates| rates.get(&from)) == Some(&rate) {
+            return Ok(());
+        }
+        if let Some((period, open)) = closed.filter(|(_, open)| from < *open) {
+            return Err(CurrencyError::Closed { from, period, open });
+        }
+        let counts = known.and_then(|rates| rates.range(..=from).next_back());
+        if let Some((day, rate)) = counts
+            && from <= today
+            && !(from == today && *day < today)
+        {
+            let is_set = known.is_some_and(|rates| rates.contains_key(&today));
+            let first = if is_set { today.plus(1) } else { today };
+            return Err(CurrencyError::Begun { currency, from, rate: *rate, first });
+        }
+        self.set(currency, from, rate)
+    }
+
+    /// The rates of a currency, each with the day from which it is good; none where it is not known.
+    #[must_use]
+    pub fn of(&self, currency: Currency) -> Option<&BTreeMap<Day, ExchangeRate>> {
+        self.rates.get(&currency)
+    }
+
+    /// Puts the rates of a currency back, as a database has them.
+    pub fn restore(&mut self, currency: Currency, rates: BTreeMap<Day, ExchangeRate>) {
+        self.rates.insert(currency, rates);
+    }
+
+    /// Every rate of every currency but the deployment's, with the day from which it is good.
+    pub fn rates(&self) -> impl Iterator<Item = (Currency, Day, ExchangeRate)> {
+        let each = |(currency, rates): (&Currency, _)| {
+            let currency = *currency;
+            let rates: &BTreeMap<Day, ExchangeRate> = rates;
+            rates.iter().map(move |(day, rate)| (currency, *day, *rate)).collect::<Vec<_>>()
+        };
+        self.rates.iter().flat_map(each)
+    }
+
+    /// The instants strictly between `from` and `to` at which a currency's rate is set anew.
+    pub fn changes(&self, currency: Currency, from: UnixMs, to: UnixMs) -> impl Iterator<Item = UnixMs> {
+        let days = self.rates.get(&currency).into_iter();
+        let days = days.flat_map(move |rates| rates.range(Day::of(from)..).map(|(day, _)| day.start()));
+        days.skip_while(move |at| *at <= from).take_while(move |at| *at < to)
+    }
+
+    /// The stretches of `from` to `to` over which a currency is worth the same, in order, without gap or overlap.
+    #[must_use]
+    pub fn stretches(&self, currency: Currency, from: UnixMs, to: UnixMs) -> Vec<Stretch> {
+        let cuts: Vec<UnixMs> = self.changes(currency, from, to).chain([to]).collect();
+        let begins = std::iter::once(from).chain(cuts.iter().copied());
+        let stretches = begins.zip(&cuts).map(|(from, to)| Stretch {
+            from,
+            to: *to,
+            rate: self.rate(currency, from).ok(),
+        });
+        stretches.filter(|stretch| stretch.from < stretch.to).collect()
+    }
+
+    /// An amount that is stated in any currency, in micros of the deployment's at the rate of the instant, with what was
+    /// stated; that is none where it is the deployment's.
+    ///
+    /// # Errors
+    /// As [`CurrencyTable::convert`].
+    pub fn stated(&self, amount: Money, at: UnixMs) -> Result<(i64, Option<Stated>), CurrencyError> {
+        let micros = self.convert(amount, self.base, at)?.micros;
+        let stated = Stated { amount, rate: self.rate(amount.currency, at)?, on: Day::of(at) };
+        Ok((micros, (amount.currency != self.base).then_some(stated)))
+    }
+
     /// What one unit is worth at the instant, by its day in UTC.
     ///
     /// # Errors
     /// [`CurrencyError::Unknown`], and [`CurrencyError::TooEarly`] before the first rate.
     pub fn rate(&self, currency: Currency, at: UnixMs) -> Result<ExchangeRate, CurrencyError> {
         if currency == self.base {
-            return Ok(ExchangeRate(NANOS));
+            return Ok(ExchangeRate::ONE);
         }
         let known = || {
             let names = std::iter::once(&self.base).chain(self.rates.keys());
@@ -152,76 +259,11 @@ impl CurrencyTable {
     /// As [`CurrencyTable::rate`], and [`CurrencyError::TooMuch`].
     pub fn convert(&self, amount: Money, to: Currency, at: UnixMs) -> Result<Money, CurrencyError> {
         let (of, by) = (self.rate(amount.currency, at)?, self.rate(to, at)?);
-        let micros = div_round(i128::from(amount.micros) * i128::from(of.0), i128::from(by.0));
+        let micros = div_round(i128::from(amount.micros) * of.nanos(), by.nanos());
         let micros = i64::try_from(micros).map_err(|_| CurrencyError::TooMuch { amount, to })?;
         Ok(Money { micros, currency: to })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn code(text: &str) -> Currency {
-        text.parse().unwrap()
-    }
-
-    fn day(text: &str) -> Day {
-        text.parse().unwrap()
-    }
-
-    fn table() -> CurrencyTable {
-        let mut table = CurrencyTable::new(Currency::USD);
-        for (currency, from, rate) in
-            [("EUR", "2026-01-01", "1.05"), ("EUR", "2026-03-01", "1.10"), ("KRW", "2026-01-01", "0.00072")]
-        {
-            table.set(code(currency), day(from), rate.parse().unwrap()).unwrap();
-        }
-        table
-    }
-
-    #[test]
-    fn the_rate_of_the_day_counts_and_halves_go_away_from_zero() {
-        let table = table();
-        let convert = |micros, from: &str, to: &str, on: &str| {
-            let amount = Money { micros, currency: code(from) };
-            table.convert(amount, code(to), day(on).start()).unwrap().micros
-        };
-        assert_eq!(convert(100_000_000, "EUR", "USD", "2026-02-28"), 105_000_000);
-        assert_eq!(convert(100_000_000, "EUR", "USD", "2026-03-01"), 110_000_000);
-        assert_eq!(convert(1_000_000_000_000, "KRW", "USD", "2026-03-01"), 720_000_000);
-        assert_eq!(convert(10, "EUR", "USD", "2026-01-01"), 11, "10.5 away from zero");
-        assert_eq!(convert(-10, "EUR", "USD", "2026-01-01"), -11);
-        assert_eq!(convert(1_100_000, "EUR", "KRW", "2026-03-01"), 1_680_555_556, "one rounding, not two");
-        assert_eq!(convert(7, "USD", "USD", "1970-01-01"), 7);
-        let much = Money { micros: i64::MAX, currency: code("EUR") };
-        let error = table.convert(much, Currency::USD, day("2026-03-01").start()).unwrap_err();
-        assert!(matches!(error, CurrencyError::TooMuch { .. }));
-    }
-
-    #[test]
-    fn what_is_not_known_is_named_with_the_way_out() {
-        let mut table = table();
-        let at = |text: &str| day(text).start();
-        let error = table.rate(code("GBP"), at("2026-01-01")).unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "currency GBP is not known: set what it is worth in USD first; known are USD, EUR, KRW"
-        );
-        let error = table.rate(code("EUR"), at("2025-12-31")).unwrap_err().to_string();
-        assert!(error.contains("no rate on 2025-12-31: its first is of 2026-01-01"), "{error}");
-        let error = table.set(Currency::USD, day("2026-01-01"), "1".parse().unwrap()).unwrap_err();
-        assert_eq!(error, CurrencyError::Base(Currency::USD));
-        for wrong in ["", "0", "-1", "1e3", "1.0000000001", ".5", "1.", "99999999999999999999"] {
-            let error = wrong.parse::<ExchangeRate>().unwrap_err().to_string();
-            assert!(error.contains(&format!("`{wrong}`")), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_table_survives_storage() {
-        let json = serde_json::to_string(&table()).unwrap();
-        assert!(json.contains("\"2026-03-01\":\"1.1\""), "{json}");
-        assert_eq!(serde_json::from_str::<CurrencyTable>(&json).unwrap(), table());
-    }
-}
+mod tests;

@@ -101,6 +101,7 @@ fn usage(it: &Use, offset_ms: u64) -> Option<Usage> {
         rate: HourlyRate(it.rate),
         list_rate: HourlyRate(it.rate * 2),
         datasets: if it.seed.is_multiple_of(2) { vec![set("web"), set("books"), set("web")] } else { vec![] },
+        priced: None,
     };
     (!it.seed.is_multiple_of(5)).then_some(usage)
 }

@@ -167,7 +167,10 @@ impl Federation {
                 let action = if random.percent(50) { Action::Drain } else { Action::Stop };
                 let (borrow, lend, thresholds, priority) = (None, None, vec![], 0);
                 limits
-                    .set_limit(Limit { id, nominal, borrow, lend, action, thresholds, priority }, now)
+                    .set_limit(
+                        Limit { id, nominal, borrow, lend, action, thresholds, priority, stated: None },
+                        now,
+                    )
                     .unwrap();
             }
         }

@@ -11,13 +11,15 @@ use spillway_api::v1::{
 use spillway_api::{ApiError, ErrorCode, Secret};
 use spillway_core::entity::{Group, Pool, User};
 use spillway_core::{Command, Reply, State};
-use spillway_types::{Currency, DurationMs, GroupName, JoinTokenId, Money, PoolName, UserName};
+use spillway_ledger::limits::LimitsChange;
+use spillway_ledger::rates::Stated;
+use spillway_types::{DurationMs, GroupName, JoinTokenId, Money, PoolName, UserName};
 
 use super::auth::Caller;
 use super::failure::Failure;
 use super::input::{self, MAX_SMALL_BODY, Segment};
 use super::limits::{must_be_admin, must_manage};
-use super::{Api, Shared, may_see};
+use super::{Api, Shared, currencies, may_see};
 use crate::secrets;
 
 /// How long a join token is good where the request does not say: time to walk to the machine.
@@ -43,9 +45,11 @@ fn show_group(group: &Group, state: &State) -> GroupView {
         name: group.name.clone(),
         parent: group.parent.clone(),
         zone: state.limits.zone(&group.name).cloned().unwrap_or_default(),
+        currency: state.limits.currency(&group.name),
         weight: group.weight,
         priority: group.priority,
         budget: group.budget_micros.map(Money::usd_micros),
+        budget_stated: group.budget_stated,
         spent: Money::usd_micros(state.book.spent(&group.name)),
         held: Money::usd_micros(state.book.held(&group.name)),
         left: state.book.left(&group.name).map(Money::usd_micros),
@@ -62,14 +66,11 @@ pub(super) async fn read_group(api: &Api, name: GroupName) -> Result<GroupView, 
     api.app.engine.read(read).await?.ok_or(missing)
 }
 
-/// A budget in micros of the deployment's currency.
-fn budget_micros(budget: Option<Money>) -> Result<Option<i64>, Failure> {
-    let Some(budget) = budget else { return Ok(None) };
-    if budget.currency == Currency::USD {
-        return Ok(Some(budget.micros));
-    }
-    let message = format!("money here is in {}", Currency::USD);
-    Err(Failure(ApiError::invalid(message).field("budget.currency").value(budget.currency)))
+/// A budget in micros of dollars, with what was stated where that was in another currency.
+async fn budget(api: &Api, budget: Option<Money>) -> Result<(Option<i64>, Option<Stated>), Failure> {
+    let Some(budget) = budget else { return Ok((None, None)) };
+    let (micros, stated) = currencies::stated(api, "budget.currency", budget).await?;
+    Ok((Some(micros), stated))
 }
 
 pub(super) async fn create_group(
@@ -92,14 +93,24 @@ pub(super) async fn create_group(
             error.field("name").value(&request.name).hint("set its budget with PUT on its budget"),
         ));
     }
+    let (budget_micros, budget_stated) = budget(&api, request.budget).await?;
+    if let Some(currency) = request.currency {
+        let worth = currencies::table(&api).await?.rate(currency, api.app.engine.clock().now());
+        worth.map_err(|error| currencies::refused("currency", error))?;
+    }
     let group = Group {
         name: request.name.clone(),
         parent: request.parent,
         weight: request.weight.unwrap_or(1),
         priority: request.priority.unwrap_or(0),
-        budget_micros: budget_micros(request.budget)?,
+        budget_micros,
+        budget_stated,
     };
     api.app.engine.command(Command::DeclareGroup(group)).await?;
+    if let Some(currency) = request.currency {
+        let change = LimitsChange::Currency { group: request.name.clone(), currency: Some(currency) };
+        api.app.engine.command(Command::ChangeLimits(Box::new(change))).await?;
+    }
     Ok((StatusCode::CREATED, Json(read_group(&api, request.name).await?)))
 }
 
@@ -112,8 +123,8 @@ pub(super) async fn set_budget(
 ) -> Result<Json<GroupView>, Failure> {
     let request: BudgetRequest = input::json(&headers, body, MAX_SMALL_BODY).await?;
     must_manage(&api, &who, &[&group], false).await?;
-    let limit_micros = budget_micros(request.budget)?;
-    api.app.engine.command(Command::SetBudget { group: group.clone(), limit_micros }).await?;
+    let (limit_micros, stated) = budget(&api, request.budget).await?;
+    api.app.engine.command(Command::SetBudget { group: group.clone(), limit_micros, stated }).await?;
     read_group(&api, group).await.map(Json)
 }
 

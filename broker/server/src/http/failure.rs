@@ -116,6 +116,10 @@ impl From<Refusal> for Failure {
                 let (message, hint) = halves(&error.to_string());
                 with_hint(ApiError::invalid(message).field("card"), hint)
             }
+            Refusal::Currency(error) => {
+                let (message, hint) = halves(&error.to_string());
+                with_hint(ApiError::invalid(message).field("currency"), hint)
+            }
             Refusal::NeverFits(refusal) => {
                 let (message, hint) = halves(&refusal.to_string());
                 let error = ApiError::new(ErrorCode::BudgetExceeded, message);

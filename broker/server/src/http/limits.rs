@@ -14,13 +14,13 @@ use spillway_core::entity::Group;
 use spillway_core::shares::fair_shares;
 use spillway_core::{Command, State};
 use spillway_ledger::limits::{Limit, LimitId, LimitsChange, Standing, Transfer};
-use spillway_types::{GroupName, IdSource as _, Role, UnixMs};
+use spillway_types::{GroupName, IdSource as _, Money, Role, UnixMs};
 
 use super::accounts::read_group;
 use super::auth::{Caller, Who};
 use super::failure::Failure;
 use super::input::{self, MAX_SMALL_BODY, Segment};
-use super::{Api, Shared, may_manage, may_see};
+use super::{Api, Shared, currencies, may_manage, may_see};
 use crate::View;
 use crate::clock::RealIds;
 
@@ -66,6 +66,7 @@ fn show(standing: Standing, overshoot: i64) -> LimitView {
         scope: limit.id.scope,
         window: limit.id.window,
         nominal: limit.nominal,
+        stated: limit.stated,
         limit: nominal,
         used,
         held,
@@ -108,13 +109,17 @@ pub(super) async fn set(
     body: Body,
 ) -> Result<Json<Page<LimitView>>, Failure> {
     let request: LimitRequest = input::json(&headers, body, MAX_SMALL_BODY).await?;
-    let LimitRequest { group, metric, scope, window, nominal, borrow, lend, action, thresholds, priority } =
+    let LimitRequest { group, metric, scope, window, borrow, lend, action, thresholds, priority, .. } =
         request;
     must_manage(&api, &who, &[&group], false).await?;
     let id = LimitId { group: group.clone(), metric, scope, window };
-    let change = match nominal {
-        Some(nominal) => {
-            LimitsChange::Set { limit: Limit { id, nominal, borrow, lend, action, thresholds, priority } }
+    let change = match request.nominal {
+        Some(micros) => {
+            let amount = Money { micros, currency: request.currency.unwrap_or_default() };
+            let (nominal, stated) = currencies::stated(&api, "currency", amount).await?;
+            LimitsChange::Set {
+                limit: Limit { id, nominal, borrow, lend, action, thresholds, priority, stated },
+            }
         }
         None => LimitsChange::Remove { id },
     };
@@ -199,6 +204,11 @@ pub(super) async fn change_group(
         let error = ApiError::invalid("a group is at the top or below another, not both").field("parent");
         return Err(Failure(error.hint("give `parent` or `top`")));
     }
+    if change.inherit_currency && change.currency.is_some() {
+        let error =
+            ApiError::invalid("a group has a currency of its own or that of the group above it, not both");
+        return Err(Failure(error.field("currency").hint("give `currency` or `inherit_currency`")));
+    }
     must_manage(&api, &who, &[&name], false).await?;
     let known = known_group(&api, &name).await?;
     if change.top {
@@ -206,6 +216,10 @@ pub(super) async fn change_group(
     }
     if let Some(parent) = &change.parent {
         must_manage(&api, &who, &[parent], true).await?;
+    }
+    if change.inherit_currency || change.currency.is_some() {
+        let change = LimitsChange::Currency { group: name.clone(), currency: change.currency };
+        api.app.engine.command(Command::ChangeLimits(Box::new(change))).await?;
     }
     let group = Group {
         parent: if change.top { None } else { change.parent.or_else(|| known.parent.clone()) },

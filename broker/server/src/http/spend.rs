@@ -2,8 +2,10 @@
 //! ordinary.
 //!
 //! The rows come from the roll-ups, the ledger's total from its postings; they agree, or there is a defect. A member's
-//! report is of the groups that the member may see.
+//! report is of the groups that the member may see. In another currency than dollars a row is what its days come to,
+//! each at what that was worth on the day, rounded once, and the total is the sum of the rows.
 
+mod exchange;
 mod outlook;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,10 +21,11 @@ use spillway_core::State;
 use spillway_ledger::Account;
 use spillway_ledger::anomaly::{self, AnomalyRule};
 use spillway_ledger::calendar::{Day, Zone};
-use spillway_ledger::rollup::{Bucket, Measures, Unit, buckets};
+use spillway_ledger::rollup::{Bucket, Measures, Unit, buckets, in_currency};
 use spillway_store::{ReportBy, ReportQuery, ReportRow};
-use spillway_types::{GroupName, Money, UnixMs};
+use spillway_types::{Currency, GroupName, Money, UnixMs};
 
+use self::exchange::{ByRate, Cut, Told};
 use super::auth::{Caller, Who};
 use super::failure::Failure;
 use super::input::Params;
@@ -76,15 +79,25 @@ const fn column(key: SpendKey) -> Option<ReportBy> {
     })
 }
 
-/// The groups that may be seen; none means all.
-async fn visible(api: &Api, who: &Arc<Who>) -> Result<Option<Vec<GroupName>>, Failure> {
-    let who = Arc::clone(who);
+/// The groups that may be seen, of one and those below it where that is asked for; none means all.
+async fn visible(
+    api: &Api,
+    who: &Arc<Who>,
+    below: Option<&GroupName>,
+) -> Result<Option<Vec<GroupName>>, Failure> {
+    let (who, top) = (Arc::clone(who), below.cloned());
     let read = move |view: &crate::View<'_>| {
         let state = view.federation.state();
-        let own = || state.groups.keys().filter(|group| may_see(state, &who, group)).cloned().collect();
-        (!who.role.sees_all()).then(own)
+        let asked = |group: &GroupName| top.as_ref().is_none_or(|top| state.is_within(group, top));
+        let seen = state.groups.keys().filter(|group| may_see(state, &who, group));
+        let own = || seen.filter(|group| asked(group)).cloned().collect::<Vec<_>>();
+        (!who.role.sees_all() || top.is_some()).then(own)
     };
-    Ok(api.app.engine.read(read).await?)
+    let seen = api.app.engine.read(read).await?;
+    match below.filter(|top| seen.as_ref().is_some_and(|seen| !seen.contains(top))) {
+        Some(hidden) => Err(Failure(ApiError::not_found("group", hidden).field("group").value(hidden))),
+        None => Ok(seen),
+    }
 }
 
 fn too_large() -> Failure {
@@ -120,21 +133,26 @@ async fn stretches(api: &Api, asked: &SpendAsked) -> Result<Vec<Bucket>, Failure
 }
 
 async fn read(api: &Api, who: &Arc<Who>, asked: &SpendAsked) -> Result<SpendReport, Failure> {
-    let groups = visible(api, who).await?;
-    let stretches = stretches(api, asked).await?;
+    let groups = visible(api, who, asked.group.as_ref()).await?;
+    let told = exchange::read(api, asked).await?;
+    let cut = told.cut(&stretches(api, asked).await?);
     let by: Vec<ReportBy> = asked.by.iter().filter_map(|key| column(*key)).collect();
-    let found = rows(api, by, stretches.clone(), (asked.period, groups.clone())).await?;
-    let total: Measures = if asked.by.contains(&SpendKey::Dataset) {
-        let all = rows(api, vec![], stretches.clone(), (asked.period, groups.clone())).await?;
-        all.into_iter().map(|row| row.measures).sum()
+    let found = rows(api, by, cut.buckets.clone(), (asked.period, groups.clone())).await?;
+    told.check(&cut, &found)?;
+    // Rows of data sets overlap: what all of it comes to is none of their sums.
+    let whole: Option<Measures> = if asked.by.contains(&SpendKey::Dataset) {
+        let all = rows(api, vec![], cut.buckets.clone(), (asked.period, groups.clone())).await?;
+        told.check(&cut, &all)?;
+        Some(in_currency(&cut.sum(&all)))
     } else {
-        found.iter().map(|row| row.measures).sum()
+        None
     };
     let outlooks = outlook::read(api, asked, groups).await?;
     let (who, asked) = (Arc::clone(who), asked.clone());
     let read = move |view: &crate::View<'_>| {
         let state = view.federation.state();
-        let mut sums = add_up(found, &asked, &stretches, state);
+        let mut sums = add_up(found, &asked, &cut, state);
+        let total = whole.unwrap_or_else(|| sums.values().copied().sum());
         let groups = || state.groups.keys().filter(|group| may_see(state, &who, group));
         if asked.by == [SpendKey::Group] {
             for group in groups().filter(|group| outlooks.is_expected(group, state)) {
@@ -143,9 +161,9 @@ async fn read(api: &Api, who: &Arc<Who>, asked: &SpendAsked) -> Result<SpendRepo
         }
         let ledger: i64 = groups().map(|group| state.book.balance(&Account::Spend(group.clone()))).sum();
         let row = |(keys, measures): (Vec<String>, Measures)| SpendRow {
-            outlook: outlooks.of(&asked.by, &keys, state),
+            outlook: outlooks.of(&asked.by, &keys, &told, state),
             keys: asked.by.iter().map(|key| key.as_str().to_owned()).zip(keys).collect(),
-            sums: shown_sums(&measures),
+            sums: shown_sums(&measures, &told),
         };
         let closed = asked.period.map(|period| state.periods.closed().get(&period));
         let closed =
@@ -159,9 +177,10 @@ async fn read(api: &Api, who: &Arc<Who>, asked: &SpendAsked) -> Result<SpendRepo
             period: asked.period,
             state: closed,
             closed_through: state.periods.newest_closed(),
-            total: money(total.spend_micros),
-            sums: shown_sums(&total),
-            ledger_total: asked.is_whole().then(|| Money::usd_micros(ledger)),
+            total: told.money(total.spend_micros),
+            sums: shown_sums(&total, &told),
+            ledger_total: (asked.is_whole() && told.currency == Currency::USD)
+                .then(|| Money::usd_micros(ledger)),
             imbalance_micros: state.book.imbalance(),
         }
     };
@@ -172,25 +191,26 @@ async fn read(api: &Api, who: &Arc<Who>, asked: &SpendAsked) -> Result<SpendRepo
     Ok(report)
 }
 
-/// Adds up what falls together once sites are kinds, in the order of the keys that were asked for.
+/// Adds up what falls together once sites are kinds, in the order of the keys that were asked for, and converts it.
 fn add_up(
     rows: Vec<ReportRow>,
     asked: &SpendAsked,
-    stretches: &[Bucket],
+    cut: &Cut,
     state: &State,
 ) -> BTreeMap<Vec<String>, Measures> {
-    let mut sums: BTreeMap<Vec<String>, Measures> = BTreeMap::new();
+    let mut sums: BTreeMap<Vec<String>, ByRate> = BTreeMap::new();
     for row in rows {
-        let when = stretches.get(row.bucket).map_or("", |bucket| bucket.name.as_str());
+        let Some(rate) = cut.rate(row.bucket) else { continue };
+        let when = cut.buckets.get(row.bucket).map_or("", |bucket| bucket.name.as_str());
         let mut values = row.keys.into_iter();
         let mut value = |key: &SpendKey| match column(*key) {
             None => when.to_owned(),
             Some(_) => shown(*key, values.next().unwrap_or_default(), state),
         };
         let keys = asked.by.iter().map(&mut value).collect();
-        *sums.entry(keys).or_default() += row.measures;
+        *sums.entry(keys).or_default().entry(rate).or_default() += row.measures;
     }
-    sums
+    sums.into_iter().map(|(keys, parts)| (keys, in_currency(&parts))).collect()
 }
 
 fn shown(key: SpendKey, value: String, state: &State) -> String {
@@ -206,11 +226,8 @@ fn narrow(sum: i128) -> i64 {
     i64::try_from(sum).unwrap_or(if sum < 0 { i64::MIN } else { i64::MAX })
 }
 
-fn money(micros: i128) -> Money {
-    Money::usd_micros(narrow(micros))
-}
-
-fn shown_sums(measures: &Measures) -> Sums {
+fn shown_sums(measures: &Measures, told: &Told) -> Sums {
+    let money = |micros| told.money(micros);
     let has_list = measures.list_micros != 0 || measures.listed_micros != 0;
     Sums {
         amount: money(measures.spend_micros),
@@ -250,7 +267,7 @@ pub(super) async fn anomalies(
     Params(query): Params<AnomaliesQuery>,
 ) -> Result<Json<AnomaliesView>, Failure> {
     let (from, to) = query.days(Day::of(api.app.engine.clock().now()))?;
-    let groups = visible(&api, &who).await?;
+    let groups = visible(&api, &who, None).await?;
     let rule = AnomalyRule::default();
     let history = from.plus(-i64::from(rule.window_days));
     let days = by_day(&api, vec![ReportBy::Group, ReportBy::Class], (history, to), groups).await?;

@@ -2,6 +2,7 @@
 
 mod access;
 mod accounts;
+mod currencies;
 mod doors;
 mod fleet;
 mod jobs;

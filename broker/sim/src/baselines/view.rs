@@ -115,6 +115,7 @@ impl View {
                 | Key::Period(_)
                 | Key::SiteUsage(_)
                 | Key::Rates(_)
+                | Key::Currency(_)
                 | Key::Submission(_)
                 | Key::History(_)
                 | Key::Limit(_) => {}

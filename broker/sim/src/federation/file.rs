@@ -7,8 +7,8 @@ use spillway_core::command::TickLimits;
 use spillway_core::entity::{Group, Pool, Site};
 use spillway_types::resources::parse_memory_mib;
 use spillway_types::{
-    DataMap, DatasetEntry, DurationMs, GpuModel, GroupName, HourlyRate, Inventory, LinkEntry, Money,
-    PoolName, SiteKind, SiteName, Tariff,
+    Currency, DataMap, DatasetEntry, DurationMs, GpuModel, GroupName, HourlyRate, Inventory, LinkEntry,
+    Money, PoolName, SiteKind, SiteName, Tariff,
 };
 
 use super::cloud_file::{CloudEntry, Files};
@@ -247,12 +247,18 @@ impl GroupEntry {
             return Err(FederationError::new(format!("{path}.weight"), "0 is no weight: write at least 1"));
         }
         let budget = self.budget.map(|text| parse::<Money>(&format!("{path}.budget"), &text)).transpose()?;
+        if let Some(other) = budget.filter(|money| money.currency != Currency::USD) {
+            let problem =
+                format!("{other} is not in {}: a simulation knows no other currency", Currency::USD);
+            return Err(FederationError::new(format!("{path}.budget"), problem));
+        }
         into.groups.push(Group {
             name: self.name,
             parent: self.parent,
             weight: self.weight.unwrap_or(1),
             priority: self.priority.unwrap_or(0),
             budget_micros: budget.map(|money| money.micros),
+            budget_stated: None,
         });
         Ok(())
     }

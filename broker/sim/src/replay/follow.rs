@@ -75,6 +75,7 @@ impl Driver<'_> {
             | Key::Period(_)
             | Key::SiteUsage(_)
             | Key::Rates(_)
+            | Key::Currency(_)
             | Key::Submission(_)
             | Key::History(_)
             | Key::Limit(_) => Ok(()),

@@ -120,6 +120,7 @@ impl Story {
             | Event::PeriodClosed { .. }
             | Event::PeriodFrozen { .. }
             | Event::RatesSet { .. }
+            | Event::ExchangeSet { .. }
             | Event::TokenIssued(_)
             | Event::JoinTokenIssued(_)
             | Event::NodeEnrolled { .. }

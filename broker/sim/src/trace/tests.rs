@@ -194,6 +194,7 @@ fn journal() -> Vec<(i64, String)> {
         weight: 1,
         priority: 0,
         budget_micros: None,
+        budget_stated: None,
     });
     let all = vec![
         work(60, Some("8"), 1, 30),

@@ -235,5 +235,5 @@ impl Case {
 
 pub(crate) fn group(group: &str, parent: Option<&str>, budget_micros: Option<i64>) -> Command {
     let (name, parent) = (name(group), parent.map(name));
-    Command::DeclareGroup(Group { name, parent, weight: 1, priority: 0, budget_micros })
+    Command::DeclareGroup(Group { name, parent, weight: 1, priority: 0, budget_micros, budget_stated: None })
 }

@@ -3,11 +3,13 @@
 use spillway_core::command::{Endpoint, InstanceNews, JoinProof, PartNews, PartReport, TickLimits};
 use spillway_core::entity::GoneReason;
 use spillway_core::{Command, Reply};
+use spillway_ledger::calendar::Day;
+use spillway_ledger::rates::Card;
 use spillway_policies::Decision;
 use spillway_sim::{Answer, Link, Program};
 use spillway_types::{
-    ArrayRange, AttemptId, Checkpoint, DurationMs, InstanceId, JobId, JobSpec, NodeId, NodeStep, PartEnd,
-    Placement, Resources, RetryPolicy,
+    ArrayRange, AttemptId, Checkpoint, DurationMs, HourlyRate, InstanceId, JobId, JobSpec, NodeId, NodeStep,
+    PartEnd, Placement, Resources, RetryPolicy, UnixMs,
 };
 
 use crate::case::{Case, DOLLAR, Manners, group, inventory, name};
@@ -209,20 +211,40 @@ impl Case {
 
     fn change_rules(&mut self, which: u32, how: u32) {
         let limit_micros = (!how.is_multiple_of(3)).then(|| i64::from(how % 100) * DOLLAR);
-        match which % 6 {
-            0 => self.give(Command::SetBudget { group: name("org"), limit_micros }),
-            1 => self.give(Command::SetBudget { group: name("lab"), limit_micros }),
+        match which % 8 {
+            0 => self.give(Command::SetBudget { group: name("org"), limit_micros, stated: None }),
+            1 => self.give(Command::SetBudget { group: name("lab"), limit_micros, stated: None }),
             2 => {
                 self.give(group("ops", Some(if how.is_multiple_of(2) { "lab" } else { "org" }), limit_micros))
             }
             3 => self.set_offers(i64::from(8 + how % 40), how % 3 * 50),
             4 => self.give(Command::ForgetOldKeys),
+            5 => self.set_exchange(how),
+            6 => self.set_card(how),
             _ => {
                 let mut pool = self.world.state().pools[&name("main")].clone();
                 pool.groups = how.is_multiple_of(3).then(|| [name("lab")].into());
                 self.give(Command::DeclarePool(pool));
             }
         }
+    }
+
+    /// Euros are worth something else from a day around now on.
+    fn set_exchange(&mut self, how: u32) {
+        let from = Day::of(self.world.now()).plus(i64::from(how % 4) - 1);
+        let rate = format!("{}.{:02}", how % 2, 1 + how % 99).parse().expect("a rate");
+        self.give(Command::SetExchange { currency: name("EUR"), from, rate });
+    }
+
+    /// A pool charges by a card from an instant around now on, in dollars or in euros.
+    fn set_card(&mut self, how: u32) {
+        let per_gpu =
+            ["H100", "A100"].map(|model| (name(model), HourlyRate(i64::from(how % 97) * DOLLAR / 10)));
+        let currency = name(if how.is_multiple_of(3) { "USD" } else { "EUR" });
+        let card = Box::new(Card::Flat { per_gpu: per_gpu.into(), lending: None, currency });
+        let effective = UnixMs(self.world.now().0 + i64::from(how % 7_200) * 1000 - 3_600_000);
+        let pool = name(if how.is_multiple_of(2) { "main" } else { "desk" });
+        self.give(Command::SetRates { pool, effective, card });
     }
 
     /// Reports come again: old numbers, an old epoch, overlapping or with a gap.

@@ -14,8 +14,9 @@ pub(super) use super::ledger::{
     entries_of_an_older_version_are_linked, the_ledger_is_a_chain_that_verifies,
 };
 pub(super) use super::reports::{
-    a_zone_moves_charges_between_buckets_only, every_report_reaches_the_total, reports_say_what_was_used,
-    roll_ups_are_made_again_and_compared, roll_ups_of_an_older_version_are_made,
+    a_zone_moves_charges_between_buckets_only, days_are_converted_at_their_own_rates,
+    every_report_reaches_the_total, reports_say_what_was_used, roll_ups_are_made_again_and_compared,
+    roll_ups_of_an_older_version_are_made,
 };
 use super::world::{World, spec, user};
 use crate::target::Target;

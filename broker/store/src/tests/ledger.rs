@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use spillway_core::Command;
-use spillway_ledger::calendar::{Period, Zone};
+use spillway_ledger::calendar::{Day, Period, Zone};
 use spillway_ledger::journal::{Defect, Digest, Fact, Head, Record};
 use spillway_ledger::rates::Card;
 use spillway_types::{SequentialIds, UnixMs};
@@ -105,16 +105,26 @@ pub(super) async fn a_period_closes_and_its_export_stays(database: &TestDatabase
     assert_eq!(store.site_manifests(None).await.unwrap(), manifests);
     let check = store.verify_ledger().await.unwrap();
     assert_eq!((check.defect, check.periods), (None, 1));
-    let card = Card::Flat { per_gpu: BTreeMap::new(), lending: None };
-    let set = |effective| Command::SetRates {
+    let card =
+        |code: &str| Card::Flat { per_gpu: BTreeMap::new(), lending: None, currency: code.parse().unwrap() };
+    let set = |effective, code| Command::SetRates {
         pool: "dgx".parse().unwrap(),
         effective,
-        card: Box::new(card.clone()),
+        card: Box::new(card(code)),
     };
     let ends = january.end(&Zone::utc());
-    let refused = world.federation.handle(set(UnixMs(ends.0 - 1)), world.now, &mut SequentialIds::new(78));
-    assert!(refused.unwrap_err().to_string().contains("2026-01"), "a rate in a closed period");
-    world.run(set(ends));
+    let worth = |from| Command::SetExchange {
+        currency: "EUR".parse().unwrap(),
+        from,
+        rate: "1.0853".parse().unwrap(),
+    };
+    let last = Day::of(ends).plus(-1);
+    for early in [set(UnixMs(ends.0 - 1), "USD"), worth(last)] {
+        let refused = world.federation.handle(early, world.now, &mut SequentialIds::new(78)).unwrap_err();
+        assert!(refused.to_string().contains("2026-01"), "{refused}");
+    }
+    world.run(worth(Day::of(ends)));
+    world.run(set(ends, "EUR"));
     world.commit(&store).await.unwrap();
     assert_eq!(store.load().await.unwrap(), *world.state());
     meddle(&store, "UPDATE site_manifests SET body = REPLACE(body, '\"count\":2', '\"count\":1') ").await;

@@ -69,6 +69,7 @@ suite! {
     spend_adds_up
     every_report_reaches_the_total
     a_zone_moves_charges_between_buckets_only
+    days_are_converted_at_their_own_rates
     reports_say_what_was_used
     roll_ups_are_made_again_and_compared
     roll_ups_of_an_older_version_are_made

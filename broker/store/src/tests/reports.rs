@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use spillway_ledger::calendar::{Zone, parse_instant};
 use spillway_ledger::journal::Defect;
-use spillway_ledger::rollup::{Bucket, Measures, Unit, buckets};
+use spillway_ledger::rates::CurrencyTable;
+use spillway_ledger::rollup::{Bucket, Measures, Unit, buckets, in_currency};
 use spillway_types::{DataMap, Dataset, UnixMs};
 
 use super::TestDatabase;
@@ -90,6 +91,41 @@ pub(super) async fn every_report_reaches_the_total(database: &TestDatabase) {
         store.report(&ReportQuery { limit: 1, ..query(&[ReportBy::Job], always()) }).await.unwrap(),
         None
     );
+}
+
+/// What a report in euros is made of: stretches of one rate come to what the days come to one by one.
+pub(super) async fn days_are_converted_at_their_own_rates(database: &TestDatabase) {
+    let store = database.open().await;
+    World::busy_day(&store).await;
+    let euros = "EUR".parse().unwrap();
+    let mut table = CurrencyTable::default();
+    for (day, rate) in [("2026-01-01", "1.05"), ("2026-02-01", "1.1")] {
+        table.set(euros, day.parse().unwrap(), rate.parse().unwrap()).unwrap();
+    }
+    let (from, to) = (always()[0].from, always()[0].to);
+    let bucket = |(from, to)| Bucket { name: String::new(), from, to };
+    let stretches = table.stretches(euros, from, to);
+    assert_eq!(stretches.len(), 2);
+    let stretches: Vec<Bucket> = stretches.iter().map(|it| bucket((it.from, it.to))).collect();
+    let days = buckets(from, to, Unit::Day, &Zone::utc()).unwrap();
+    let convert = async |by: &[ReportBy], cut: &[Bucket]| {
+        let mut groups: BTreeMap<Vec<String>, BTreeMap<_, Measures>> = BTreeMap::new();
+        for row in report(&store, &query(by, cut.to_vec())).await {
+            let rate = table.rate(euros, cut[row.bucket].from).unwrap();
+            *groups.entry(row.keys).or_default().entry(rate).or_default() += row.measures;
+        }
+        groups.into_iter().map(|(keys, parts)| (keys, in_currency(&parts))).collect::<BTreeMap<_, _>>()
+    };
+    for by in [[ReportBy::Group], [ReportBy::Job]] {
+        let told = convert(&by, &stretches).await;
+        assert_eq!(told, convert(&by, &days).await, "{by:?}");
+        assert!(told.values().all(|it| it.spend_micros > 0), "{told:?}");
+    }
+    let dollars = total(&report(&store, &query(&[], always())).await);
+    let told = convert(&[], &stretches).await[&vec![]];
+    assert!(told.spend_micros * 105 < dollars.spend_micros * 100, "some of it at 1.10");
+    assert!(told.spend_micros * 110 > dollars.spend_micros * 100, "some of it at 1.05");
+    assert_eq!(told.gpu_ms, dollars.gpu_ms);
 }
 
 /// The busy day goes over the end of January in UTC; in Seoul that is nine o'clock in the morning.

@@ -139,7 +139,14 @@ impl World {
 
     fn declare_group(&mut self, name: &str, parent: Option<&str>, budget_micros: Option<i64>) {
         let parent = parent.map(|parent| parent.parse().unwrap());
-        let group = Group { name: name.parse().unwrap(), parent, weight: 1, priority: 0, budget_micros };
+        let group = Group {
+            name: name.parse().unwrap(),
+            parent,
+            weight: 1,
+            priority: 0,
+            budget_micros,
+            budget_stated: None,
+        };
         self.run(Command::DeclareGroup(group));
     }
 

@@ -78,7 +78,14 @@ impl Federation {
         for tenant in TENANTS {
             let (group, user) = (tenant.group.parse()?, tenant.user.parse()?);
             let budget = Some(tenant.budget.parse()?);
-            let request = GroupRequest { name: group, parent: None, weight: None, priority: None, budget };
+            let request = GroupRequest {
+                name: group,
+                parent: None,
+                weight: None,
+                priority: None,
+                budget,
+                currency: None,
+            };
             let group = self.admin.create_group(&request).await?.name;
             self.admin.create_user(&UserRequest { name: user, group, role: Role::Member }).await?;
             let token = self.admin.create_token(&tenant.user.parse()?, &TokenRequest::default()).await?;

@@ -126,6 +126,8 @@ fn spend(rows: &[(&str, &str, i64)]) -> SpendReport {
 fn group(name: &str, budget: i64, spent: i64) -> GroupView {
     GroupView {
         zone: spillway_ledger::calendar::Zone::utc(),
+        currency: spillway_types::Currency::USD,
+        budget_stated: None,
         name: name.parse().expect("a name"),
         parent: None,
         weight: 1,

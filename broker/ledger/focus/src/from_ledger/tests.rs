@@ -2,7 +2,7 @@
 
 use spillway_ledger::journal::{Journal, Posted, replacement, reversal};
 use spillway_ledger::rates::EgressPrice;
-use spillway_ledger::{Hold, Payee, Slice, Subject, egress_entry, overhead_entry};
+use spillway_ledger::{Hold, Payee, PricedIn, Slice, Subject, egress_entry, overhead_entry};
 use spillway_types::{AttemptId, HourlyRate, JobId, Market, SequentialIds};
 
 use super::*;
@@ -51,6 +51,7 @@ fn usage(from: i64, to: i64) -> Usage {
         list_rate: HourlyRate(49_160_000),
         above: vec!["org".parse().unwrap(), "science".parse().unwrap()],
         datasets: vec!["web".parse().unwrap(), "imagenet".parse().unwrap()],
+        priced: None,
     }
 }
 
@@ -118,6 +119,39 @@ fn a_slice_and_its_overrun_are_one_charge_with_all_that_is_known() {
     assert_eq!(charge.resource.as_ref().unwrap().id, "i-0abc");
     assert_eq!(charge.tags["datasets"], "imagenet,web");
     assert_eq!(charge.capacity, None, "a cloud's capacity is bought as it is used");
+}
+
+#[test]
+fn what_was_priced_in_euros_has_its_prices_and_its_cost_in_both_and_sums_up_in_both() {
+    let euros = "EUR".parse().unwrap();
+    // 9.213858 EUR at 1.0853 are 9.999800 dollars and a bit: rounded once, to the rate that was charged.
+    let rate = HourlyRate(9_999_800);
+    let priced_in = Some(PricedIn { currency: euros, rate: HourlyRate(9_213_858) });
+    let (mut hold, _) = Hold::place(&subject(), 10_000_000);
+    let site = Payee::Site("seoul".parse().unwrap());
+    let slice = Slice { rank: 0, from_ms: 0, to_ms: 3 * 3_600_000, rate, gpu_blocks: 400 };
+    let of = Usage {
+        rate,
+        list_rate: rate,
+        priced: priced_in,
+        cloud: None,
+        region: None,
+        market: None,
+        ..usage(0, 3)
+    };
+    let entries = hold.charge(&subject(), &site, &slice).into_iter();
+    let entries: Vec<Entry> = entries.map(|entry| entry.effective(of.from).using(of.clone())).collect();
+    let [charge] = charges(entries.clone()).try_into().unwrap();
+    assert_eq!((charge.currency, charge.billed_micros), (Currency::USD, 29_999_400));
+    let exchange = charge.exchange.unwrap();
+    assert_eq!((exchange.currency, exchange.contracted_unit_micros), (euros, 9_213_858));
+    assert_eq!((exchange.list_unit_micros, exchange.effective_micros), (9_213_858, 3 * 9_213_858));
+    let back: Vec<Entry> = entries.iter().map(|entry| reversal(entry).unwrap()).collect();
+    let half = replacement(&entries[0], entries[0].gpu_ms() / 2, 14_999_700).unwrap();
+    let charges = charges(entries.into_iter().chain(back).chain([half]));
+    assert_eq!(charges.iter().map(|charge| charge.billed_micros).sum::<i64>(), 14_999_700);
+    let in_euros = charges.iter().map(|charge| charge.exchange.unwrap().effective_micros);
+    assert_eq!(in_euros.sum::<i64>(), 13_820_787, "an hour and a half");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Budget, holds and forecast of groups, for the month that goes on.
 
 use super::{
-    Account, Api, BTreeMap, BTreeSet, Day, Failure, GroupName, Money, ReportBy, SpendAsked, SpendKey, State,
+    Account, Api, BTreeMap, BTreeSet, Day, Failure, GroupName, ReportBy, SpendAsked, SpendKey, State, Told,
     UnixMs, Zone, by_day,
 };
 use spillway_api::v1::{BudgetWindow, Outlook};
@@ -69,7 +69,7 @@ impl Outlooks {
     }
 
     /// The outlook of a row with these keys; none where it is not a group's, or of a month that is over.
-    pub(super) fn of(&self, by: &[SpendKey], keys: &[String], state: &State) -> Option<Outlook> {
+    pub(super) fn of(&self, by: &[SpendKey], keys: &[String], told: &Told, state: &State) -> Option<Outlook> {
         let now = self.now?;
         let (today, month) = (Day::of(now), Period::of(now, &Zone::utc()));
         let key =
@@ -86,10 +86,10 @@ impl Outlooks {
         let expected = forecast(self.days.get(&group).unwrap_or(&none), bounds, today, committed);
         let budget = budget(state, &group, now);
         Some(Outlook {
-            budget: budget.map(|(micros, _)| Money::usd_micros(micros)),
+            budget: budget.map(|(micros, _)| told.today(micros)),
             budget_window: budget.map(|(_, window)| window),
-            committed: Money::usd_micros(committed),
-            forecast: Money::usd_micros(expected.total_micros),
+            committed: told.today(committed),
+            forecast: told.today(expected.total_micros),
             method: expected.method,
         })
     }

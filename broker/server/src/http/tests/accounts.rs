@@ -8,7 +8,14 @@ use super::world::{World, job, refused, submit};
 
 fn group(name: &str, parent: Option<&str>) -> GroupRequest {
     let parent = parent.map(|parent| parent.parse().unwrap());
-    GroupRequest { name: name.parse().unwrap(), parent, weight: None, priority: None, budget: None }
+    GroupRequest {
+        name: name.parse().unwrap(),
+        parent,
+        weight: None,
+        priority: None,
+        budget: None,
+        currency: None,
+    }
 }
 
 #[tokio::test]

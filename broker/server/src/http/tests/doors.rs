@@ -83,7 +83,7 @@ async fn a_finance_viewer_reaches_no_write() {
     let closers =
         routes().into_iter().filter(|line| !reads(line) && line.access.is_open_to(Role::FinanceCloser));
     let closers: Vec<&str> = closers.map(|line| line.path).collect();
-    assert_eq!(closers, [route::CORRECTIONS, route::PERIOD_CLOSE, route::POOL_RATES]);
+    assert_eq!(closers, [route::CORRECTIONS, route::PERIOD_CLOSE, route::POOL_RATES, route::CURRENCY]);
     for user in ["fin", "clo"] {
         let client = world.client(user);
         assert_eq!(client.groups().await.unwrap().items.len(), 3, "all of them");
@@ -131,6 +131,7 @@ async fn a_body_over_the_limit_is_refused_with_its_size() {
         weight: None,
         priority: None,
         budget: None,
+        currency: None,
     };
     let mut body = serde_json::to_vec(&group).unwrap();
     body.resize(64 << 10, b' ');

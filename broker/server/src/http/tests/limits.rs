@@ -15,6 +15,7 @@ fn limit(group: &str, metric: &str, nominal: Option<i64>) -> LimitRequest {
         scope: Scope::Everywhere,
         window: if metric == "concurrent-gpus" { Window::Instant } else { Window::Month },
         nominal,
+        currency: None,
         borrow: None,
         lend: None,
         action: Action::Drain,
@@ -96,7 +97,14 @@ async fn groups_are_changed_and_removed() {
     let world = World::start().await;
     let root = world.client("root");
     let [audio, rivals]: [GroupName; 2] = ["audio", "rivals"].map(|name| name.parse().unwrap());
-    let made = GroupRequest { name: audio.clone(), parent: None, weight: None, priority: None, budget: None };
+    let made = GroupRequest {
+        name: audio.clone(),
+        parent: None,
+        weight: None,
+        priority: None,
+        budget: None,
+        currency: None,
+    };
     root.create_group(&made).await.unwrap();
     let zone = Some("Asia/Seoul".parse().unwrap());
     let change =
@@ -140,6 +148,7 @@ async fn an_owner_manages_what_is_below_and_sees_nothing_else() {
         weight: None,
         priority: None,
         budget: None,
+        currency: None,
     };
     own.create_group(&below("deep", Some("lab"))).await.unwrap();
     own.set_limit(&limit("deep", "money", Some(1_000_000))).await.unwrap();

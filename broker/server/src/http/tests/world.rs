@@ -191,6 +191,7 @@ fn declarations() -> Vec<Command> {
             weight: 1,
             priority: 0,
             budget_micros,
+            budget_stated: None,
         })
     };
     let join = Command::IssueJoinToken {

@@ -4,6 +4,7 @@
 //! is reported; the state stays as consistent as it was.
 
 mod attempts;
+mod egress;
 mod instances;
 mod jobs;
 mod nodes;
@@ -123,6 +124,7 @@ impl State {
             | Event::PartStarted { .. }
             | Event::AttemptActivated { .. }
             | Event::UsageCharged { .. }
+            | Event::BytesMoved { .. }
             | Event::PartEnded { .. }
             | Event::PartSilent { .. }
             | Event::AttemptStopped { .. }
@@ -193,10 +195,10 @@ impl State {
         if entry.kind() == EntryKind::Overhead {
             self.spend_limits(entry.subject(), entry.spend_micros(), at);
         }
-        if matches!(entry.kind(), EntryKind::Overrun | EntryKind::Overhead) {
+        if matches!(entry.kind(), EntryKind::Overrun | EntryKind::Overhead | EntryKind::Egress) {
             let group = entry.subject().group.clone();
             let beyond = self.overshoot_micros.entry(group.clone()).or_default();
-            *beyond = beyond.saturating_add(entry.spend_micros().max(0));
+            *beyond = beyond.saturating_add(entry.beyond_hold_micros().max(0));
             self.touch(Key::Group(group));
         }
         self.changes.entries.push((self.journal, entry));

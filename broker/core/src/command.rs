@@ -9,8 +9,8 @@ use spillway_ledger::limits::LimitsChange;
 use spillway_ledger::rates::Card;
 use spillway_policies::Decision;
 use spillway_types::{
-    AttemptId, DurationMs, GroupName, InstanceId, Inventory, JobId, JobSpec, JoinTokenId, NodeId, NodeStep,
-    PartEnd, PoolName, Role, UnixMs, UserName,
+    AttemptId, DatasetName, DurationMs, GroupName, InstanceId, Inventory, JobId, JobSpec, JoinTokenId,
+    NodeId, NodeStep, PartEnd, PoolName, Role, UnixMs, UserName,
 };
 
 use crate::entity::{GoneReason, Group, Pool, Site};
@@ -296,6 +296,17 @@ pub enum PartNews {
         from_ms: u64,
         /// End, exclusive.
         to_ms: u64,
+    },
+    /// So much of an input came to it from the input's site.
+    Moved {
+        /// The dataset.
+        dataset: DatasetName,
+        /// Which download of it by this part, from 0.
+        pass: u32,
+        /// First byte.
+        from_bytes: u64,
+        /// Last byte, exclusive.
+        to_bytes: u64,
     },
     /// It wrote output, which the caller has stored.
     Output,

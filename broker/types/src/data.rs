@@ -80,6 +80,15 @@ pub struct Reading {
     pub egress_micros_per_gb: i64,
 }
 
+impl DatasetName {
+    /// The environment variable in which a program finds the dataset's path: `SPILLWAY_INPUT_` and the name in capitals,
+    /// with `_` for `-` and `.`.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("SPILLWAY_INPUT_{}", self.as_str().to_ascii_uppercase().replace(['-', '.'], "_"))
+    }
+}
+
 impl Link {
     /// What moving so much over it costs and takes: micros and milliseconds, both rounded up.
     #[must_use]

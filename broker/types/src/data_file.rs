@@ -105,7 +105,7 @@ impl DatasetEntry {
     fn dataset(self, path: &str, knows: &dyn Fn(&SiteName) -> bool) -> Result<Dataset, DataError> {
         let wrong = |field: &str, problem: String| DataError { path: format!("{path}.{field}"), problem };
         let unknown = |field: &str, site: &SiteName| wrong(field, format!("`{site}` is not a site here"));
-        let size = quantity(&self.size, &SIZES).filter(|bytes| *bytes <= MAX_DATASET_BYTES);
+        let size = data_size(&self.size).filter(|bytes| *bytes <= MAX_DATASET_BYTES);
         let bytes = size.ok_or_else(|| {
             wrong("size", format!("`{}` is not a size: write for example `150GB` or `3TB`", self.size))
         })?;
@@ -162,6 +162,12 @@ impl LinkEntry {
         }
         Ok(link)
     }
+}
+
+/// The bytes of a size as people write it: `150GB`, `2TiB`; none where it is not one.
+#[must_use]
+pub fn data_size(text: &str) -> Option<u64> {
+    quantity(text, &SIZES)
 }
 
 /// Units of sizes, in bytes; longer names first, so that `GiB` is not read as `B`.

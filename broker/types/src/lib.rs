@@ -28,7 +28,7 @@ mod transition;
 
 pub use attempt::{AttemptState, AttemptStep};
 pub use data::{DataMap, Dataset, Link, Reading, Transfer};
-pub use data_file::{CopyEntry, DataError, DatasetEntry, LinkEntry};
+pub use data_file::{CopyEntry, DataError, DatasetEntry, LinkEntry, data_size};
 pub use duration::{DurationMs, UnixMs};
 pub use id::{AttemptId, Fence, IdSource, InstanceId, JobId, JoinTokenId, NodeId, SequentialIds};
 pub use instance::{InstanceState, InstanceStep};

@@ -4,6 +4,8 @@ mod access;
 #[cfg(test)]
 mod books;
 mod clouds;
+#[cfg(test)]
+mod egress;
 mod faults;
 #[cfg(test)]
 mod gangs;

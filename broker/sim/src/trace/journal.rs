@@ -143,6 +143,7 @@ impl Story {
             | Event::AttemptSettled { .. }
             | Event::InstanceIntended(_)
             | Event::InstanceStepped { .. }
+            | Event::BytesMoved { .. }
             | Event::InstanceGone { .. } => {}
         }
     }

@@ -171,7 +171,6 @@ impl Fleet {
             job,
             task: 0,
             target: Target::Nodes { parts },
-            inputs: vec![],
             hold_micros: 1_000_000_000,
             because: "it is free".into(),
         };

@@ -122,7 +122,6 @@ impl World {
             job,
             task: 0,
             target: Target::Nodes { parts },
-            inputs: vec![],
             hold_micros: 5_000_000,
             because: "free".into(),
         };

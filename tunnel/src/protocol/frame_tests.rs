@@ -10,8 +10,8 @@ use spillway_types::{
 
 use super::*;
 use crate::protocol::{
-    AgentEvent, Desired, Hello, HighWater, Lease, ObservedPart, PROTOCOL, PartPhase, StreamHeader, ToAgent,
-    ToBroker, WantedPhase,
+    AgentEvent, Desired, Hello, HighWater, Input, Lease, ObservedPart, PROTOCOL, PartPhase, StreamHeader,
+    ToAgent, ToBroker, WantedPhase,
 };
 
 fn attempt() -> AttemptId {

@@ -240,6 +240,14 @@ impl Attempt {
         }
     }
 
+    /// Bytes that agents bring from other sites, where no node of it has them.
+    #[must_use]
+    pub fn bytes_to_bring(&self) -> u64 {
+        let away = self.inputs.iter().filter(|input| input.from != self.site);
+        let each = away.map(|input| input.bytes).fold(0, u64::saturating_add);
+        each.saturating_mul(u64::try_from(self.parts.len()).unwrap_or(u64::MAX))
+    }
+
     /// The rank and part that `node` runs.
     #[must_use]
     pub fn part_on(&self, node: NodeId) -> Option<(usize, &Part)> {

@@ -35,6 +35,7 @@ pub use args::{AgentArgs, LabelError, run_to_end};
 pub use config::{AgentConfig, JoinToken, OnExit, TokenSource};
 use engine::Engine;
 use link::Link;
+pub(crate) use link::random;
 
 /// The exit code of a binary whose agent ended with an error that [`AgentError::wants_power_off`]: whoever
 /// wraps the agent powers the machine off.
@@ -198,7 +199,7 @@ impl Agent {
                     return Ok(Some(identity));
                 }
                 Err(error) => {
-                    let delay = backoff.after_failure(link::random()).to_std();
+                    let delay = backoff.after_failure(random()).to_std();
                     retry_enrolment(error, delay)?;
                     tokio::select! {
                         () = shutdown.cancelled() => return Ok(None),

@@ -85,6 +85,8 @@ pub struct Found {
     pub allocation: Allocation,
     /// How long each renewal lets it run; zero where its description cannot be read.
     pub ttl: DurationMs,
+    /// Where the datasets are that it reads.
+    pub inputs: Vec<PathBuf>,
 }
 
 /// How far a part is that was found.
@@ -351,6 +353,7 @@ impl Executor {
         let spec: Option<Spec> = folder::read_or_none(&folder.join(SPEC));
         let allocation = spec.as_ref().map(|spec| spec.allocation.clone()).unwrap_or_default();
         let ttl = spec.as_ref().map_or(DurationMs(0), |spec| spec.ttl);
+        let inputs = spec.iter().flat_map(|spec| spec.inputs.values().cloned()).collect();
         let same_boot = spec.is_some_and(|spec| spec.boot == self.shared.boot);
         let state = found_state(part, &folder, same_boot, adopted);
         if let FoundState::Running { .. } = state
@@ -358,7 +361,7 @@ impl Executor {
         {
             self.shared.tell(News::Started(part, *started_ms));
         }
-        Found { state, allocation, ttl }
+        Found { state, allocation, ttl, inputs }
     }
 }
 

@@ -4,6 +4,7 @@
 //! - [`part`]: the folder through which agent and supervisor speak;
 //! - [`reconcile`] and [`renewals`]: what to do, purely from what is wanted, what is there, and the time;
 //! - [`executor`]: carries that out: folders, supervisors, how they end;
+//! - `datasets`: what parts read, brought here before they start;
 //! - [`spool`]: events on the disk until the broker has them;
 //! - [`inventory`]: what the node has;
 //! - [`agent`]: the whole, with the session to the broker.
@@ -19,6 +20,7 @@
 
 pub mod agent;
 pub mod clock;
+mod datasets;
 pub mod executor;
 pub mod inventory;
 pub mod part;

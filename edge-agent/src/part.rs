@@ -22,14 +22,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use spillway_tunnel::protocol::PartEnd;
-use spillway_types::{Allocation, AttemptId, Checkpoint, DurationMs, JobId};
+use spillway_types::{Allocation, AttemptId, Checkpoint, DatasetName, DurationMs, JobId};
 
 /// File of the [`Spec`].
 pub const SPEC: &str = "spec.json";
@@ -111,6 +111,9 @@ pub struct Spec {
     pub ttl: DurationMs,
     /// What it was given.
     pub allocation: Allocation,
+    /// Where the datasets are that it reads.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub inputs: BTreeMap<DatasetName, PathBuf>,
 }
 
 impl Spec {

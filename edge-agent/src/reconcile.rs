@@ -2,6 +2,7 @@
 //! the parts on the disk, and the time.
 //!
 //! Rules that hold whatever the broker says:
+//! - nothing starts before what it reads is on the node;
 //! - nothing starts whose lease has no deadline or a deadline that has passed;
 //! - a part that ended, or whose starting began, is never started again on this node;
 //! - an accelerator that a living part has is not given to another: the newcomer is refused;
@@ -19,6 +20,10 @@ use crate::part::PartKey;
 /// How far a part is, as the agent knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
+    /// What it reads is being brought; nothing of it is on the disk.
+    Staging,
+    /// What it reads is here; nothing else of it is on the disk.
+    Staged,
     /// Its folder is being made or its supervisor is being started: nothing can be asked of it now.
     Busy,
     /// Its folder is made; nothing runs.
@@ -49,6 +54,8 @@ pub struct Holding {
 /// Something to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
+    /// Bring what this lease's part reads.
+    Stage(PartKey),
     /// Make the folder of this lease's part.
     Prepare(PartKey),
     /// Start the part, making its folder where there is none, with this deadline in milliseconds of
@@ -87,7 +94,9 @@ pub fn reconcile(situation: &Situation<'_>) -> Vec<Action> {
     let listed: BTreeSet<PartKey> = desired.iter().map(key_of).collect();
     for (&key, part) in situation.parts.iter().filter(|(key, _)| !listed.contains(key)) {
         match part.stage {
-            Stage::Prepared | Stage::Running { stopping: false, .. } => actions.push(Action::Stop(key, None)),
+            Stage::Staging | Stage::Staged | Stage::Prepared | Stage::Running { stopping: false, .. } => {
+                actions.push(Action::Stop(key, None));
+            }
             Stage::Ended { acknowledged: true } => actions.push(Action::Forget(key)),
             Stage::Busy | Stage::Running { stopping: true, .. } | Stage::Ended { acknowledged: false } => {}
         }
@@ -126,20 +135,30 @@ fn newcomer(lease: &Lease, deadline: Option<u64>, taken: &mut Taken) -> Option<A
         return Some(Action::Refuse(key, holder));
     }
     taken.add(key, &lease.allocation);
-    Some(match lease.want {
-        WantedPhase::Prepared => Action::Prepare(key),
-        WantedPhase::Running | WantedPhase::Stopped => Action::Start(key, deadline),
-    })
+    Some(if lease.inputs.is_empty() { begin(lease, deadline) } else { Action::Stage(key) })
+}
+
+/// What makes a part of which nothing is on the disk what its lease wants.
+const fn begin(lease: &Lease, deadline: u64) -> Action {
+    match lease.want {
+        WantedPhase::Prepared => Action::Prepare(key_of(lease)),
+        WantedPhase::Running | WantedPhase::Stopped => Action::Start(key_of(lease), deadline),
+    }
 }
 
 fn listed_part(lease: &Lease, stage: Stage, deadline: Option<u64>) -> Option<Action> {
     let key = key_of(lease);
     match (stage, lease.want) {
-        (Stage::Prepared, WantedPhase::Running) => deadline.map(|deadline| Action::Start(key, deadline)),
-        (Stage::Prepared | Stage::Running { stopping: false, .. }, WantedPhase::Stopped) => {
-            Some(Action::Stop(key, Some(lease.checkpoint.grace)))
+        (Stage::Staged, WantedPhase::Prepared | WantedPhase::Running) => {
+            deadline.map(|deadline| begin(lease, deadline))
         }
-        (Stage::Busy | Stage::Ended { .. }, _)
+        (Stage::Prepared, WantedPhase::Running) => deadline.map(|deadline| Action::Start(key, deadline)),
+        (
+            Stage::Staging | Stage::Staged | Stage::Prepared | Stage::Running { stopping: false, .. },
+            WantedPhase::Stopped,
+        ) => Some(Action::Stop(key, Some(lease.checkpoint.grace))),
+        (Stage::Staging, WantedPhase::Prepared | WantedPhase::Running)
+        | (Stage::Busy | Stage::Ended { .. }, _)
         | (Stage::Prepared, WantedPhase::Prepared)
         | (Stage::Running { .. }, WantedPhase::Prepared | WantedPhase::Running)
         | (Stage::Running { stopping: true, .. }, WantedPhase::Stopped) => None,
@@ -154,13 +173,13 @@ struct Taken {
 }
 
 impl Taken {
-    /// A prepared part that is not listed is about to be ended without running, so it holds nothing.
+    /// A part that is not listed and has not begun is about to be ended without running, so it holds nothing.
     fn by_parts(parts: &BTreeMap<PartKey, Holding>, listed: &BTreeSet<PartKey>) -> Self {
         let mut taken = Self::default();
         for (&key, part) in parts {
             let holds = match part.stage {
                 Stage::Busy | Stage::Running { .. } => true,
-                Stage::Prepared => listed.contains(&key),
+                Stage::Staging | Stage::Staged | Stage::Prepared => listed.contains(&key),
                 Stage::Ended { .. } => false,
             };
             if holds {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use spillway_tunnel::protocol::{Lease, WantedPhase};
+use spillway_tunnel::protocol::{Input, Lease, WantedPhase};
 use spillway_types::{
     AcceleratorShare, Allocation, AttemptId, Checkpoint, DurationMs, IdSource, JobId, SequentialIds,
 };
@@ -31,7 +31,14 @@ pub(crate) fn lease(n: u64) -> Lease {
         time_limit: DurationMs(60_000),
         checkpoint: Checkpoint::default(),
         hosts: vec!["here".into()],
+        inputs: vec![],
     }
+}
+
+/// A dataset of so many bytes that is read over the network.
+pub(crate) fn input(name: &str, bytes: u64) -> Input {
+    let source = Some("http://127.0.0.1:9/it".parse().unwrap());
+    Input { dataset: name.parse().unwrap(), bytes, sha256: None, source }
 }
 
 fn with(n: u64, want: WantedPhase, gpu: Option<u32>) -> Lease {
@@ -100,6 +107,35 @@ fn one_part_against_one_lease() {
 }
 
 #[test]
+fn what_a_part_reads_comes_before_it_begins() {
+    use WantedPhase as W;
+    let reading = |want| Lease { inputs: vec![input("web", 1)], ..with(1, want, Some(0)) };
+    let (key, grace) = (key_of(&lease(1)), Some(lease(1).checkpoint.grace));
+    for (stage, want, deadline, expected) in [
+        (None, W::Running, Some(200), vec![Action::Stage(key)]),
+        (None, W::Prepared, Some(200), vec![Action::Stage(key)]),
+        (None, W::Running, None, vec![]),
+        (Some(Stage::Staging), W::Running, Some(200), vec![]),
+        (Some(Stage::Staging), W::Running, None, vec![]),
+        (Some(Stage::Staging), W::Stopped, Some(200), vec![Action::Stop(key, grace)]),
+        (Some(Stage::Staged), W::Prepared, Some(200), vec![Action::Prepare(key)]),
+        (Some(Stage::Staged), W::Running, Some(200), vec![Action::Start(key, 200)]),
+        (Some(Stage::Staged), W::Running, Some(100), vec![]),
+        (Some(Stage::Staged), W::Stopped, None, vec![Action::Stop(key, grace)]),
+    ] {
+        let parts = stage.map(|stage| (key, holding(stage, Some(0)))).into_iter().collect();
+        let deadlines = deadline.map(|deadline| (key.attempt, deadline)).into_iter().collect();
+        let desired = [reading(want)];
+        let situation =
+            Situation { desired: Some(&desired), parts: &parts, deadlines: &deadlines, now_ms: 100 };
+        assert_eq!(reconcile(&situation), expected, "{stage:?} {want:?} {deadline:?}");
+    }
+    for stage in [Stage::Staging, Stage::Staged] {
+        assert_eq!(decide(Some(stage), None, None), [Action::Stop(key, None)], "nobody lists it");
+    }
+}
+
+#[test]
 fn without_word_from_the_broker_only_extensions_happen() {
     let parts = BTreeMap::from([
         (key_of(&lease(1)), holding(RUNNING, None)),
@@ -128,6 +164,9 @@ fn an_accelerator_is_never_given_twice() {
     assert_eq!(decide(None), (1, 1), "the second newcomer meets the first");
     assert_eq!(decide(Some(ENDED)), (1, 1));
     assert_eq!(decide(Some(Stage::Prepared)), (1, 1), "an unlisted prepared part holds nothing");
+    for waiting in [Stage::Staging, Stage::Staged] {
+        assert_eq!(decide(Some(waiting)), (1, 1), "{waiting:?} is as good as prepared");
+    }
     for holder in [Stage::Busy, RUNNING, STOPPING] {
         assert_eq!(decide(Some(holder)), (0, 2), "{holder:?}");
     }
@@ -159,7 +198,7 @@ enum Happening {
     Renewed(u64),
     /// The broker says what it wants: by attempt 1..4, want and accelerator; echoing a renewal of so many ago.
     Desired(Vec<(u64, WantedPhase, Option<u32>)>, u64),
-    /// What was being made is made.
+    /// What was being made is made, and what was being brought is here.
     Settle,
     /// A part ends by itself.
     End(u64),
@@ -226,7 +265,9 @@ impl Node {
                 self.book.renewed(self.newest.saturating_sub(ago), &listed);
             }
             Happening::Desired(list, ago) => {
-                self.desired = list.into_iter().map(|(n, want, gpu)| with(n, want, gpu)).collect();
+                let reading = |n| if n > 2 { vec![input("web", n)] } else { vec![] };
+                let lease = |(n, want, gpu)| Lease { inputs: reading(n), ..with(n, want, gpu) };
+                self.desired = list.into_iter().map(lease).collect();
                 self.book.desired(&self.desired, self.newest.saturating_sub(ago));
             }
             Happening::Settle => self.settle(),
@@ -248,6 +289,8 @@ impl Node {
     }
 
     fn settle(&mut self) {
+        let staging = self.parts.values_mut().filter(|part| part.stage == Stage::Staging);
+        staging.for_each(|part| part.stage = Stage::Staged);
         for (key, part) in self.parts.iter_mut().filter(|(_, part)| part.stage == Stage::Busy) {
             part.stage = match self.starting.remove(key) {
                 Some(deadline_ms) => Stage::Running { deadline_ms, stopping: false },
@@ -278,6 +321,11 @@ impl Node {
 
     fn carry_out(&mut self, action: &Action) {
         match *action {
+            Action::Stage(key) => {
+                let wanted = self.desired.iter().find(|lease| key_of(lease) == key).unwrap();
+                let holding = Holding { stage: Stage::Staging, allocation: wanted.allocation.clone() };
+                assert!(self.parts.insert(key, holding).is_none());
+            }
             Action::Prepare(key) => self.begin(key, None),
             Action::Start(key, deadline) => {
                 assert!(deadline > self.now, "started after its deadline");
@@ -295,7 +343,7 @@ impl Node {
                 let part = self.parts.get_mut(&key).unwrap();
                 part.stage = match part.stage {
                     Stage::Running { deadline_ms, .. } => Stage::Running { deadline_ms, stopping: true },
-                    Stage::Prepared => ENDED,
+                    Stage::Staging | Stage::Staged | Stage::Prepared => ENDED,
                     Stage::Busy | Stage::Ended { .. } => panic!("{part:?}"),
                 };
             }
@@ -314,6 +362,8 @@ impl Node {
 
     fn begin(&mut self, key: PartKey, start: Option<u64>) {
         let wanted = self.desired.iter().find(|lease| key_of(lease) == key).expect("only listed parts begin");
+        let brought = self.parts.get(&key).is_some_and(|part| part.stage != Stage::Staging);
+        assert!(wanted.inputs.is_empty() || brought, "begun before what it reads is here");
         if let Some(deadline) = start {
             let times = self.started.entry(key).or_insert(0);
             *times += 1;
@@ -349,6 +399,7 @@ proptest! {
         }
         node.happen(Happening::Renew);
         node.happen(Happening::Desired(vec![(n, WantedPhase::Running, Some(0))], 0));
+        node.happen(Happening::Settle);
         node.happen(Happening::Settle);
         let part = node.parts.get(&key_of(&lease(n))).expect("it was made");
         let running = matches!(part.stage, Stage::Running { stopping: false, .. });

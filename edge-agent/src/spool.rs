@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use spillway_ledger::journal::UsageMark;
 use spillway_tunnel::protocol::AgentEvent;
+use spillway_types::DatasetName;
 
 use crate::part::PartKey;
 use segment::Segment;
@@ -36,7 +37,7 @@ pub const SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
 pub const SPOOL_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 
 /// What was said of one part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Reported {
     /// That it is prepared.
     #[serde(default)]
@@ -53,6 +54,35 @@ pub struct Reported {
     /// Its end, as the event of this number.
     #[serde(default)]
     pub ended: Option<u64>,
+    /// What came of each of its datasets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moved: Vec<Moved>,
+}
+
+/// What was said of a dataset that came for a part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moved {
+    /// The dataset.
+    pub dataset: DatasetName,
+    /// The newest download of it.
+    pub pass: u32,
+    /// Of that, the byte behind the last.
+    pub to_bytes: u64,
+    /// The number of the event that said so.
+    pub number: u64,
+}
+
+impl Reported {
+    /// What was said of a dataset.
+    #[must_use]
+    pub fn moved_of(&self, dataset: &DatasetName) -> Option<&Moved> {
+        self.moved.iter().find(|moved| moved.dataset == *dataset)
+    }
+
+    fn note_moved(&mut self, newest: Moved) {
+        self.moved.retain(|moved| moved.dataset != newest.dataset);
+        self.moved.push(newest);
+    }
 }
 
 /// Why the spool cannot be used.
@@ -210,7 +240,7 @@ impl Spool {
     }
 
     fn begin_segment(&mut self, first: u64) -> Result<(), SpoolError> {
-        let reported = self.reported.iter().map(|(&key, &said)| (key, said)).collect();
+        let reported = self.reported.iter().map(|(&key, said)| (key, said.clone())).collect();
         let header = Header { first, reported, usage: Some(self.usage) };
         let segment = Segment::create(&self.folder, &header)?;
         // One without an event was replaced.
@@ -399,6 +429,7 @@ fn note(reported: &mut BTreeMap<PartKey, Reported>, event: &AgentEvent, number: 
     let (AgentEvent::Prepared { attempt, rank }
     | AgentEvent::Started { attempt, rank }
     | AgentEvent::Usage { attempt, rank, .. }
+    | AgentEvent::Moved { attempt, rank, .. }
     | AgentEvent::Output { attempt, rank, .. }
     | AgentEvent::Ended { attempt, rank, .. }) = event;
     let said = reported.entry(PartKey { attempt: *attempt, rank: *rank }).or_default();
@@ -406,6 +437,9 @@ fn note(reported: &mut BTreeMap<PartKey, Reported>, event: &AgentEvent, number: 
         AgentEvent::Prepared { .. } => said.prepared = true,
         AgentEvent::Started { .. } => said.started = true,
         AgentEvent::Usage { to_ms, .. } => said.usage_to_ms = *to_ms,
+        AgentEvent::Moved { dataset, pass, to_bytes, .. } => {
+            said.note_moved(Moved { dataset: dataset.clone(), pass: *pass, to_bytes: *to_bytes, number });
+        }
         AgentEvent::Output { offset, data, .. } => said.output_to = offset.saturating_add(data.len() as u64),
         AgentEvent::Ended { .. } => said.ended = Some(number),
     }

@@ -173,7 +173,10 @@ proptest! {
         match &mut rest[used[lie.index(used.len())]] {
             AgentEvent::Usage { to_ms, .. } => *to_ms += 1,
             AgentEvent::Ended { ran_ms, .. } => *ran_ms += 1,
-            other @ (AgentEvent::Prepared { .. } | AgentEvent::Started { .. } | AgentEvent::Output { .. }) => {
+            other @ (AgentEvent::Prepared { .. }
+            | AgentEvent::Started { .. }
+            | AgentEvent::Moved { .. }
+            | AgentEvent::Output { .. }) => {
                 panic!("{other:?}")
             }
         }

@@ -49,11 +49,16 @@ impl Planner {
                 break;
             }
             let Some(item) = self.item(*slot) else { continue };
+            // The bytes are the core's to add, at the price that it agrees on.
             let (target, hold_micros) = match &laid.spot {
                 Spot::Here(here) if here.start <= self.now => {
-                    (self.parts_now(item, here, &mut free), here.hold_micros)
+                    let hours = here.hold_micros - self.bytes_here(item, here);
+                    (self.parts_now(item, here, &mut free), hours)
                 }
-                Spot::Launch(launched) => (self.launch_target(item, launched), launched.hold_micros),
+                Spot::Launch(launched) => {
+                    let bytes = item.bytes(&self.shapes[item.shape].offers[launched.offer].moving);
+                    (self.launch_target(item, launched), launched.hold_micros - bytes)
+                }
                 Spot::Here(_) | Spot::Blocked(_) => continue,
             };
             let (Some(target), Some(task)) = (target, cursors.entry(*slot).or_default().next(item)) else {
@@ -68,6 +73,13 @@ impl Planner {
             self.layout.laid[at].spot = Spot::Blocked(Reason::Resources);
         }
         decisions
+    }
+
+    /// What of a hold is for bytes that are brought.
+    fn bytes_here(&self, item: &Item, here: &Here) -> i64 {
+        let ground = self.ground();
+        let fits = here.nodes.iter().filter_map(|node| ground.fit_of(item, *node));
+        fits.map(|fit| fit.moving.held_micros).fold(0, i64::saturating_add)
     }
 
     /// Accelerators for every part, or none where a node's own arithmetic refuses: the profile and the node disagree

@@ -74,8 +74,7 @@ impl Planner {
                 item.job.group,
                 words::amount(crate::item::whole(room.lost_micros()))
             );
-            let hold =
-                |node: &usize| self.ground().fit_of(item, *node).map_or(0, |fit| item.part_hold(fit.rate));
+            let hold = |node: &usize| self.ground().fit_of(item, *node).map_or(0, |fit| item.part_hold(&fit));
             let hold_micros = room.nodes.iter().map(hold).fold(0, i64::saturating_add);
             used.extend(&room.nodes);
             let stop = |(attempt, _): &(AttemptId, f64)| Displacement {

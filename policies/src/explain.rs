@@ -66,7 +66,7 @@ impl Said {
             cost_micros: None,
             total: None,
             wait_ms: None,
-            moving: Moving { bytes: 0, egress_micros: 0, ms: 0 },
+            moving: Moving { bytes: 0, egress_micros: 0, held_micros: 0, ms: 0 },
             risk: 0.0,
         }
     }
@@ -249,7 +249,7 @@ impl Planner {
             return priced(Verdict::Planned, self.free_words(item, place, here.start), Some(wait));
         }
         let purse = self.board.purses[item.group];
-        let hold = i128::from(item.part_hold(cheapest.rate)) * i128::from(parts);
+        let hold = i128::from(item.part_hold(cheapest)) * i128::from(parts);
         if fate.reason.is_some() && hold > i128::from(purse) {
             let hold = words::amount(i64::try_from(hold).unwrap_or(i64::MAX));
             let detail = format!("would hold {hold}, the budget has {} left", words::amount(purse));

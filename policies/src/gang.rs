@@ -20,9 +20,10 @@ impl Ground<'_> {
             let worth = best.as_ref().map_or(i64::MAX, |best| self.latest_worth(item, best.cost));
             let latest = worth.min(latest);
             while let Some(found) = self.gang_in(board, item, (kinds, domain), (latest, rate_cap)) {
-                let rates = || found.nodes.iter().filter_map(|node| Some(self.fit_of(item, *node)?.rate));
+                let fits = || found.nodes.iter().filter_map(|node| self.fit_of(item, *node));
+                let rates = || fits().map(|fit| fit.rate);
                 let rate: i128 = rates().map(i128::from).sum();
-                let hold: i128 = rates().map(|rate| i128::from(item.part_hold(rate))).sum();
+                let hold: i128 = fits().map(|fit| i128::from(item.part_hold(&fit))).sum();
                 let too_dear = item.job.placement.max_price.is_some_and(|most| rate > i128::from(most.0));
                 if hold > purse || too_dear {
                     rate_cap = rates().max().unwrap_or(0) - 1;
@@ -102,7 +103,7 @@ impl Ground<'_> {
             holding,
             rank: (worst.0, fits().map(|fit| fit.rate).fold(0, i64::saturating_add), worst.2),
             loss: ranked.iter().map(|(_, loss, _)| loss).sum(),
-            hold_micros: fits().map(|fit| item.part_hold(fit.rate)).fold(0, i64::saturating_add),
+            hold_micros: fits().map(|fit| item.part_hold(&fit)).fold(0, i64::saturating_add),
             nodes: ranked.into_iter().map(|(_, _, node)| node).collect(),
         })
     }

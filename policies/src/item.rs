@@ -2,11 +2,12 @@
 
 use spillway_types::{DurationMs, GroupName, HourlyRate, Interconnect, Market, UnixMs};
 
+use crate::moving::Moving;
 use crate::occupancy::Counted;
 use crate::offer::Offer;
 use crate::policy::Terms;
 use crate::risk::{self, Progress};
-use crate::shape::{OfferFit, PLAIN_SPEED, Shape, span_at};
+use crate::shape::{KindFit, OfferFit, PLAIN_SPEED, Shape, span_at};
 use crate::{Amounts, Burst, Delay, Policy, QueuedJob};
 
 const MS_PER_HOUR: f64 = 3_600_000.0;
@@ -145,12 +146,13 @@ impl Item {
         } else {
             0.0
         };
-        let data_micros = self.share_of(moving.egress_micros);
+        let data_micros = self.share_of(moving);
         let waits = real(ready) + self.slower(run);
         Launch {
             offer: at,
             run_micros,
-            hold_micros: cost(signed(self.job.longest).saturating_add(ready)),
+            hold_micros: cost(signed(self.job.longest).saturating_add(ready))
+                .saturating_add(self.bytes(moving)),
             risk_micros,
             cost: real(run_micros) + risk_micros + data_micros + self.wait_price * waits,
         }
@@ -162,8 +164,8 @@ impl Item {
     }
 
     /// Its part of what bringing the data costs that it shares with others.
-    pub(crate) fn share_of(&self, egress_micros: i64) -> f64 {
-        real(egress_micros) / f64::from(self.readers.max(1))
+    pub(crate) fn share_of(&self, moving: &Moving) -> f64 {
+        real(moving.egress_of(self.job.nodes)) / f64::from(self.readers.max(1))
     }
 
     /// What its deadline allows, where it has one.
@@ -177,9 +179,14 @@ impl Item {
         self.weighs == Weighs::Cost
     }
 
-    /// What one part holds at a rate, in micros.
-    pub(crate) fn part_hold(&self, rate: i64) -> i64 {
-        part_hold(&self.job, rate)
+    /// What one part holds on nodes of a kind, in micros.
+    pub(crate) fn part_hold(&self, fit: &KindFit) -> i64 {
+        part_hold(&self.job, fit.rate).saturating_add(fit.moving.held_micros)
+    }
+
+    /// What of a job's hold is for bytes that are brought, in micros.
+    pub(crate) fn bytes(&self, moving: &Moving) -> i64 {
+        moving.held_micros.saturating_mul(i64::from(self.job.nodes.max(1)))
     }
 
     /// What it costs others, in micros, that the job takes for `taken_ms` what others take too: a share of what the

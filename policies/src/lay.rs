@@ -13,7 +13,7 @@ use crate::courses::Courses;
 use crate::fleet::Fleet;
 use crate::fragmentation::{NodeRoom, TaskMix, fragmentation, rise};
 use crate::index::{Ask, column_of};
-use crate::item::{Item, Launch, Weighs, real, whole};
+use crate::item::{Item, Launch, Weighs, part_hold, real, whole};
 use crate::judge::Bar;
 use crate::layout::{ClassMask, Level, Want};
 use crate::occupancy::Occupancy;
@@ -242,10 +242,11 @@ impl Ground<'_> {
         let first = shape.favourite.get().filter(|at| shape.kinds[*at].bar.is_none());
         let others = shape.open.iter().copied().filter(|at| Some(*at) != first);
         for at in first.into_iter().chain(others) {
-            let rate = shape.kinds[at].rate;
-            let known = hold.filter(|(known, _)| *known == rate);
-            let (_, held) = known.unwrap_or_else(|| (rate, item.part_hold(rate)));
-            hold = Some((rate, held));
+            let fit = &shape.kinds[at];
+            let known = hold.filter(|(known, _)| *known == fit.rate);
+            let (_, hours) = known.unwrap_or_else(|| (fit.rate, part_hold(&item.job, fit.rate)));
+            hold = Some((fit.rate, hours));
+            let held = hours.saturating_add(fit.moving.held_micros);
             if held > purse {
                 continue;
             }
@@ -376,7 +377,7 @@ impl Ground<'_> {
         let run = real(marginal) * (real(span) / 3_600_000.0);
         let later = real(start.saturating_sub(self.now)) + real(span)
             - real(span_at(item.job.estimate.0, PLAIN_SPEED));
-        run + item.share_of(fit.moving.egress_micros) + item.wait_price * later
+        run + item.share_of(&fit.moving) + item.wait_price * later
     }
 
     /// What is lost for others where a task takes a node at `start`; smaller is better.
@@ -422,7 +423,7 @@ impl Ground<'_> {
         let parts = i128::from(item.job.nodes.max(1));
         let peopled = shape.kinds.iter().zip(&self.fleet.kinds).filter(|(_, kind)| !kind.nodes.is_empty());
         let here = peopled.map(|(fit, _)| match fit.bar {
-            None if i128::from(item.part_hold(fit.rate)) * parts > purse => Reason::Budget,
+            None if i128::from(item.part_hold(fit)) * parts > purse => Reason::Budget,
             None | Some(Bar::MaxPrice | Bar::Closed) if shape.nodes > 1 => self.gang_bar(item),
             None => Reason::Resources,
             Some(bar) => reason_of(bar),

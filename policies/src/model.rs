@@ -294,7 +294,7 @@ pub struct Decision {
     pub task: u32,
     /// Where.
     pub target: Target,
-    /// The most it can cost by its limits: what is held.
+    /// The most it can cost by its limits: what is held, with what bringing its inputs costs beside.
     pub hold_micros: i64,
     /// Why here, in one sentence.
     pub because: String,

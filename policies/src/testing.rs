@@ -80,6 +80,13 @@ impl Snapshot {
         self
     }
 
+    /// The dataset's copy at this site is one that agents read from everywhere.
+    pub(crate) fn brought(mut self, name: &str, from: &str) -> Self {
+        let dataset = self.data.datasets.get_mut(&name.parse().unwrap()).unwrap();
+        dataset.sources.insert(from.parse().unwrap(), "https://a.example/it".parse().unwrap());
+        self
+    }
+
     /// A link of so many gigabits a second, with an egress price for a gigabyte in cents.
     pub(crate) fn link(mut self, from: &str, to: &str, gigabits: u64, cents: i64) -> Self {
         let link = Link { bits_per_second: gigabits * 1_000_000_000, egress_micros_per_gb: cents * 10_000 };

@@ -60,6 +60,7 @@ pub struct Federation {
     links: Vec<Link>,
     submitted: Vec<Submitted>,
     database: String,
+    settings: String,
     http: u16,
     tunnel: u16,
     runtime: Runtime,
@@ -90,6 +91,13 @@ impl Federation {
         self
     }
 
+    /// Its settings file has these tables too.
+    #[must_use]
+    pub fn with_settings(mut self, tables: &str) -> Self {
+        tables.clone_into(&mut self.settings);
+        self
+    }
+
     /// A federation on SQLite whose broker is not started yet.
     ///
     /// # Panics
@@ -108,6 +116,7 @@ impl Federation {
             links: vec![],
             submitted: vec![],
             database,
+            settings: String::new(),
             http: free_port(),
             tunnel: free_port(),
             runtime: runtime.unwrap_or_else(|error| panic!("cannot start a runtime: {error}")),
@@ -150,7 +159,7 @@ impl Federation {
     /// The command that runs its broker.
     #[must_use]
     pub fn broker_command(&self) -> Command {
-        let config = config::write(self.path(), &self.database, self.http, self.tunnel);
+        let config = config::write(self.path(), &self.database, (self.http, self.tunnel), &self.settings);
         let mut command = Command::new(binaries::spillway());
         command.args(["broker", "--config"]).arg(config);
         command

@@ -51,7 +51,8 @@ pub(crate) struct JobArgs {
     #[arg(long, help_heading = "Resources")]
     pub nodes: Option<u32>,
 
-    /// What it reads: datasets by name
+    /// What it reads: datasets by name. Agents bring those whose copies have a source; the program finds the file in
+    /// SPILLWAY_INPUT_NAME
     #[arg(long = "input", value_name = "DATASET", value_delimiter = ',', help_heading = "Where")]
     pub inputs: Vec<String>,
     /// Only these sites

@@ -4,6 +4,7 @@
 //! is reported; the state stays as consistent as it was.
 
 mod attempts;
+mod egress;
 mod instances;
 mod jobs;
 mod nodes;
@@ -119,6 +120,7 @@ impl State {
             | Event::PartStarted { .. }
             | Event::AttemptActivated { .. }
             | Event::UsageCharged { .. }
+            | Event::BytesMoved { .. }
             | Event::PartEnded { .. }
             | Event::PartSilent { .. }
             | Event::AttemptStopped { .. }
@@ -221,10 +223,10 @@ impl State {
             let used = Adjustment { micros: entry.spend_micros(), ..Adjustment::default() };
             self.adjust_limits(entry.subject(), &used, at);
         }
-        if matches!(entry.kind(), EntryKind::Overrun | EntryKind::Overhead) {
+        if matches!(entry.kind(), EntryKind::Overrun | EntryKind::Overhead | EntryKind::Egress) {
             let group = entry.subject().group.clone();
             let beyond = self.overshoot_micros.entry(group.clone()).or_default();
-            *beyond = beyond.saturating_add(entry.spend_micros().max(0));
+            *beyond = beyond.saturating_add(entry.beyond_hold_micros().max(0));
             self.touch(Key::Group(group));
         }
         self.changes.entries.push((self.journal, entry));

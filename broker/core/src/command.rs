@@ -9,8 +9,8 @@ use spillway_ledger::limits::LimitsChange;
 use spillway_ledger::rates::{Card, ExchangeRate, Stated};
 use spillway_policies::Decision;
 use spillway_types::{
-    AttemptId, Currency, DurationMs, GroupName, InstanceId, Inventory, JobId, JobSpec, JoinTokenId, NodeId,
-    NodeStep, PartEnd, PoolName, Role, UnixMs, UserName,
+    AttemptId, Currency, DatasetName, DurationMs, GroupName, InstanceId, Inventory, JobId, JobSpec,
+    JoinTokenId, NodeId, NodeStep, PartEnd, PoolName, Role, UnixMs, UserName,
 };
 
 use crate::entity::{GoneReason, Group, Pool, Site};
@@ -330,7 +330,7 @@ impl PartReport {
             PartNews::Ended { ran_ms, .. } => {
                 Some(UsageEvent { attempt, rank, from_ms: 0, to_ms: ran_ms, ended: true })
             }
-            PartNews::Prepared | PartNews::Started | PartNews::Output => None,
+            PartNews::Prepared | PartNews::Started | PartNews::Moved { .. } | PartNews::Output => None,
         }
     }
 }
@@ -348,6 +348,17 @@ pub enum PartNews {
         from_ms: u64,
         /// End, exclusive.
         to_ms: u64,
+    },
+    /// So much of an input came to it from the input's site.
+    Moved {
+        /// The dataset.
+        dataset: DatasetName,
+        /// Which download of it by this part, from 0.
+        pass: u32,
+        /// First byte.
+        from_bytes: u64,
+        /// Last byte, exclusive.
+        to_bytes: u64,
     },
     /// It wrote output, which the caller has stored.
     Output,

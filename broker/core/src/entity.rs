@@ -6,7 +6,7 @@ mod job;
 mod node;
 mod tenant;
 
-pub use attempt::{Attempt, Machine, Part, PartState, StopCause};
+pub use attempt::{Attempt, Input, Machine, Moved, Part, PartState, StopCause};
 pub use instance::{GoneReason, Instance, PriceStep};
 pub use job::{HeldBy, Job, Tries};
 pub use node::{JoinScope, JoinToken, Node, Pool, Site};

@@ -8,12 +8,12 @@ use spillway_ledger::limits::LimitsChange;
 use spillway_ledger::rates::{BillingTerms, Card, ExchangeRate};
 use spillway_policies::PartPlacement;
 use spillway_types::{
-    Allocation, AttemptId, CloudName, Currency, DurationMs, FailureReason, GpuModel, GroupName, HourlyRate,
-    InstanceId, InstanceStep, InstanceType, Inventory, JobId, JobSpec, Market, NodeCapacity, NodeId,
-    NodeStep, PartEnd, Reason, Role, SiteKind, SiteName, TopScope, UserName,
+    Allocation, AttemptId, CloudName, Currency, DatasetName, DurationMs, FailureReason, GpuModel, GroupName,
+    HourlyRate, InstanceId, InstanceStep, InstanceType, Inventory, JobId, JobSpec, Market, NodeCapacity,
+    NodeId, NodeStep, PartEnd, Reason, Role, SiteKind, SiteName, TopScope, UserName,
 };
 
-use crate::entity::{GoneReason, Group, JoinToken, Pool, Site, StopCause, Token, User};
+use crate::entity::{GoneReason, Group, Input, JoinToken, Pool, Site, StopCause, Token, User};
 
 /// One fact.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -227,6 +227,21 @@ pub enum Event {
         /// End, exclusive.
         to_ms: u64,
     },
+    /// Bytes of an input left its site for a part.
+    BytesMoved {
+        /// The attempt.
+        attempt: AttemptId,
+        /// The part.
+        rank: u32,
+        /// The dataset.
+        dataset: DatasetName,
+        /// Which download of it by this part, from 0.
+        pass: u32,
+        /// First byte.
+        from_bytes: u64,
+        /// Last byte, exclusive.
+        to_bytes: u64,
+    },
     /// A node said how a part ended.
     PartEnded {
         /// The attempt.
@@ -360,7 +375,10 @@ pub struct Placed {
     /// that is its rate.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub caps: Vec<Option<HourlyRate>>,
-    /// What is held.
+    /// The datasets that agents bring to it, as they were priced then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<Input>,
+    /// What is held, for bytes that have to be moved too.
     pub hold_micros: i64,
     /// Why there.
     pub because: String,

@@ -18,6 +18,7 @@ pub mod feed;
 pub mod history;
 pub mod invariants;
 pub mod limited;
+mod moved;
 mod rating;
 pub mod refusal;
 pub mod shares;

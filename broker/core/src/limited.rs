@@ -17,9 +17,9 @@ use spillway_types::{
 };
 
 use crate::apply::ApplyError;
-use crate::entity::{Job, Site};
+use crate::entity::{Attempt, Job, Site};
 use crate::event::{Placed, PlacedParts};
-use crate::{Key, State};
+use crate::{Key, State, moved};
 
 /// What limits refused to start, by job.
 #[derive(Debug, Clone, Default)]
@@ -98,7 +98,8 @@ pub fn demand_of(job: &Job, placed: &Placed) -> Demand {
         increment: DurationMs(0),
     };
     let place = Place { site: placed.site.clone(), kind: placed.kind };
-    Demand { group: job.spec.group.clone(), place, shares, terms, egress_micros: 0 }
+    let egress_micros = moved::egress_micros(&placed.inputs, shares.len());
+    Demand { group: job.spec.group.clone(), place, shares, terms, egress_micros }
 }
 
 /// The least that a job asks for at a site: its accelerators for as long as it may run, at no price.
@@ -238,9 +239,21 @@ impl State {
                 Charge { share, started, from_ms: slice.from_ms, to_ms: slice.to_ms, rate: slice.rate };
             counted |= self.limits.charge(attempt, &charge).is_ok();
         }
-        if !counted {
-            return;
+        if counted {
+            self.touch_limits(attempt);
         }
+    }
+
+    /// Turns what an attempt holds for bytes into what it used; what was placed before there were limits just spends.
+    pub(crate) fn use_limits_for_bytes(&mut self, attempt: AttemptId, micros: i64, at: UnixMs) {
+        if self.limits.charge_egress(attempt, micros, at).is_ok() {
+            self.touch_limits(attempt);
+        } else if let Some(subject) = self.attempts.get(&attempt).map(Attempt::subject) {
+            self.adjust_limits(&subject, &Adjustment { micros, ..Adjustment::default() }, at);
+        }
+    }
+
+    fn touch_limits(&mut self, attempt: AttemptId) {
         self.touch(Key::Limit(LimitKey::Hold(attempt)));
         let group = self.attempts.get(&attempt).map(|attempt| attempt.group.clone());
         let rows = group.map(|group| self.limits.rows_above(&group)).unwrap_or_default();

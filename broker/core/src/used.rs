@@ -125,7 +125,7 @@ impl State {
     }
 
     /// The groups above one, from the root on.
-    fn above(&self, group: &GroupName) -> Vec<GroupName> {
+    pub(crate) fn above(&self, group: &GroupName) -> Vec<GroupName> {
         let parent_of = |group: &GroupName| self.groups.get(group).and_then(|group| group.parent.clone());
         // A tree is never deeper than it has groups: a bound, should a cycle ever get in.
         let up = std::iter::successors(parent_of(group), parent_of).take(self.groups.len());

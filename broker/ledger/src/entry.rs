@@ -6,8 +6,6 @@
 use serde::{Deserialize, Serialize};
 use spillway_types::{AttemptId, GroupName, InstanceId, JobId, SiteName, UnixMs, UserName};
 
-use crate::rates::EgressPrice;
-
 use crate::{Account, Payee, Usage};
 
 /// What an entry is for.
@@ -268,8 +266,18 @@ impl Entry {
     /// What this entry adds to the spend of its group, in micros.
     #[must_use]
     pub fn spend_micros(&self) -> i64 {
-        let spend = self.postings.iter().filter(|posting| matches!(posting.account, Account::Spend(_)));
-        spend.fold(0, |sum, posting| sum.saturating_add(posting.micros))
+        self.sum_of(|account| matches!(account, Account::Spend(_)))
+    }
+
+    /// What of its spend no hold paid, in micros; of a hold what it reserves, below 0 for a release.
+    #[must_use]
+    pub fn beyond_hold_micros(&self) -> i64 {
+        self.sum_of(|account| matches!(account, Account::Spend(_) | Account::Held(_)))
+    }
+
+    fn sum_of(&self, counts: impl Fn(&Account) -> bool) -> i64 {
+        let counted = self.postings.iter().filter(|posting| counts(&posting.account));
+        counted.fold(0, |sum, posting| sum.saturating_add(posting.micros))
     }
 }
 
@@ -302,22 +310,6 @@ pub fn overhead_entry(subject: &Subject, payee: &Payee, micros: i64) -> Option<E
     (micros != 0).then(|| Entry::of_transfers(key, EntryKind::Overhead, subject, 0, [spend]))
 }
 
-/// The entry for the bytes of one transfer that left a site, from the `from`th to the `to`th: a charge of its own.
-/// `transfer` names the transfer, unique for the attempt. `None` where they cost nothing. It is posted without a hold.
-#[must_use]
-pub fn egress_entry(
-    subject: &Subject,
-    payee: &Payee,
-    transfer: &str,
-    price: EgressPrice,
-    (from, to): (u64, u64),
-) -> Option<Entry> {
-    let micros = price.cost_micros(from, to);
-    let key = format!("{}/egress/{transfer}/{from}-{to}", subject.attempt);
-    let spend = Transfer { debit: Account::Spend(subject.group.clone()), credit: payee.account(), micros };
-    (micros != 0).then(|| Entry::of_transfers(key, EntryKind::Egress, subject, 0, [spend]))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -346,19 +338,6 @@ mod tests {
         assert_eq!(serde_json::from_str::<Entry>(&json).unwrap(), entry);
         let error = serde_json::from_str::<Entry>(&json.replace("-250", "-251")).unwrap_err();
         assert!(error.to_string().contains("sum to -1 micros"), "{error}");
-    }
-
-    #[test]
-    fn bytes_are_a_charge_of_their_own() {
-        let price: EgressPrice = "0.09".parse().unwrap();
-        let entry = |bytes| egress_entry(&subject("vision", 1), &payee(), "imagenet", price, bytes);
-        let charged = entry((0, 2_000_000_000)).unwrap();
-        assert_eq!(
-            (charged.kind(), charged.spend_micros(), charged.gpu_ms()),
-            (EntryKind::Egress, 180_000, 0)
-        );
-        assert!(charged.key().ends_with("/egress/imagenet/0-2000000000"), "{}", charged.key());
-        assert_eq!(entry((5, 5)), None);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use spillway_types::HourlyRate;
 
 use crate::entry::Transfer;
+use crate::rates::EgressPrice;
 use crate::{Account, Entry, EntryKind, Payee, Subject};
 
 /// Blocks of one accelerator, the unit of a slice's share.
@@ -28,7 +29,15 @@ pub struct Hold {
     amount_micros: i64,
     charged_micros: i64,
     overrun_micros: i64,
+    /// What bytes took of it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    egress_micros: i64,
     state: HoldState,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+const fn is_zero(micros: &i64) -> bool {
+    *micros == 0
 }
 
 /// One slice of one part's use, at one rate.
@@ -68,7 +77,8 @@ impl Hold {
     #[must_use]
     pub fn place(subject: &Subject, amount_micros: i64) -> (Self, Entry) {
         let amount_micros = amount_micros.max(0);
-        let hold = Self { amount_micros, charged_micros: 0, overrun_micros: 0, state: HoldState::Held };
+        let (charged_micros, overrun_micros, egress_micros, state) = (0, 0, 0, HoldState::Held);
+        let hold = Self { amount_micros, charged_micros, overrun_micros, egress_micros, state };
         let key = format!("{}/hold", subject.attempt);
         let reserve = Transfer {
             debit: Account::Held(subject.group.clone()),
@@ -107,6 +117,28 @@ impl Hold {
         std::iter::once(charge).chain(overrun).collect()
     }
 
+    /// Charges the bytes of one transfer that left a site, from the `from`th to the `to`th: a charge of its own, one
+    /// entry whatever the hold covers of it. `transfer` names the transfer, unique for the attempt; that its bytes are
+    /// charged once is for the caller to see to. `None` where they cost nothing.
+    #[must_use]
+    pub fn charge_egress(
+        &mut self,
+        subject: &Subject,
+        payee: &Payee,
+        transfer: &str,
+        price: EgressPrice,
+        (from, to): (u64, u64),
+    ) -> Option<Entry> {
+        let micros = price.cost_micros(from, to);
+        let within = micros.min(self.left_micros());
+        self.egress_micros = self.egress_micros.saturating_add(within);
+        let key = format!("{}/egress/{transfer}/{from}-{to}", subject.attempt);
+        let spend =
+            Transfer { debit: Account::Spend(subject.group.clone()), credit: payee.account(), micros };
+        let transfers = [spend, unreserve(subject, within)];
+        (micros != 0).then(|| Entry::of_transfers(key, EntryKind::Egress, subject, 0, transfers))
+    }
+
     /// Ends the hold and releases what it did not need. `None` where nothing was left, and always the second time.
     #[must_use]
     pub fn settle(&mut self, subject: &Subject) -> Option<Entry> {
@@ -123,7 +155,7 @@ impl Hold {
         self.amount_micros
     }
 
-    /// What was charged within the hold. The attempt's whole cost is this and the overrun.
+    /// What slices were charged within the hold. What all of them cost is this and the overrun.
     #[must_use]
     pub const fn charged_micros(&self) -> i64 {
         self.charged_micros
@@ -145,7 +177,7 @@ impl Hold {
     #[must_use]
     pub const fn left_micros(&self) -> i64 {
         match self.state {
-            HoldState::Held => self.amount_micros - self.charged_micros,
+            HoldState::Held => self.amount_micros - self.charged_micros - self.egress_micros,
             HoldState::Settled => 0,
         }
     }
@@ -214,6 +246,30 @@ mod tests {
         assert_eq!(described, [(EntryKind::Charge, 500_000, HOUR), (EntryKind::Overrun, 500_000, 0)]);
         assert_eq!(second[1].key(), format!("{}/0/overrun/3600000-7200000", subject.attempt));
         assert_eq!((hold.charged_micros(), hold.overrun_micros()), (1_500_000, 500_000));
+    }
+
+    #[test]
+    fn bytes_are_a_charge_of_their_own_that_the_hold_pays() {
+        let subject = subject("vision", 1);
+        let (mut hold, _) = Hold::place(&subject, 1_000_000);
+        let price: EgressPrice = "0.09".parse().unwrap();
+        let mut charge = |bytes| hold.charge_egress(&subject, &payee(), "0/imagenet/0", price, bytes);
+        let whole = charge((0, 2_000_000_000)).unwrap();
+        assert_eq!((whole.kind(), whole.spend_micros(), whole.gpu_ms()), (EntryKind::Egress, 180_000, 0));
+        assert!(whole.key().ends_with("/egress/0/imagenet/0/0-2000000000"), "{}", whole.key());
+        assert_eq!(whole.beyond_hold_micros(), 0);
+        assert_eq!(charge((5, 5)), None);
+        let more = charge((2_000_000_000, 12_000_000_000)).unwrap();
+        assert_eq!((more.spend_micros(), more.beyond_hold_micros()), (900_000, 80_000));
+        assert_eq!((hold.left_micros(), hold.charged_micros(), hold.overrun_micros()), (0, 0, 0));
+        assert_eq!(hold.settle(&subject), None);
+        let late = hold.charge_egress(&subject, &payee(), "0/imagenet/1", price, (0, 1_000_000_000)).unwrap();
+        assert_eq!((late.spend_micros(), late.beyond_hold_micros()), (90_000, 90_000));
+        let json = serde_json::to_string(&Hold::place(&subject, 1).0).unwrap();
+        assert!(
+            !json.contains("egress"),
+            "what was held before bytes were charged reads and writes as before: {json}"
+        );
     }
 
     #[test]

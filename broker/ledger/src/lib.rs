@@ -47,7 +47,7 @@ mod properties;
 
 pub use account::{Account, AccountError, Payee};
 pub use book::{Book, GroupError, Limit};
-pub use entry::{Amendment, Entry, EntryKind, Posting, Subject, Unbalanced, egress_entry, overhead_entry};
+pub use entry::{Amendment, Entry, EntryKind, Posting, Subject, Unbalanced, overhead_entry};
 pub use hold::{Hold, HoldState, Slice};
 pub use refusal::{BudgetRefusal, RefusalKind};
 pub use tiling::{Accepted, SliceBook, TilingError};

@@ -1,11 +1,11 @@
 //! Datasets and links as people write them in a settings or federation file, and what they become.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::data::MAX_DATASET_BYTES;
-use crate::{DataMap, Dataset, DatasetName, HourlyRate, Link, SiteName};
+use crate::{DataMap, DataSource, DataSourceError, Dataset, DatasetName, HourlyRate, Link, SiteName};
 
 /// Fastest link, in bits a second: a terabit.
 const MAX_BITS_PER_SECOND: u64 = 1_000_000_000_000;
@@ -16,15 +16,37 @@ const MAX_BITS_PER_SECOND: u64 = 1_000_000_000_000;
 pub struct DatasetEntry {
     /// Its name.
     pub name: DatasetName,
-    /// Its size: `150GB`, `3TB`, `2TiB`.
+    /// Its size: `150GB`, `3TB`, `2TiB`; to the byte where a copy has a source: `149813208064B`.
     pub size: String,
-    /// Sites with a whole copy.
+    /// Sites with a whole copy that jobs read by themselves.
+    #[serde(default)]
     pub at: BTreeSet<SiteName>,
+    /// Copies that agents bring to the jobs.
+    #[serde(default)]
+    pub copies: Vec<CopyEntry>,
+    /// SHA-256 of its content: what is downloaded is held against it.
+    pub sha256: Option<String>,
     /// What its owner calls it, for access policies: `patient`, `licensed`.
     #[serde(default)]
     pub labels: BTreeSet<String>,
     /// Whose law it is under, for access policies.
     pub jurisdiction: Option<String>,
+}
+
+/// One `[[datasets.copies]]`: one file, an archive or an image.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CopyEntry {
+    /// The site that has it.
+    pub site: SiteName,
+    /// Where it is read: an `https://` or `http://` URL, or an absolute path on that site's nodes.
+    #[serde(deserialize_with = "source")]
+    pub source: Result<DataSource, DataSourceError>,
+}
+
+/// What is wrong is said with the path of the entry, and without the text: it may hold credentials.
+fn source<'de, D: Deserializer<'de>>(text: D) -> Result<Result<DataSource, DataSourceError>, D::Error> {
+    Ok(String::deserialize(text)?.parse())
 }
 
 /// One `[[links]]`: from one site to another, not back.
@@ -63,22 +85,12 @@ impl DataMap {
     ) -> Result<Self, DataError> {
         let mut map = Self::default();
         for (at, entry) in datasets.into_iter().enumerate() {
-            let wrong = |field: &str, problem: String| {
-                Err(DataError { path: format!("datasets[{at}].{field}"), problem })
-            };
-            let Some(bytes) = quantity(&entry.size, &SIZES).filter(|bytes| *bytes <= MAX_DATASET_BYTES)
-            else {
-                let problem = format!("`{}` is not a size: write for example `150GB` or `3TB`", entry.size);
-                return wrong("size", problem);
-            };
-            if let Some(site) = entry.at.iter().find(|site| !knows(site)) {
-                return wrong("at", format!("`{site}` is not a site here"));
+            let (path, name) = (format!("datasets[{at}]"), entry.name.clone());
+            if map.datasets.contains_key(&name) {
+                let problem = format!("`{name}` is there already: give each one name");
+                return Err(DataError { path: format!("{path}.name"), problem });
             }
-            if map.datasets.contains_key(&entry.name) {
-                return wrong("name", format!("`{}` is there already: give each one name", entry.name));
-            }
-            let DatasetEntry { name, at: replicas, labels, jurisdiction, .. } = entry;
-            map.datasets.insert(name, Dataset { bytes, replicas, labels, jurisdiction });
+            map.datasets.insert(name, entry.dataset(&path, knows)?);
         }
         for (at, entry) in links.into_iter().enumerate() {
             let (from, to) = (entry.from.clone(), entry.to.clone());
@@ -86,6 +98,37 @@ impl DataMap {
             map.links.entry(from).or_default().insert(to, link);
         }
         Ok(map)
+    }
+}
+
+impl DatasetEntry {
+    fn dataset(self, path: &str, knows: &dyn Fn(&SiteName) -> bool) -> Result<Dataset, DataError> {
+        let wrong = |field: &str, problem: String| DataError { path: format!("{path}.{field}"), problem };
+        let unknown = |field: &str, site: &SiteName| wrong(field, format!("`{site}` is not a site here"));
+        let size = data_size(&self.size).filter(|bytes| *bytes <= MAX_DATASET_BYTES);
+        let bytes = size.ok_or_else(|| {
+            wrong("size", format!("`{}` is not a size: write for example `150GB` or `3TB`", self.size))
+        })?;
+        if let Some(site) = self.at.iter().find(|site| !knows(site)) {
+            return Err(unknown("at", site));
+        }
+        let (mut replicas, mut sources) = (self.at, BTreeMap::new());
+        for (at, copy) in self.copies.into_iter().enumerate() {
+            let field = |name: &str| format!("copies[{at}].{name}");
+            if !knows(&copy.site) {
+                return Err(unknown(&field("site"), &copy.site));
+            }
+            let source = copy.source.map_err(|error| wrong(&field("source"), error.to_string()))?;
+            if sources.insert(copy.site.clone(), source).is_some() {
+                let problem = format!("`{}` has a copy already: name one source for each site", copy.site);
+                return Err(wrong(&field("site"), problem));
+            }
+            replicas.insert(copy.site);
+        }
+        let hash = self.sha256.map(|text| text.parse().map_err(|error| format!("`{text}` {error}")));
+        let sha256 = hash.transpose().map_err(|problem: String| wrong("sha256", problem))?;
+        let (labels, jurisdiction) = (self.labels, self.jurisdiction);
+        Ok(Dataset { bytes, replicas, labels, jurisdiction, sources, sha256 })
     }
 }
 
@@ -119,6 +162,12 @@ impl LinkEntry {
         }
         Ok(link)
     }
+}
+
+/// The bytes of a size as people write it: `150GB`, `2TiB`; none where it is not one.
+#[must_use]
+pub fn data_size(text: &str) -> Option<u64> {
+    quantity(text, &SIZES)
 }
 
 /// Units of sizes, in bytes; longer names first, so that `GiB` is not read as `B`.
@@ -160,7 +209,15 @@ mod tests {
     fn dataset(name: &str, size: &str, at: &str) -> DatasetEntry {
         let at = BTreeSet::from([at.parse().unwrap()]);
         let (labels, jurisdiction) = (BTreeSet::from(["patient".to_owned()]), Some("KR".to_owned()));
-        DatasetEntry { name: name.parse().unwrap(), size: size.to_owned(), at, labels, jurisdiction }
+        let (name, size, copies, sha256) = (name.parse().unwrap(), size.to_owned(), vec![], None);
+        DatasetEntry { name, size, at, copies, sha256, labels, jurisdiction }
+    }
+
+    fn copied(copies: &[(&str, &str)], sha256: Option<&str>) -> DatasetEntry {
+        let copy =
+            |(site, source): &(&str, &str)| CopyEntry { site: site.parse().unwrap(), source: source.parse() };
+        let copies = copies.iter().map(copy).collect();
+        DatasetEntry { copies, sha256: sha256.map(str::to_owned), ..dataset("a", "7B", "home") }
     }
 
     fn link(from: &str, bandwidth: Option<&str>, egress: Option<&str>) -> LinkEntry {
@@ -195,8 +252,24 @@ mod tests {
     }
 
     #[test]
+    fn copies_have_their_sources() {
+        let hash = "0F".repeat(32);
+        let entry = copied(&[("east", "https://key@a.example/a.tar")], Some(&hash));
+        let map = read(vec![entry], vec![]).unwrap();
+        let read = map.datasets.values().next().unwrap();
+        assert_eq!(read.replicas.iter().map(SiteName::as_str).collect::<Vec<_>>(), ["east", "home"]);
+        let sources: Vec<_> = read.sources.iter().map(|(at, it)| (at.as_str(), it.to_string())).collect();
+        assert_eq!(sources, [("east", "https://a.example/a.tar".to_owned())]);
+        assert_eq!(read.sha256.as_ref().unwrap().as_str(), hash.to_lowercase());
+    }
+
+    #[test]
     fn what_is_wrong_is_pointed_at() {
         for (datasets, links, says) in [
+            (vec![copied(&[("moon", "/a")], None)], vec![], "datasets[0].copies[0].site: `moon`"),
+            (vec![copied(&[("east", "a.tar")], None)], vec![], "datasets[0].copies[0].source: is not where"),
+            (vec![copied(&[("east", "/a"), ("east", "/b")], None)], vec![], "datasets[0].copies[1].site"),
+            (vec![copied(&[], Some("0f"))], vec![], "datasets[0].sha256: `0f` is not a SHA-256"),
             (vec![dataset("a", "large", "home")], vec![], "datasets[0].size: `large`"),
             (vec![dataset("a", "1.2345GB", "home")], vec![], "datasets[0].size"),
             (vec![dataset("a", "2000PB", "home")], vec![], "datasets[0].size"),

@@ -225,6 +225,13 @@ impl JobSpec {
             let count = format!("{} datasets", self.inputs.len());
             return wrong("inputs", count, "is over 64: put some together into one");
         }
+        let mut variables = BTreeMap::new();
+        for input in &self.inputs {
+            if variables.insert(input.variable(), input).is_some_and(|other| other != input) {
+                let problem = "has the variable of another input: rename one of the two datasets";
+                return wrong("inputs", input.to_string(), problem);
+            }
+        }
         if self.checkpoint.every.is_some_and(|every| every.0 == 0) {
             return wrong("checkpoint.every", "0s".into(), "must be over 0: leave it out for none");
         }
@@ -345,6 +352,8 @@ mod tests {
         assert_eq!(refused(|s| s.checkpoint.every = Some(DurationMs(0))), "checkpoint.every");
         let too_many = |s: &mut JobSpec| s.inputs = vec!["imagenet".parse().unwrap(); MAX_INPUTS + 1];
         assert_eq!(refused(too_many), "inputs");
+        let alike = |s: &mut JobSpec| s.inputs = ["a.b", "a-b"].map(|name| name.parse().unwrap()).into();
+        assert_eq!(refused(alike), "inputs");
         assert!(
             JobSpec { inputs: vec!["imagenet".parse().unwrap(); MAX_INPUTS], ..spec() }.checked().is_ok()
         );

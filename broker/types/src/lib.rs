@@ -21,13 +21,14 @@ pub mod part;
 pub mod queue;
 pub mod ranges;
 pub mod site;
+mod source;
 pub mod task;
 
 mod transition;
 
 pub use attempt::{AttemptState, AttemptStep};
-pub use data::{DataMap, Dataset, Link, Transfer};
-pub use data_file::{DataError, DatasetEntry, LinkEntry};
+pub use data::{DataMap, Dataset, Link, Reading, Transfer};
+pub use data_file::{CopyEntry, DataError, DatasetEntry, LinkEntry, data_size};
 pub use duration::{DurationMs, UnixMs};
 pub use id::{AttemptId, Fence, IdSource, InstanceId, JobId, JoinTokenId, NodeId, SequentialIds};
 pub use instance::{InstanceState, InstanceStep};
@@ -47,5 +48,6 @@ pub use resources::{
     GpuSelector, Inventory, InventorySource, NodeCapacity, Resources, Shortfall,
 };
 pub use site::{Role, SiteKind, Tariff, instance_share};
+pub use source::{ContentHash, ContentHashError, DataSource, DataSourceError};
 pub use task::{FailureReason, Reason, TaskState, TaskStep};
 pub use transition::IllegalTransition;

@@ -44,6 +44,10 @@ pub struct AgentArgs {
     /// next agent
     #[arg(long)]
     pub stop_jobs_on_exit: bool,
+    /// Most bytes of datasets that are kept here for later jobs, for example `500GB`; where room is short, those go that
+    /// no job reads, the longest unused first [default: 1TB]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub dataset_cache: Option<u64>,
     /// What is logged: a level, or `tracing` filter directives
     #[arg(long, value_name = "FILTER", default_value = "info", env = "SPILLWAY_LOG")]
     pub log: String,
@@ -63,6 +67,7 @@ impl AgentArgs {
             Some(path) if path == Path::new("-") => TokenSource::Stdin,
             Some(path) => TokenSource::File(path.clone()),
         };
+        config.dataset_cache = self.dataset_cache.unwrap_or(config.dataset_cache);
         config.on_exit = if self.stop_jobs_on_exit { OnExit::StopJobs } else { OnExit::LeaveJobs };
         Ok(config)
     }
@@ -78,6 +83,11 @@ impl AgentArgs {
         };
         self.labels.iter().map(pair).collect()
     }
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    let size = spillway_types::data_size(text);
+    size.ok_or_else(|| format!("`{text}` is not a size: write for example `500GB` or `2TiB`"))
 }
 
 fn default_state() -> PathBuf {
@@ -139,6 +149,14 @@ mod tests {
         let config = parse(&["--join-token-file", "t"]).config().unwrap();
         assert_eq!((config.token, config.on_exit), (TokenSource::File("t".into()), OnExit::LeaveJobs));
         assert_eq!(parse(&[]).config().unwrap().token, TokenSource::Environment);
+    }
+
+    #[test]
+    fn the_cache_has_a_size() {
+        assert_eq!(parse(&["--dataset-cache", "1.5GB"]).config().unwrap().dataset_cache, 1_500_000_000);
+        assert_eq!(parse(&[]).config().unwrap().dataset_cache, 1_000_000_000_000);
+        let error = Cli::try_parse_from(["agent", "--broker", "b:1", "--dataset-cache", "much"]);
+        assert!(error.map(|_| ()).unwrap_err().to_string().contains("`much` is not a size"));
     }
 
     #[test]

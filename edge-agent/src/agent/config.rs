@@ -17,6 +17,10 @@ const MAX_TOKEN: u64 = 4096;
 /// How often the usage of a running part is reported.
 pub(super) const USAGE_EVERY: DurationMs = DurationMs::from_secs(10);
 
+/// How many bytes of datasets are kept where nobody says: a node's disk in most places, and the disk's own end is heeded
+/// anyway.
+pub(super) const DATASET_CACHE: u64 = 1_000_000_000_000;
+
 /// What becomes of running parts when the agent ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnExit {
@@ -110,6 +114,8 @@ pub struct AgentConfig {
     pub timings: Timings,
     /// Sizes of the spool.
     pub spool: SpoolLimits,
+    /// Most bytes of datasets that are kept for the next job.
+    pub dataset_cache: u64,
 }
 
 impl AgentConfig {
@@ -130,6 +136,7 @@ impl AgentConfig {
             on_exit: OnExit::default(),
             timings: Timings::default(),
             spool: SpoolLimits::default(),
+            dataset_cache: DATASET_CACHE,
         })
     }
 }

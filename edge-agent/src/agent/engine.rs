@@ -10,9 +10,11 @@
 
 mod carry;
 mod deliver;
+mod inputs;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use spillway_tunnel::protocol::{
@@ -30,11 +32,13 @@ use super::memory::Memory;
 use super::report::Known;
 use super::{AgentError, chain};
 use crate::clock::boottime_ms;
+use crate::datasets::{Brought, Datasets, Move};
 use crate::executor::{Executor, FoundState, News, Order};
 use crate::part::PartKey;
 use crate::reconcile::{Holding, Stage};
 use crate::renewals::RenewalBook;
 use crate::spool::{Spool, SpoolError};
+use inputs::Bringing;
 
 /// Longest wait for parts to end when the agent stops them as it goes: their grace is theirs, and what is
 /// left after this goes on to the end of its lease.
@@ -78,6 +82,10 @@ pub(super) struct Engine {
     parts: BTreeMap<PartKey, Holding>,
     known: BTreeMap<PartKey, Known>,
     desired: Option<Vec<Lease>>,
+    datasets: Datasets,
+    bringing: BTreeMap<PartKey, Bringing>,
+    /// What came over the network and the broker is not known to have.
+    moves: Vec<Arc<Move>>,
     session: Option<Session>,
     orders: Vec<Order>,
     under_way: UnderWay,
@@ -101,6 +109,7 @@ struct UnderWay {
 struct Wires {
     link: mpsc::Receiver<FromLink>,
     news: mpsc::UnboundedReceiver<News>,
+    brought: mpsc::UnboundedReceiver<Brought>,
     synced: mpsc::Receiver<Result<u64, SpoolError>>,
     sync_done: mpsc::Sender<Result<u64, SpoolError>>,
 }
@@ -110,6 +119,7 @@ enum Wake {
     Shutdown,
     Link(Option<FromLink>),
     News(Option<News>),
+    Brought(Option<Brought>),
     Synced(Option<Result<u64, SpoolError>>),
     RenewDue,
     Tick,
@@ -132,6 +142,8 @@ impl Engine {
         let memory = Memory::open(&config.state.join("agent.json"))?;
         let spool = Spool::open(&config.state.join("spool"), config.spool)?;
         let (executor, news, found) = Executor::open(config.supervisor.clone(), &config.state)?;
+        let (datasets, brought, moves) = Datasets::open(&config.state, executor.boot(), config.dataset_cache)
+            .map_err(|source| AgentError::Folder { path: config.state.join("datasets"), source })?;
         let (sync_done, synced) = mpsc::channel(1);
         let mut engine = Self {
             inventory,
@@ -147,12 +159,15 @@ impl Engine {
             parts: BTreeMap::new(),
             known: BTreeMap::new(),
             desired: None,
+            datasets,
+            bringing: BTreeMap::new(),
+            moves,
             session: None,
             orders: Vec::new(),
             under_way: UnderWay::default(),
             output_waits: false,
             renew: every(RENEW_UNTIL_TOLD),
-            wires: Wires { link, news, synced, sync_done },
+            wires: Wires { link, news, brought, synced, sync_done },
         };
         for (part, found) in found {
             engine.book.adopt(part.attempt, found.ttl);
@@ -164,6 +179,9 @@ impl Engine {
                 FoundState::Ended(record) => (Stage::Ended { acknowledged: false }, Known::Ended(record)),
             };
             tracing::info!(%part, ?stage, "a part of an earlier run of the agent was found");
+            if !matches!(stage, Stage::Ended { .. }) {
+                engine.datasets.adopt(part, found.inputs.into_iter());
+            }
             engine.parts.insert(part, Holding { stage, allocation: found.allocation });
             engine.known.insert(part, known);
         }
@@ -180,7 +198,7 @@ impl Engine {
             if ended {
                 let stage = Stage::Ended { acknowledged: false };
                 self.parts.insert(part, Holding { stage, allocation: Allocation::default() });
-            } else {
+            } else if !self.moves.iter().any(|begun| begun.part == part) {
                 self.spool.forget(&part);
             }
         }
@@ -191,11 +209,16 @@ impl Engine {
         let mut tick = every((self.usage_every.to_std() / 4).min(Duration::from_secs(1)));
         loop {
             match self.wake(shutdown, &mut tick).await {
-                Wake::Shutdown | Wake::Link(None) | Wake::News(None) | Wake::Synced(None) => {
+                Wake::Shutdown
+                | Wake::Link(None)
+                | Wake::News(None)
+                | Wake::Brought(None)
+                | Wake::Synced(None) => {
                     return self.leave().await;
                 }
                 Wake::Link(Some(news)) => self.take_link(news).await?,
                 Wake::News(Some(news)) => self.take_news(news),
+                Wake::Brought(Some(news)) => self.take_brought(news),
                 Wake::Synced(Some(outcome)) => self.take_synced(outcome),
                 Wake::RenewDue => self.send_renewal(),
                 Wake::Tick | Wake::RoomToSend => {}
@@ -214,6 +237,7 @@ impl Engine {
             () = shutdown.cancelled() => Wake::Shutdown,
             news = self.wires.link.recv() => Wake::Link(news),
             news = self.wires.news.recv() => Wake::News(news),
+            news = self.wires.brought.recv() => Wake::Brought(news),
             outcome = self.wires.synced.recv() => Wake::Synced(outcome),
             _ = self.renew.tick() => Wake::RenewDue,
             _ = tick.tick() => Wake::Tick,
@@ -226,6 +250,7 @@ impl Engine {
         while let Ok(news) = self.wires.news.try_recv() {
             self.take_news(news);
         }
+        self.drain_brought();
         for _ in 0..MESSAGES {
             let Ok(news) = self.wires.link.try_recv() else { break };
             self.take_link(news).await?;
@@ -233,11 +258,18 @@ impl Engine {
         Ok(())
     }
 
+    fn drain_brought(&mut self) {
+        while let Ok(news) = self.wires.brought.try_recv() {
+            self.take_brought(news);
+        }
+    }
+
     /// Does whatever is due now.
     fn turn(&mut self) {
         let now_ms = boottime_ms();
         self.report(now_ms);
         self.note_acknowledged();
+        self.forget_moves();
         self.decide(now_ms);
         self.begin_batch();
         self.begin_sync();
@@ -356,6 +388,7 @@ impl Engine {
             }
             News::Ended(part, record) => {
                 tracing::info!(%part, end = ?record.end, record.ran_ms, record.cpu_ms, "a part ended");
+                self.datasets.release(&part);
                 self.enter(part, Stage::Ended { acknowledged: false }, Known::Ended(record));
             }
         }
@@ -399,6 +432,10 @@ impl Engine {
         if self.on_exit == OnExit::StopJobs {
             self.stop_everything().await;
         }
+        if tokio::time::timeout(FAREWELL, self.datasets.leave()).await.is_err() {
+            tracing::warn!("downloads did not stop in time; the next agent finds what they have left");
+        }
+        self.drain_brought();
         self.report(boottime_ms());
         if let Some(job) = self.spool.sync_job()? {
             self.spool.note_synced(job.run()?);
@@ -432,6 +469,7 @@ impl Engine {
     /// Stops every part and waits for their ends. Nothing starts after this: nothing is decided any more.
     async fn stop_everything(&mut self) {
         self.orders.clear();
+        self.abandon_bringing();
         let waiting = async {
             while self.under_way.batch || self.living() > 0 {
                 let stoppable =
@@ -466,7 +504,7 @@ async fn room(out: Option<mpsc::Sender<ToBroker>>) {
 
 fn observed(part: PartKey, stage: Stage) -> ObservedPart {
     let phase = match stage {
-        Stage::Busy | Stage::Prepared => PartPhase::Prepared,
+        Stage::Staging | Stage::Staged | Stage::Busy | Stage::Prepared => PartPhase::Prepared,
         Stage::Running { .. } => PartPhase::Running,
         Stage::Ended { .. } => PartPhase::Ended,
     };

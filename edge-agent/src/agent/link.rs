@@ -60,7 +60,7 @@ enum Ended {
 }
 
 /// 64 random bits; from the clock alone where the kernel gives none.
-pub(super) fn random() -> u64 {
+pub(crate) fn random() -> u64 {
     getrandom::u64().unwrap_or_else(|_| boottime_ms().wrapping_mul(0x9E37_79B9_7F4A_7C15))
 }
 

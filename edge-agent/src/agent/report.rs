@@ -4,8 +4,12 @@
 use spillway_tunnel::protocol::AgentEvent;
 use spillway_types::DurationMs;
 
+use crate::datasets::Move;
 use crate::part::{ExitRecord, PartKey};
-use crate::spool::Reported;
+use crate::spool::{Moved, Reported};
+
+/// Bytes of a dataset that are said while it still comes: the unit that providers price.
+const MOVED_EVERY: u64 = 1_000_000_000;
 
 /// What is known of a part.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +62,26 @@ pub(super) const fn unsaid_ms(known: &Known, said: &Reported, now_ms: u64) -> Op
     }
 }
 
+/// What of a move is to be said, where `said` is the newest that was said of the dataset: once it has ended, or whenever
+/// so much came that it would be missed if this node went away.
+pub(super) fn moved(begun: &Move, said: Option<&Moved>) -> Option<AgentEvent> {
+    let (to_bytes, over) = (begun.to(), begun.is_over());
+    let from_bytes = match said {
+        Some(said) if said.pass > begun.pass => return None,
+        Some(said) if said.pass == begun.pass => said.to_bytes.max(begun.from),
+        Some(_) | None => begun.from,
+    };
+    let least = if over { 1 } else { MOVED_EVERY };
+    (to_bytes.saturating_sub(from_bytes) >= least).then(|| AgentEvent::Moved {
+        attempt: begun.part.attempt,
+        rank: begun.part.rank,
+        dataset: begun.dataset.clone(),
+        pass: begun.pass,
+        from_bytes,
+        to_bytes,
+    })
+}
+
 /// The last word on a part. It ran at least as long as was said before: what vanished unseen is not taken
 /// back.
 pub(super) fn end(part: PartKey, record: &ExitRecord, said: &Reported) -> AgentEvent {
@@ -83,7 +107,9 @@ mod tests {
                 AgentEvent::Prepared { .. } => "prepared".to_owned(),
                 AgentEvent::Started { .. } => "started".to_owned(),
                 AgentEvent::Usage { from_ms, to_ms, .. } => format!("{from_ms}..{to_ms}"),
-                AgentEvent::Output { .. } | AgentEvent::Ended { .. } => panic!("{event:?}"),
+                AgentEvent::Moved { .. } | AgentEvent::Output { .. } | AgentEvent::Ended { .. } => {
+                    panic!("{event:?}")
+                }
             })
             .collect();
         words.join(" ")
@@ -97,17 +123,17 @@ mod tests {
             |started, usage_to_ms| Reported { prepared: true, started, usage_to_ms, ..Reported::default() };
         let nothing = Reported::default();
         for (known, said, expected) in [
-            (Known::Prepared, nothing, "prepared"),
+            (Known::Prepared, nothing.clone(), "prepared"),
             (Known::Prepared, said(false, 0), ""),
-            (Known::Running(None), nothing, ""),
-            (Known::Running(Some(950)), nothing, "started"),
-            (Known::Running(Some(900)), nothing, "started 0..100"),
+            (Known::Running(None), nothing.clone(), ""),
+            (Known::Running(Some(950)), nothing.clone(), "started"),
+            (Known::Running(Some(900)), nothing.clone(), "started 0..100"),
             (Known::Running(Some(500)), said(true, 401), ""),
             (Known::Running(Some(500)), said(true, 400), "400..500"),
-            (ended(730, true), nothing, "started 0..730"),
+            (ended(730, true), nothing.clone(), "started 0..730"),
             (ended(730, true), said(true, 729), "729..730"),
             (ended(730, true), said(true, 730), ""),
-            (ended(0, true), nothing, "started"),
+            (ended(0, true), nothing.clone(), "started"),
             (ended(0, true), said(true, 500), ""),
             (ended(0, false), nothing, ""),
         ] {

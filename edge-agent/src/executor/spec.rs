@@ -1,21 +1,29 @@
 //! From a lease to what a supervisor runs: the program's variables, and whether the node has what was given.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use spillway_tunnel::protocol::Lease;
 use spillway_types::resources::BLOCKS_PER_GPU;
-use spillway_types::{Accelerator, Allocation};
+use spillway_types::{Accelerator, Allocation, DatasetName};
 
 use crate::part::Spec;
 
-/// What to run for a lease on a node with these accelerators, in this boot. The variables that Spillway sets
+/// What to run for a lease on a node with these accelerators, in this boot, with its inputs where they are. The variables that Spillway sets
 /// win over the job's own.
 ///
 /// # Errors
 /// Why the node cannot give what the lease says it was given, for people.
-pub fn spec_of(lease: &Lease, accelerators: &[Accelerator], boot: &str) -> Result<Spec, String> {
+pub fn spec_of(
+    lease: &Lease,
+    accelerators: &[Accelerator],
+    boot: &str,
+    inputs: BTreeMap<DatasetName, PathBuf>,
+) -> Result<Spec, String> {
     let devices = devices(&lease.allocation, accelerators)?;
-    Ok(Spec { env: variables(lease, &devices), ..bare_spec(lease, boot) })
+    let mut env = variables(lease, &devices);
+    env.extend(inputs.iter().map(|(dataset, path)| (dataset.variable(), path.display().to_string())));
+    Ok(Spec { env, inputs, ..bare_spec(lease, boot) })
 }
 
 /// The same without any check, for a part that is only to be recorded as refused.
@@ -33,6 +41,7 @@ pub(crate) fn bare_spec(lease: &Lease, boot: &str) -> Spec {
         checkpoint: lease.checkpoint,
         ttl: lease.ttl,
         allocation: lease.allocation.clone(),
+        inputs: BTreeMap::new(),
     }
 }
 
@@ -101,6 +110,10 @@ mod tests {
             .collect()
     }
 
+    fn inputs() -> BTreeMap<DatasetName, PathBuf> {
+        BTreeMap::from([("image-net.v2".parse().unwrap(), PathBuf::from("/data/it"))])
+    }
+
     fn given(shares: &[(u32, u32)], mig: &[&str]) -> Result<Spec, String> {
         let mut lease = lease(1);
         lease.env = BTreeMap::from([
@@ -111,7 +124,7 @@ mod tests {
             shares.iter().map(|&(index, blocks)| AcceleratorShare { index, blocks }).collect();
         lease.allocation.mig = mig.iter().map(|&slice| slice.to_owned()).collect();
         lease.hosts = vec!["a".into(), "b".into()];
-        spec_of(&lease, &accelerators(), "boot")
+        spec_of(&lease, &accelerators(), "boot", inputs())
     }
 
     #[test]
@@ -125,6 +138,7 @@ mod tests {
             ("SPILLWAY_NODE_RANK", "0"),
             ("SPILLWAY_ATTEMPT", "1"),
             ("MINE", "1"),
+            ("SPILLWAY_INPUT_IMAGE_NET_V2", "/data/it"),
         ];
         for (name, value) in expected {
             assert_eq!(env.get(name).map(String::as_str), Some(value), "{name}");

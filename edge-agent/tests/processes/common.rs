@@ -59,6 +59,7 @@ pub(crate) fn spec(command: &[&str], grace_ms: u64) -> Spec {
         checkpoint: Checkpoint { signal: 15, grace: DurationMs(grace_ms), every: None },
         ttl: DurationMs(60_000),
         allocation: Allocation::default(),
+        inputs: BTreeMap::new(),
     }
 }
 

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod common;
 #[cfg(test)]
+mod datasets;
+#[cfg(test)]
 mod executor;
 #[cfg(test)]
 mod session;

@@ -41,7 +41,7 @@ fn timings() -> Timings {
     Timings { farewell: Duration::from_millis(500), ..Timings::default() }
 }
 
-struct Broker {
+pub(crate) struct Broker {
     _dir: tempfile::TempDir,
     ca: DeploymentCa,
     listener: Listener,
@@ -49,7 +49,7 @@ struct Broker {
 }
 
 impl Broker {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let ca = DeploymentCa::load_or_create(dir.path(), "here", now()).unwrap();
         let any = "127.0.0.1:0".parse().unwrap();
@@ -58,14 +58,21 @@ impl Broker {
         Self { _dir: dir, ca, listener, address }
     }
 
-    fn agent(&self, state: &Path, on_exit: OnExit) -> RunningAgent {
+    pub(crate) fn agent(&self, state: &Path, on_exit: OnExit) -> RunningAgent {
+        Self::run(AgentConfig { on_exit, ..self.config(state) })
+    }
+
+    pub(crate) fn config(&self, state: &Path) -> AgentConfig {
         let mut config = AgentConfig::new(self.address.clone(), state.to_path_buf()).unwrap();
         config.supervisor = exe();
         config.ca_fingerprint = Some(self.ca.fingerprint());
         config.token = TokenSource::Given(JoinToken::new(TOKEN));
         config.timings = timings();
         config.usage_every = DurationMs(100);
-        config.on_exit = on_exit;
+        config
+    }
+
+    pub(crate) fn run(config: AgentConfig) -> RunningAgent {
         let agent = Agent::open(config, inventory()).unwrap();
         let shutdown = CancellationToken::new();
         RunningAgent { task: tokio::spawn(agent.run(shutdown.clone())), shutdown }
@@ -75,7 +82,7 @@ impl Broker {
         tokio::time::timeout(PATIENCE, self.listener.accept()).await.expect("a peer in time").unwrap()
     }
 
-    async fn enrol(&mut self) {
+    pub(crate) async fn enrol(&mut self) {
         let Incoming::Enrol(exchange) = self.incoming().await else { panic!("an enrolment was due") };
         assert_eq!(exchange.request.token, TOKEN);
         let request = CertificateRequest::parse(&exchange.request.certificate_request).unwrap();
@@ -91,7 +98,7 @@ impl Broker {
     }
 
     /// Welcomes the next session with this state of the broker and number of the last event it has.
-    async fn welcome(&mut self, journal: u64, mode: BrokerMode, acked: u64) -> Talk {
+    pub(crate) async fn welcome(&mut self, journal: u64, mode: BrokerMode, acked: u64) -> Talk {
         let BrokerSession { hello, handle, receiver, .. } = self.hello().await;
         let welcome = Welcome {
             protocol: 1,
@@ -125,7 +132,7 @@ fn at(journal: u64) -> HighWater {
     HighWater { incarnation: 1, journal, proof: 0 }
 }
 
-struct RunningAgent {
+pub(crate) struct RunningAgent {
     task: JoinHandle<Result<(), AgentError>>,
     shutdown: CancellationToken,
 }
@@ -135,22 +142,22 @@ impl RunningAgent {
         tokio::time::timeout(PATIENCE, self.task).await.expect("the agent ends").unwrap()
     }
 
-    async fn end(self) {
+    pub(crate) async fn end(self) {
         self.shutdown.cancel();
         self.outcome().await.unwrap();
     }
 }
 
 /// One session as the broker has it.
-struct Talk {
-    hello: Hello,
+pub(crate) struct Talk {
+    pub(crate) hello: Hello,
     handle: SessionHandle,
     receiver: SessionReceiver,
     renewal: u64,
     renewed: Vec<AttemptId>,
     kept: Vec<AgentEvent>,
-    next: u64,
-    journal: u64,
+    pub(crate) next: u64,
+    pub(crate) journal: u64,
     /// The mark of the usage events that came.
     usage: UsageMark,
     /// How many usage events the agent had when it last said a mark that could be compared.
@@ -158,7 +165,7 @@ struct Talk {
 }
 
 impl Talk {
-    async fn want(&mut self, leases: &[Lease]) {
+    pub(crate) async fn want(&mut self, leases: &[Lease]) {
         self.journal += 1;
         let desired = Desired { leases: leases.to_vec(), renewal: self.renewal, at: at(self.journal) };
         self.handle.send(&ToAgent::Desired(desired)).await.unwrap();
@@ -192,7 +199,7 @@ impl Talk {
     }
 
     /// The next events.
-    async fn events(&mut self) -> Vec<AgentEvent> {
+    pub(crate) async fn events(&mut self) -> Vec<AgentEvent> {
         while self.kept.is_empty() {
             self.step().await;
         }
@@ -207,13 +214,13 @@ impl Talk {
     }
 
     /// Waits until the broker has a renewal, so that it can give leases.
-    async fn first_renewal(&mut self) {
+    pub(crate) async fn first_renewal(&mut self) {
         while self.renewal == 0 {
             self.step().await;
         }
     }
 
-    async fn next_renewal(&mut self) {
+    pub(crate) async fn next_renewal(&mut self) {
         let last = self.renewal;
         while self.renewal == last {
             self.step().await;
@@ -221,7 +228,7 @@ impl Talk {
     }
 
     /// Every event up to the end of `count` parts.
-    async fn until_ended(&mut self, count: usize) -> Vec<AgentEvent> {
+    pub(crate) async fn until_ended(&mut self, count: usize) -> Vec<AgentEvent> {
         let mut events = Vec::new();
         while events.iter().filter(|event| matches!(event, AgentEvent::Ended { .. })).count() < count {
             events.extend(self.events().await);
@@ -229,7 +236,7 @@ impl Talk {
         events
     }
 
-    async fn until(&mut self, wanted: impl Fn(&AgentEvent) -> bool) -> Vec<AgentEvent> {
+    pub(crate) async fn until(&mut self, wanted: impl Fn(&AgentEvent) -> bool) -> Vec<AgentEvent> {
         let mut events: Vec<AgentEvent> = Vec::new();
         while !events.iter().any(&wanted) {
             events.extend(self.events().await);
@@ -237,7 +244,7 @@ impl Talk {
         events
     }
 
-    async fn acknowledge(&mut self) {
+    pub(crate) async fn acknowledge(&mut self) {
         self.handle.send(&ToAgent::Acked { through: self.next - 1 }).await.unwrap();
     }
 }
@@ -264,7 +271,7 @@ fn inventory() -> Inventory {
     }
 }
 
-fn lease(script: &str, gpus: &[u32]) -> Lease {
+pub(crate) fn lease(script: &str, gpus: &[u32]) -> Lease {
     let spec = spec(&["sh", "-c", script], 300);
     let shares = gpus.iter().map(|&index| AcceleratorShare { index, blocks: 100 }).collect();
     Lease {
@@ -281,10 +288,11 @@ fn lease(script: &str, gpus: &[u32]) -> Lease {
         time_limit: DurationMs(60_000),
         checkpoint: Checkpoint { signal: 15, grace: DurationMs(300), every: None },
         hosts: vec!["dgx-1".into()],
+        inputs: vec![],
     }
 }
 
-fn wanting(lease: &Lease, want: WantedPhase) -> Lease {
+pub(crate) fn wanting(lease: &Lease, want: WantedPhase) -> Lease {
     Lease { want, ..lease.clone() }
 }
 
@@ -301,7 +309,7 @@ fn story(events: &[AgentEvent]) -> (PartEnd, u64, String) {
     let (mut usage, mut output, mut started) = (0, Vec::new(), false);
     for event in events {
         match event {
-            AgentEvent::Prepared { .. } => assert!(!started),
+            AgentEvent::Prepared { .. } | AgentEvent::Moved { .. } => assert!(!started),
             AgentEvent::Started { .. } => assert!(!std::mem::replace(&mut started, true), "started twice"),
             AgentEvent::Usage { from_ms, to_ms, .. } => {
                 assert!(started && *from_ms == usage && to_ms > from_ms, "{events:?}");

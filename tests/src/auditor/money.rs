@@ -6,7 +6,7 @@ use spillway_core::entity::{Attempt, GoneReason, Instance, PartState};
 use spillway_core::{Event, State};
 use spillway_ledger::rates::EndCause;
 use spillway_ledger::{Account, Entry, EntryKind};
-use spillway_types::{AttemptId, UnixMs};
+use spillway_types::{AttemptId, DatasetName, UnixMs};
 
 use super::{Copy, Scene};
 
@@ -17,13 +17,15 @@ pub(super) fn check(scene: &Scene, replayed: &State, findings: &mut Vec<String>)
     let entries: Vec<&Entry> = replayed.changes.entries.iter().map(|(_, entry)| entry).collect();
     sums(scene, replayed, &entries, findings);
     let charged = tiles(scene, findings);
+    let moved = moved(scene, findings);
     let mut spend: BTreeMap<AttemptId, i64> = BTreeMap::new();
-    for entry in entries.iter().filter(|entry| matches!(entry.kind(), EntryKind::Charge | EntryKind::Overrun))
-    {
+    let of_attempts = [EntryKind::Charge, EntryKind::Overrun, EntryKind::Egress];
+    for entry in entries.iter().filter(|entry| of_attempts.contains(&entry.kind())) {
         *spend.entry(entry.subject().attempt).or_default() += entry.spend_micros();
     }
     for attempt in replayed.changes.ended_attempts.iter().chain(replayed.attempts.values()) {
-        check_attempt(scene, attempt, &charged, spend.get(&attempt.id).copied().unwrap_or(0), findings);
+        let spend = spend.get(&attempt.id).copied().unwrap_or(0);
+        check_attempt(scene, attempt, (&charged, &moved), spend, findings);
     }
     for instance in &replayed.changes.ended_instances {
         check_instance(instance, &entries, used_on(instance, replayed, &charged), findings);
@@ -80,14 +82,47 @@ fn tiles(scene: &Scene, findings: &mut Vec<String>) -> BTreeMap<(AttemptId, u32)
     charged
 }
 
+/// The bytes that were charged of each download, as it went on. None may be charged twice.
+fn moved<'a>(scene: &'a Scene, findings: &mut Vec<String>) -> Vec<Bytes<'a>> {
+    let mut all: Vec<Bytes<'a>> = vec![];
+    for event in scene.journal.iter().flat_map(|row| &row.events) {
+        if let Event::BytesMoved { attempt, rank, dataset, pass, from_bytes, to_bytes } = event {
+            let of = (*attempt, *rank, dataset, *pass);
+            let known = all.iter().filter(|bytes| bytes.of == of).map(|bytes| bytes.span.1).max();
+            if to_bytes <= from_bytes || known.is_some_and(|known| *from_bytes < known) {
+                findings.push(format!(
+                    "{of:?} was charged up to byte {known:?}, then {from_bytes} to {to_bytes}"
+                ));
+            }
+            all.push(Bytes { of, span: (*from_bytes, *to_bytes) });
+        }
+    }
+    all
+}
+
+/// Bytes that were charged together.
+struct Bytes<'a> {
+    of: (AttemptId, u32, &'a DatasetName, u32),
+    span: (u64, u64),
+}
+
+impl Bytes<'_> {
+    /// What they cost at the price of the attempt's placement.
+    fn cost(&self, attempt: &Attempt) -> i64 {
+        let input = attempt.inputs.iter().find(|input| input.dataset == *self.of.2);
+        input.map_or(0, |input| input.price.cost_micros(self.span.0, self.span.1))
+    }
+}
+
 fn check_attempt(
     scene: &Scene,
     attempt: &Attempt,
-    charged: &BTreeMap<(AttemptId, u32), u64>,
+    (charged, moved): (&BTreeMap<(AttemptId, u32), u64>, &[Bytes<'_>]),
     spend: i64,
     findings: &mut Vec<String>,
 ) {
-    let mut cost = 0;
+    let own = moved.iter().filter(|bytes| bytes.of.0 == attempt.id);
+    let mut cost: i64 = own.map(|bytes| bytes.cost(attempt)).sum();
     for (rank, part) in (0..).zip(&attempt.parts) {
         let charged_ms = charged.get(&(attempt.id, rank)).copied().unwrap_or(0);
         cost += part.rate.cost_micros(1, 1, 0, charged_ms);

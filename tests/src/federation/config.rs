@@ -43,8 +43,8 @@ no_capacity_pause = "1s"
 start_wait = "2s"
 "#;
 
-/// Writes them; the path of the one for the command line.
-pub(super) fn write(folder: &Path, database: &str, http: u16, tunnel: u16) -> PathBuf {
+/// Writes them, with `more` at the end; the path of the one for the command line.
+pub(super) fn write(folder: &Path, database: &str, (http, tunnel): (u16, u16), more: &str) -> PathBuf {
     let quoted = |text: &str| toml::Value::from(text).to_string();
     let data_dir = quoted(&folder.join("data").display().to_string());
     let state_dir = quoted(&folder.join("sky").display().to_string());
@@ -53,7 +53,7 @@ pub(super) fn write(folder: &Path, database: &str, http: u16, tunnel: u16) -> Pa
          [[sites]]\nname = \"{ON_PREM}\"\nkind = \"on-prem\"\n\
          [[pools]]\nname = \"{POOL}\"\nsite = \"{ON_PREM}\"\nper_gpu = \"3600\"\n\
          [[groups]]\nname = \"{GROUP}\"\n\
-         [[clouds]]\nname = \"sky\"\nkind = \"local\"\ncatalogue = \"catalogue.toml\"\nstate_dir = {state_dir}\n{TUNING}",
+         [[clouds]]\nname = \"sky\"\nkind = \"local\"\ncatalogue = \"catalogue.toml\"\nstate_dir = {state_dir}\n{TUNING}{more}",
         quoted(database)
     );
     let put = |name: &str, text: &str| {

@@ -53,6 +53,8 @@ pub struct Work {
     class: Option<String>,
     expected: String,
     checkpoints: Option<String>,
+    inputs: Vec<String>,
+    check: String,
 }
 
 impl Work {
@@ -73,6 +75,8 @@ impl Work {
             class: None,
             expected: "2s".to_owned(),
             checkpoints: None,
+            inputs: vec![],
+            check: String::new(),
         }
     }
 
@@ -130,6 +134,12 @@ impl Work {
         Self { checkpoints: Some(every.to_owned()), ..self }
     }
 
+    /// It reads this dataset, and fails unless this command of the shell is content with it.
+    #[must_use]
+    pub fn reading(self, dataset: &str, check: &str) -> Self {
+        Self { inputs: vec![dataset.to_owned()], check: format!("{check} || exit 9\n"), ..self }
+    }
+
     /// It must never start twice.
     #[must_use]
     pub fn only_once(self) -> Self {
@@ -151,7 +161,14 @@ impl Work {
     /// The job file that says so.
     pub(crate) fn job_file(&self, evidence: &Path) -> JobFile {
         let trap = if self.manners == Manners::Stubborn { "trap '' TERM\n" } else { "" };
-        let words = ["sh", "-c", &format!("{trap}{SCRIPT}"), &self.name, &self.beats, &self.code.to_string()];
+        let words = [
+            "sh",
+            "-c",
+            &format!("{trap}{}{SCRIPT}", self.check),
+            &self.name,
+            &self.beats,
+            &self.code.to_string(),
+        ];
         let text = |text: &str| Some(text.into());
         JobFile {
             name: Some(self.name.clone()),
@@ -172,6 +189,7 @@ impl Work {
             time_limit: text("2m"),
             expected: text(&self.expected),
             class: self.class.clone(),
+            inputs: self.inputs.clone(),
             ..JobFile::default()
         }
     }

@@ -10,6 +10,7 @@ mod bad_input;
 mod copies;
 mod crash;
 mod databases;
+mod datasets;
 mod focus;
 mod happy;
 mod limits;

@@ -11,8 +11,8 @@ use spillway_types::{
 
 use super::*;
 use crate::protocol::{
-    AgentEvent, Desired, Hello, HighWater, Lease, ObservedPart, PROTOCOL, PartEnd, PartPhase, SpoolHead,
-    StreamHeader, ToAgent, ToBroker, UsageStatement, WantedPhase,
+    AgentEvent, Desired, Hello, HighWater, Input, Lease, ObservedPart, PROTOCOL, PartEnd, PartPhase,
+    SpoolHead, StreamHeader, ToAgent, ToBroker, UsageStatement, WantedPhase,
 };
 
 fn attempt() -> AttemptId {
@@ -61,6 +61,12 @@ fn lease() -> Lease {
         time_limit: DurationMs(1000),
         checkpoint: Checkpoint::default(),
         hosts: vec!["dgx-1".to_owned(), "dgx-2".to_owned()],
+        inputs: vec![Input {
+            dataset: "web".parse().unwrap(),
+            bytes: 7,
+            sha256: Some("0f".repeat(32).parse().unwrap()),
+            source: Some("https://key@a.example/web.tar?sig=1".parse().unwrap()),
+        }],
     }
 }
 
@@ -156,8 +162,8 @@ fn lease_is_understood_between_versions() {
     let mut value = with_unknown_fields(as_value(&now));
     value["env"] = json!({ "A": "b" });
     assert_eq!(from_value::<Lease>(&value), now, "newer writer, this reader");
-    let read: Lease = from_value(&without(as_value(&now), &["task", "rank", "env", "hosts"]));
-    let expected = Lease { task: 0, rank: 0, env: [].into(), hosts: vec![], ..now.clone() };
+    let read: Lease = from_value(&without(as_value(&now), &["task", "rank", "env", "hosts", "inputs"]));
+    let expected = Lease { task: 0, rank: 0, env: [].into(), hosts: vec![], inputs: vec![], ..now.clone() };
     assert_eq!(read, expected, "older writer, this reader");
     let older = from_value::<OldLease>(&as_value(&now));
     assert_eq!((older.attempt, older.number), (attempt(), 2), "older reader");

@@ -14,7 +14,10 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use spillway_types::{Allocation, AttemptId, Checkpoint, DurationMs, Inventory, JobId, NodeId};
+use spillway_types::{
+    Allocation, AttemptId, Checkpoint, ContentHash, DataSource, DatasetName, DurationMs, Inventory, JobId,
+    NodeId,
+};
 pub use spillway_types::{PartEnd, PartPhase, WantedPhase};
 
 use super::usage::{SpoolHead, UsageStatement};
@@ -203,6 +206,24 @@ pub struct Lease {
     /// Host names of the gang's nodes by rank; one for a single node.
     #[serde(default)]
     pub hosts: Vec<String>,
+    /// Datasets that have to be on the node before the part is ready to start.
+    #[serde(default)]
+    pub inputs: Vec<Input>,
+}
+
+/// A dataset that a part reads. Its name names its transfer to the part as well.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Input {
+    /// Its name.
+    pub dataset: DatasetName,
+    /// Its size.
+    pub bytes: u64,
+    /// SHA-256 of its content, where that is known.
+    #[serde(default)]
+    pub sha256: Option<ContentHash>,
+    /// Where it is read; none where the broker's settings do not say so any more.
+    #[serde(default)]
+    pub source: Option<DataSource>,
 }
 
 /// Everything that should be true at a node.
@@ -249,6 +270,22 @@ pub enum AgentEvent {
         /// End of the slice, exclusive.
         to_ms: u64,
     },
+    /// Bytes of an input came to the node for the part, from `from_bytes` to `to_bytes` of it.
+    Moved {
+        /// The attempt.
+        attempt: AttemptId,
+        /// The part.
+        rank: u32,
+        /// The dataset.
+        dataset: DatasetName,
+        /// Which download of it for this part, from 0: one that had to begin again moves its bytes again.
+        #[serde(default)]
+        pass: u32,
+        /// First byte.
+        from_bytes: u64,
+        /// Last byte, exclusive.
+        to_bytes: u64,
+    },
     /// What the program wrote, standard output and error together.
     Output {
         /// The attempt.
@@ -287,6 +324,7 @@ impl AgentEvent {
             Self::Prepared { attempt, .. }
             | Self::Started { attempt, .. }
             | Self::Usage { attempt, .. }
+            | Self::Moved { attempt, .. }
             | Self::Output { attempt, .. }
             | Self::Ended { attempt, .. } => *attempt,
         }

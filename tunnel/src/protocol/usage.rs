@@ -43,7 +43,7 @@ impl AgentEvent {
             Self::Ended { attempt, rank, ran_ms, .. } => {
                 Some(UsageEvent { attempt, rank, from_ms: 0, to_ms: ran_ms, ended: true })
             }
-            Self::Prepared { .. } | Self::Started { .. } | Self::Output { .. } => None,
+            Self::Prepared { .. } | Self::Started { .. } | Self::Moved { .. } | Self::Output { .. } => None,
         }
     }
 }

@@ -295,6 +295,12 @@ pub struct AttemptView {
     pub wait: DurationMs,
     /// What has been charged for it.
     pub cost: Money,
+    /// Bytes of its inputs that agents bring from other sites to its parts, where no node has them yet.
+    #[serde(default)]
+    pub input_bytes: u64,
+    /// Of these, what has come.
+    #[serde(default)]
+    pub moved_bytes: u64,
     /// How it ended, in a few words.
     #[serde(default)]
     pub end: Option<String>,

@@ -4,7 +4,7 @@ use spillway_api::error::cut;
 use spillway_api::v1::{AttemptView, ExplanationView, HeldView, JobSummary, JobView, Page, PlanView};
 use spillway_types::{FailureReason, Interconnect, JobSpec, Role, TopScope};
 
-use super::value::{age, amount, coarse, cpus, list, maybe, memory};
+use super::value::{age, amount, coarse, cpus, list, maybe, memory, size};
 use crate::output::Look;
 use crate::table::{Table, facts};
 
@@ -169,10 +169,16 @@ fn attempts(look: &Look, attempts: &[AttemptView]) -> String {
             ran.unwrap_or_default(),
             attempt.rate.to_string(),
             amount(attempt.cost),
-            attempt.end.clone().unwrap_or_default(),
+            attempt.end.clone().or_else(|| brought(attempt)).unwrap_or_default(),
         ]);
     }
     table.lines()
+}
+
+/// How far the data is that a job waits for on its node.
+fn brought(attempt: &AttemptView) -> Option<String> {
+    let waits = attempt.started.is_none() && attempt.ended.is_none() && attempt.input_bytes > 0;
+    waits.then(|| format!("data: {} of {}", size(attempt.moved_bytes), size(attempt.input_bytes)))
 }
 
 /// What the planner saw: the one word, what has to change, and every candidate.

@@ -90,6 +90,17 @@ fn a_job_that_failed_says_how_and_where() {
 }
 
 #[test]
+fn a_job_that_waits_for_its_data_says_how_far_it_is() {
+    let attempt = r#"{"id":"att_00000000000000010000000000000009","task":0,"number":1,"state":"leased","site":"dc","kind":"on-prem",
+        "rate":0,"because":"free","placed":1799999280000,"wait":0,"cost":{"micros":0,"currency":"USD"},
+        "input_bytes":150000000000,"moved_bytes":2500000000}"#;
+    let attempt: AttemptView = read(attempt);
+    assert_eq!(brought(&attempt).as_deref(), Some("data: 2.5GB of 150GB"));
+    let runs = AttemptView { started: Some(UnixMs(0)), ..attempt.clone() };
+    assert_eq!((brought(&runs), brought(&AttemptView { input_bytes: 0, ..attempt })), (None, None));
+}
+
+#[test]
 fn a_plan_names_every_candidate() {
     let hold = r#"{"micros":224000000,"currency":"USD"}"#;
     let view: PlanView = read(&format!(r#"{{"spec":{SPEC},"hold":{hold},"explanation":{EXPLANATION}}}"#));

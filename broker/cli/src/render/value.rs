@@ -52,6 +52,25 @@ pub(crate) fn memory(mib: u64) -> String {
     }
 }
 
+/// Bytes in decimal units, as datasets are measured: `150GB`, `1.5TB`.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 5] = [
+        (1_000_000_000_000_000, "PB"),
+        (1_000_000_000_000, "TB"),
+        (1_000_000_000, "GB"),
+        (1_000_000, "MB"),
+        (1000, "KB"),
+    ];
+    let unit = UNITS.into_iter().find(|(scale, _)| bytes >= *scale);
+    unit.map_or_else(
+        || format!("{bytes}B"),
+        |(scale, unit)| {
+            let text = format!("{}.{}", bytes / scale, bytes % scale * 10 / scale);
+            format!("{}{unit}", text.trim_end_matches(".0"))
+        },
+    )
+}
+
 /// Accelerators by model: `8 x H100 80GB`.
 pub(crate) fn gpus(gpus: &[GpuSummary]) -> String {
     let words: Vec<String> =
@@ -139,6 +158,10 @@ mod tests {
             [(512, "512MB"), (1024, "1GB"), (1536, "1.5GB"), (1 << 21, "2TB"), (81_559, "79.6GB")]
         {
             assert_eq!(memory(mib), text);
+        }
+        for (bytes, text) in [(7, "7B"), (1500, "1.5KB"), (150_000_000_000, "150GB"), (u64::MAX, "18446.7PB")]
+        {
+            assert_eq!(size(bytes), text);
         }
         assert_eq!(
             (signed_gpu_hours(-1_800_000), decimal_hours(-1_800_001)),

@@ -9,7 +9,7 @@ use spillway_types::{
 };
 
 use super::ApplyError;
-use crate::entity::{Attempt, Node, Part, PartState, StopCause};
+use crate::entity::{Attempt, Moved, Node, Part, PartState, StopCause};
 use crate::event::{Placed, PlacedParts, TaskOutcome};
 use crate::{Event, Key, State, history};
 
@@ -31,6 +31,9 @@ impl State {
             self.activate(*attempt, at)
         } else if let Event::UsageCharged { attempt, rank, from_ms, to_ms } = event {
             self.charge(*attempt, *rank, (*from_ms, *to_ms), at)
+        } else if let Event::BytesMoved { attempt, rank, dataset, pass, from_bytes, to_bytes } = event {
+            let to = Moved { rank: *rank, dataset: dataset.clone(), pass: *pass, to_bytes: *to_bytes };
+            self.charge_egress(*attempt, to, *from_bytes, at)
         } else if let Event::PartEnded { attempt, rank, end, ran_ms } = event {
             self.part_mut(*attempt, *rank)?.state = PartState::Ended { end: end.clone(), ran_ms: *ran_ms };
             Ok(())
@@ -101,6 +104,8 @@ impl State {
             parts,
             hold,
             slices: SliceBook::new(),
+            inputs: placed.inputs.clone(),
+            moved: vec![],
             lease,
             grace,
             stop: None,

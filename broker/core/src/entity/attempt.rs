@@ -1,10 +1,12 @@
 //! One try at running one task: its parts, its money, its end.
 
 use serde::{Deserialize, Serialize};
+use spillway_ledger::rates::EgressPrice;
 use spillway_ledger::{Hold, Payee, SliceBook, Subject};
 use spillway_types::{
-    Allocation, AttemptId, AttemptState, DurationMs, GpuModel, GroupName, HourlyRate, InstanceId,
-    InstanceType, JobId, Market, NodeId, PartEnd, PoolName, SiteKind, SiteName, UnixMs, UserName,
+    Allocation, AttemptId, AttemptState, ContentHash, DatasetName, DurationMs, GpuModel, GroupName,
+    HourlyRate, InstanceId, InstanceType, JobId, Market, NodeId, PartEnd, PoolName, SiteKind, SiteName,
+    UnixMs, UserName,
 };
 
 use super::PriceStep;
@@ -112,6 +114,38 @@ pub struct Machine {
     pub list_rate: Option<HourlyRate>,
 }
 
+/// A dataset that agents bring to an attempt, with what was agreed when it was placed. Where it is read is not part of
+/// it: that may hold credentials, and may change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Input {
+    /// The dataset.
+    pub dataset: DatasetName,
+    /// Its size.
+    pub bytes: u64,
+    /// SHA-256 of its content, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<ContentHash>,
+    /// The site whose copy is read.
+    pub from: SiteName,
+    /// Who is paid for the bytes that leave it.
+    pub payee: Payee,
+    /// What they cost.
+    pub price: EgressPrice,
+}
+
+/// How far a part is known to have got an input.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moved {
+    /// The part.
+    pub rank: u32,
+    /// The dataset.
+    pub dataset: DatasetName,
+    /// Which download of it, from 0.
+    pub pass: u32,
+    /// Up to which byte it was charged, exclusive.
+    pub to_bytes: u64,
+}
+
 /// Why an attempt was stopped before its own end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -167,6 +201,12 @@ pub struct Attempt {
     pub hold: Hold,
     /// What has been charged of each part.
     pub slices: SliceBook,
+    /// The datasets that agents bring to its parts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<Input>,
+    /// How far they are there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moved: Vec<Moved>,
     /// How long a node may run it without word from the broker.
     pub lease: DurationMs,
     /// How long it has to stop.
@@ -205,6 +245,14 @@ impl Attempt {
             attempt: self.id,
             instance: self.parts.first().and_then(|part| part.instance),
         }
+    }
+
+    /// Bytes that agents bring from other sites, where no node of it has them.
+    #[must_use]
+    pub fn bytes_to_bring(&self) -> u64 {
+        let away = self.inputs.iter().filter(|input| input.from != self.site);
+        let each = away.map(|input| input.bytes).fold(0, u64::saturating_add);
+        each.saturating_mul(u64::try_from(self.parts.len()).unwrap_or(u64::MAX))
     }
 
     /// The rank and part that `node` runs.

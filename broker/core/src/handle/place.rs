@@ -11,7 +11,7 @@ use crate::command::Endpoint;
 use crate::entity::Job;
 use crate::event::{Intended, Placed, PlacedParts};
 use crate::federation::Turn;
-use crate::{Event, Reply, limited, snapshot};
+use crate::{Event, Reply, limited, moved, snapshot};
 
 pub(super) fn place(turn: &mut Turn<'_>, decisions: Vec<Decision>, endpoint: &Endpoint) -> Reply {
     let (mut started, mut stale) = (0, 0);
@@ -80,6 +80,8 @@ fn place_one(turn: &mut Turn<'_>, decision: Decision, endpoint: &Endpoint) -> Op
     let (nodes, group, user) = (job.spec.nodes as usize, job.spec.group.clone(), job.user.clone());
     let one_domain = nodes > 1 && job.spec.placement.interconnect == Interconnect::SameDomain;
     let (target, hold_micros) = by_cards(turn, decision.target, decision.hold_micros);
+    let inputs = moved::inputs(turn.state, turn.data, &job.spec.inputs, site_of(turn, &target)?);
+    let hold_micros = hold_micros.saturating_add(moved::egress_micros(&inputs, nodes));
     turn.state.book.can_hold(&group, hold_micros).ok()?;
     let offer = offer_of(turn, &target).cloned();
     let (job, task, because) = (decision.job, decision.task, decision.because);
@@ -95,6 +97,7 @@ fn place_one(turn: &mut Turn<'_>, decision: Decision, endpoint: &Endpoint) -> Op
         lease,
         models,
         caps,
+        inputs,
         hold_micros,
         because,
     };
@@ -150,6 +153,14 @@ fn place_one(turn: &mut Turn<'_>, decision: Decision, endpoint: &Endpoint) -> Op
         }
     }
     Some(())
+}
+
+/// Where a decision would run.
+fn site_of<'a>(turn: &'a Turn<'_>, target: &'a Target) -> Option<&'a SiteName> {
+    match target {
+        Target::Nodes { parts } => Some(&turn.state.nodes.get(&parts.first()?.node)?.site),
+        Target::Launch { site, .. } => Some(site),
+    }
 }
 
 const fn billing(terms: &OfferTerms) -> BillingTerms {

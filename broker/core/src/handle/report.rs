@@ -5,9 +5,9 @@ use spillway_types::{AttemptId, NodeId, PartEnd, UnixMs};
 
 use super::{outcome, session};
 use crate::command::{PartNews, PartReport};
-use crate::entity::{Attempt, Part, PartState};
+use crate::entity::{Attempt, Moved, Part, PartState};
 use crate::federation::Turn;
-use crate::{Event, Refusal, Reply};
+use crate::{Event, Refusal, Reply, moved};
 
 /// How much longer than the broker saw a part leased it may claim to have run: the way of the messages.
 const CLAIM_SLACK_MS: u64 = 2_000;
@@ -65,6 +65,14 @@ fn take(turn: &mut Turn<'_>, node: NodeId, report: PartReport) {
             }
         }
         PartNews::Usage { from_ms, to_ms } => charge(turn, id, rank, from_ms, to_ms),
+        PartNews::Moved { dataset, pass, from_bytes, to_bytes } => {
+            let Some(attempt) = turn.state.attempts.get(&id) else { return };
+            let to = Moved { rank, dataset, pass, to_bytes };
+            if let Some((from_bytes, to_bytes)) = moved::fresh(attempt, &to, from_bytes) {
+                let Moved { dataset, pass, .. } = to;
+                turn.emit(Event::BytesMoved { attempt: id, rank, dataset, pass, from_bytes, to_bytes });
+            }
+        }
         PartNews::Output => {}
         PartNews::Ended { end, ran_ms } => {
             // An agent that has lost a part cannot know that it never ran.

@@ -5,6 +5,8 @@ mod access;
 mod books;
 mod clouds;
 mod currency;
+#[cfg(test)]
+mod egress;
 mod faults;
 #[cfg(test)]
 mod gangs;

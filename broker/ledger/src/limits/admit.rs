@@ -230,38 +230,63 @@ impl Limits {
         };
         let (share, demand) = (share.clone(), holding.demand.clone());
         let cost = self.cost(&share, charge, charge.from_ms, charge.to_ms);
-        let within = cost.least(held);
-        let beyond = cost.minus(within);
-        let (mut drawn, made) = (holding.drawn.clone(), holding.made);
         self.use_up(&demand, &share, charge);
         let at = charge.started.plus(DurationMs(charge.from_ms));
-        let burning = Burning { demand: &demand, share: &share, at, made, within, beyond };
+        Ok(self.take(attempt, (charge.share, &share, held), cost, (&demand, at)))
+    }
+
+    /// Turns what is held for bytes into what was used, at `at`: money that is held with the first share. Never
+    /// refused: gives what was beyond the hold. That bytes are charged once is for the caller to see to.
+    ///
+    /// # Errors
+    /// [`HoldError::Unknown`] where the attempt holds nothing.
+    pub fn charge_egress(&mut self, attempt: AttemptId, micros: i64, at: UnixMs) -> Result<Tally, HoldError> {
+        let holding = self.holdings.get(&attempt).ok_or(HoldError::Unknown { attempt })?;
+        let demand = holding.demand.clone();
+        let (Some(share), Some(held)) = (demand.shares.first(), holding.held.first().copied()) else {
+            return Err(HoldError::Unknown { attempt });
+        };
+        let cost = Tally { micros: micros.max(0), ..Tally::default() };
+        self.add_used(&demand.group, &demand.place, share, cost, at);
+        Ok(self.take(attempt, (0, share, held), cost, (&demand, at)))
+    }
+
+    /// Takes what was used of a share from what is held for it, and charges grants; gives what was beyond the hold.
+    fn take(
+        &mut self,
+        attempt: AttemptId,
+        (place, share, held): (usize, &Share, Tally),
+        cost: Tally,
+        (demand, at): (&Demand, UnixMs),
+    ) -> Tally {
+        let within = cost.least(held);
+        let beyond = cost.minus(within);
+        let known = self.holdings.get(&attempt).map(|holding| (holding.drawn.clone(), holding.made));
+        let Some((mut drawn, made)) = known else { return beyond };
+        let burning = Burning { demand, share, at, made, within, beyond };
         self.burn(&burning, &mut drawn);
-        self.add_held(&demand, charge.share, within.negative());
+        self.add_held(demand, place, within.negative());
         if let Some(holding) = self.holdings.get_mut(&attempt) {
-            if let Some(held) = holding.held.get_mut(charge.share) {
+            if let Some(held) = holding.held.get_mut(place) {
                 *held = held.minus(within);
             }
             holding.drawn = drawn;
             holding.charged = holding.charged.plus(within);
             holding.overrun = holding.overrun.plus(beyond);
         }
-        Ok(beyond)
+        beyond
     }
 
     /// Adds what was used at `at` without a hold: what an instance cost beside the slices that ran on it, what a
     /// correction makes more or less. Never refused; below 0 it is given back.
     pub fn adjust(&mut self, group: &GroupName, place: &Place, used: &Adjustment, at: UnixMs) {
         let share = Share { class: used.class.clone(), blocks: 0, cap: HourlyRate(0) };
-        let scopes = scopes_of(place, &share);
         let normalised_ms = self.weights.weighted(share.class.as_ref(), used.gpu_ms, at);
         let amount = Tally { micros: used.micros, gpu_ms: used.gpu_ms, normalised_ms };
+        self.add_used(group, place, &share, amount, at);
         let places: Vec<usize> = self.place_of(group).into_iter().flat_map(|at| self.ancestors(at)).collect();
         let mut burnt = vec![];
-        for place_of_group in places {
-            let Some(node) = self.nodes.get_mut(place_of_group) else { continue };
-            let month = Period::of(at, &node.zone);
-            node.used.entry(month).or_default().add(&scopes, &share, amount);
+        for node in places.into_iter().filter_map(|place| self.nodes.get(place)) {
             for budget in &node.budgets {
                 let id = &budget.limit.id;
                 let Some(grants) = Grants::led_by(node, &budget.limit) else { continue };
@@ -274,6 +299,17 @@ impl Limits {
             if let Some(budget) = self.budget_mut(&grant) {
                 budget.burnt = budget.burnt.saturating_add(amount);
             }
+        }
+    }
+
+    /// Adds an amount that was used at once to the month of the group and of all above it.
+    fn add_used(&mut self, group: &GroupName, place: &Place, share: &Share, amount: Tally, at: UnixMs) {
+        let scopes = scopes_of(place, share);
+        let places: Vec<usize> = self.place_of(group).into_iter().flat_map(|at| self.ancestors(at)).collect();
+        for place in places {
+            let Some(node) = self.nodes.get_mut(place) else { continue };
+            let month = Period::of(at, &node.zone);
+            node.used.entry(month).or_default().add(&scopes, share, amount);
         }
     }
 

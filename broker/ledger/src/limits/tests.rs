@@ -259,6 +259,25 @@ fn a_hold_is_made_once_extended_once_and_resolved_once() {
 }
 
 #[test]
+fn bytes_are_held_with_the_accelerators_and_count_when_they_have_left() {
+    let mut limits = tree();
+    limits.set_limit(limit("lab", "money", "on-prem", Window::Month, 3 * UNIT), NOW).unwrap();
+    let asked = Demand { egress_micros: 2 * UNIT, ..demand("vision", 1, 60) };
+    let standing = |limits: &Limits| {
+        let standing = &limits.standings(&group("lab"), NOW)[0];
+        (standing.used, standing.held)
+    };
+    limits.hold(attempt(1), asked.clone(), NOW).unwrap();
+    assert_eq!(standing(&limits), (0, 3 * UNIT));
+    assert!(limits.check(&Demand { egress_micros: 0, ..asked }, NOW).is_err(), "there is no room beside it");
+    assert_eq!(limits.charge_egress(attempt(1), UNIT, NOW), Ok(Tally::default()));
+    assert_eq!(standing(&limits), (UNIT, 2 * UNIT));
+    let beyond = limits.charge_egress(attempt(1), 3 * UNIT, NOW).unwrap();
+    assert_eq!((beyond.micros, standing(&limits)), (UNIT, (4 * UNIT, 0)));
+    assert_eq!(limits.charge_egress(attempt(2), 1, NOW), Err(HoldError::Unknown { attempt: attempt(2) }));
+}
+
+#[test]
 fn actions_warn_or_deny_as_they_say() {
     for (action, starts, goes_on) in [
         (Action::Warn, true, true),

@@ -10,7 +10,7 @@ use super::*;
 use crate::calendar::{Period, Zone};
 use crate::journal::{Fact, Journal, replacement, reversal};
 use crate::properties::subject;
-use crate::{Hold, Payee, Slice, Subject, Usage, egress_entry, overhead_entry};
+use crate::{Hold, Payee, Slice, Subject, Usage, overhead_entry};
 
 /// March 2026: clocks change in Berlin on the 29th and in New York on the 8th.
 const MARCH: i64 = 1_772_323_200_000;
@@ -134,7 +134,7 @@ fn entries(it: &Use) -> Vec<Entry> {
     }
     entries.extend(overhead_entry(&subject, &payee, it.overhead_micros).map(|entry| entry.effective(it.at)));
     let price = "0.09".parse().unwrap();
-    let sent = egress_entry(&subject, &payee, "set", price, (0, it.span_ms));
+    let sent = hold.charge_egress(&subject, &payee, "0/set/0", price, (0, it.span_ms));
     entries.extend(sent.map(|entry| entry.effective(it.at)));
     entries.extend(hold.settle(&subject));
     entries

@@ -209,6 +209,8 @@ pub(super) fn attempt(attempt: &Attempt, job: &Job, around: Around<'_>) -> Attem
         ended: attempt.ended,
         wait: attempt.placed.since(queued),
         cost: Money::usd_micros(attempt.cost_micros),
+        input_bytes: attempt.bytes_to_bring(),
+        moved_bytes: attempt.moved.iter().map(|moved| moved.to_bytes).fold(0, u64::saturating_add),
         end: end(attempt),
     }
 }

@@ -210,7 +210,7 @@ impl Open<'_> {
         let node = self.node;
         let read = move |view: &View<'_>| {
             let state = view.federation.state();
-            let leases = state.nodes.contains_key(&node).then(|| words::leases(state, node));
+            let leases = state.nodes.contains_key(&node).then(|| words::leases(view.federation, node));
             (leases, state.incarnation, state.journal)
         };
         let (leases, incarnation, journal) = self.sessions.engine.read(read).await?;
@@ -337,7 +337,7 @@ impl Open<'_> {
 const SLACK: u64 = 4096;
 
 fn renewable(view: &View<'_>, node: NodeId) -> BTreeSet<AttemptId> {
-    words::leases(view.federation.state(), node).into_iter().map(|lease| lease.attempt).collect()
+    words::leases(view.federation, node).into_iter().map(|lease| lease.attempt).collect()
 }
 
 fn own_parts(view: &View<'_>, node: NodeId) -> BTreeSet<(AttemptId, u32)> {

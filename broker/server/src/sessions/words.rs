@@ -2,19 +2,20 @@
 
 use spillway_core::command::{PartNews, PartReport};
 use spillway_core::desired::DesiredPart;
-use spillway_core::entity::Attempt;
-use spillway_core::{State, desired};
-use spillway_tunnel::protocol::{AgentEvent, Lease};
-use spillway_types::{Checkpoint, NodeId};
+use spillway_core::entity::{self, Attempt};
+use spillway_core::{Federation, State, desired};
+use spillway_tunnel::protocol::{AgentEvent, Input, Lease};
+use spillway_types::{Checkpoint, DataMap, NodeId};
 
 use crate::outputs::Chunk;
 
 /// Everything that should be at a node.
-pub(super) fn leases(state: &State, node: NodeId) -> Vec<Lease> {
-    desired::parts_at(state, node).into_iter().map(|part| lease(state, &part)).collect()
+pub(super) fn leases(federation: &Federation, node: NodeId) -> Vec<Lease> {
+    let lease = |part: DesiredPart<'_>| lease(federation, &part);
+    desired::parts_at(federation.state(), node).into_iter().map(lease).collect()
 }
 
-fn lease(state: &State, wanted: &DesiredPart<'_>) -> Lease {
+fn lease(federation: &Federation, wanted: &DesiredPart<'_>) -> Lease {
     let DesiredPart { attempt, job, rank, part, want } = wanted;
     Lease {
         attempt: attempt.id,
@@ -29,8 +30,16 @@ fn lease(state: &State, wanted: &DesiredPart<'_>) -> Lease {
         env: job.spec.env.clone(),
         time_limit: job.spec.time_limit,
         checkpoint: Checkpoint { grace: attempt.grace_to_stop(), ..job.spec.checkpoint },
-        hosts: hosts(state, attempt),
+        hosts: hosts(federation.state(), attempt),
+        inputs: attempt.inputs.iter().map(|known| input(federation.data(), known)).collect(),
     }
+}
+
+/// An input with where it is read now: signed URLs are changed in the settings while jobs wait.
+fn input(data: &DataMap, known: &entity::Input) -> Input {
+    let entity::Input { dataset, bytes, sha256, from, .. } = known;
+    let source = data.datasets.get(dataset).and_then(|dataset| dataset.sources.get(from)).cloned();
+    Input { dataset: dataset.clone(), bytes: *bytes, sha256: sha256.clone(), source }
 }
 
 fn hosts(state: &State, attempt: &Attempt) -> Vec<String> {
@@ -51,6 +60,9 @@ fn report(event: AgentEvent, chunks: &mut Vec<Chunk>) -> PartReport {
         AgentEvent::Started { attempt, rank } => PartReport { attempt, rank, news: PartNews::Started },
         AgentEvent::Usage { attempt, rank, from_ms, to_ms } => {
             PartReport { attempt, rank, news: PartNews::Usage { from_ms, to_ms } }
+        }
+        AgentEvent::Moved { attempt, rank, dataset, pass, from_bytes, to_bytes } => {
+            PartReport { attempt, rank, news: PartNews::Moved { dataset, pass, from_bytes, to_bytes } }
         }
         AgentEvent::Output { attempt, rank, offset, data } => {
             chunks.push(Chunk { attempt, rank, offset, data });

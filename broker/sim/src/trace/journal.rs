@@ -147,6 +147,7 @@ impl Story {
             | Event::InstanceIntended(_)
             | Event::InstanceStepped { .. }
             | Event::InstanceRepriced { .. }
+            | Event::BytesMoved { .. }
             | Event::InstanceGone { .. } => {}
         }
     }

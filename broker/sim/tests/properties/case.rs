@@ -155,7 +155,7 @@ impl Case {
             let until = match report.news {
                 PartNews::Usage { to_ms, .. } => to_ms,
                 PartNews::Ended { ran_ms, .. } => ran_ms,
-                PartNews::Prepared | PartNews::Started | PartNews::Output => 0,
+                PartNews::Prepared | PartNews::Started | PartNews::Moved { .. } | PartNews::Output => 0,
             };
             let known = self.reported.entry((report.attempt, report.rank)).or_default();
             *known = until.max(*known);

@@ -25,6 +25,9 @@ impl Engine {
     /// Writes to the spool what is not there yet. Where that fails, jobs run on, leases are renewed, and the
     /// next turn tries again: everything is made from the parts' folders.
     pub(super) fn report(&mut self, now_ms: u64) {
+        if let Err(error) = self.report_moves() {
+            return self.note_spool_trouble(&error);
+        }
         let unfinished: Vec<PartKey> =
             self.known.keys().copied().filter(|part| self.said(part).ended.is_none()).collect();
         let mut pieces = PIECES_A_TURN;
@@ -40,7 +43,7 @@ impl Engine {
     }
 
     fn said(&self, part: &PartKey) -> Reported {
-        self.spool.reported().get(part).copied().unwrap_or_default()
+        self.spool.reported().get(part).cloned().unwrap_or_default()
     }
 
     fn report_part(&mut self, part: PartKey, now_ms: u64, pieces: &mut usize) -> Result<(), SpoolError> {

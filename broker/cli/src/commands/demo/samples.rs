@@ -61,6 +61,8 @@ fn job(name: &str, state: JobState, site: &str, kind: SiteKind, cost_micros: i64
         ended: at(3000),
         wait: DurationMs(0),
         cost: Money::usd_micros(cost_micros),
+        input_bytes: 0,
+        moved_bytes: 0,
         end: None,
     };
     let spec = load::probe(1).into_spec(&JobDefaults::default()).expect("a job");

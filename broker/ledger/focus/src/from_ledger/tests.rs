@@ -2,7 +2,7 @@
 
 use spillway_ledger::journal::{Journal, Posted, replacement, reversal};
 use spillway_ledger::rates::EgressPrice;
-use spillway_ledger::{Hold, Payee, PricedIn, Slice, Subject, egress_entry, overhead_entry};
+use spillway_ledger::{Hold, Payee, PricedIn, Slice, Subject, overhead_entry};
 use spillway_types::{AttemptId, HourlyRate, JobId, Market, SequentialIds};
 
 use super::*;
@@ -192,7 +192,9 @@ fn what_an_instance_cost_beside_its_slices_counts_from_the_month_on_and_may_be_a
 #[test]
 fn bytes_have_the_price_of_their_gigabyte() {
     let price: EgressPrice = "0.09".parse().unwrap();
-    let entry = egress_entry(&subject(), &payee(), "web", price, (0, 2_500_000_000)).unwrap();
+    let (mut hold, _) = Hold::place(&subject(), 0);
+    let bytes = (0, 2_500_000_000);
+    let entry = hold.charge_egress(&subject(), &payee(), "0/web/0", price, bytes).unwrap();
     let charge = charges([entry]).remove(0);
     let it = priced(&charge);
     assert_eq!((it.unit.as_str(), it.contracted_unit_micros), ("GB", 90_000));

@@ -60,8 +60,7 @@ impl State {
     pub(crate) fn apply(&mut self, at: UnixMs, event: &Event) -> Result<(), ApplyError> {
         match event {
             Event::BrokerStarted { incarnation, deployment } => {
-                self.incarnation = *incarnation;
-                self.deployment.clone_from(deployment);
+                (self.incarnation, self.deployment) = (*incarnation, deployment.clone());
                 self.touch(Key::Meta);
                 Ok(())
             }

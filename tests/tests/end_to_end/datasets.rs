@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use spillway_api::v1::JobState;
 use spillway_tests::federation::{CLOUD, ON_PREM, SOON};
-use spillway_tests::{Federation, Work, wait_for};
+use spillway_tests::{Federation, Work, cli, wait_for};
 
 use crate::limits::must;
 
@@ -87,6 +87,15 @@ fn bytes_are_paid_once(federation: &Federation) {
     let told: Vec<_> = rows[1..].iter().map(|row| (row[0], row[1], row[egress])).collect();
     assert_eq!(told, [(CLOUD, "web.v1", "0.100000"), (ON_PREM, "web.v1", "0.000000")], "{spent}");
     assert_eq!(rows[1][amount], "0.100000", "{spent}");
+    let records = federation.ask(federation.client().ledger(0)).expect("the broker answers").items;
+    let month = records.last().expect("something was charged").booked.to_string();
+    let out = federation.path().join("focus");
+    must(federation, "export", &["focus", "--period", &month, "--out", &out.display().to_string()]);
+    let file = out.join(format!("focus-{month}.csv")).display().to_string();
+    let said = cli::spillway(federation.path(), "check", &["focus", "check", &file]);
+    assert_eq!((said.code, said.stdout.as_str()), (0, ""), "{said:?}");
+    let rows = std::fs::read_to_string(&file).expect("the export");
+    assert!(rows.lines().any(|row| row.contains("Networking") && row.contains("web.v1")), "{rows}");
 }
 
 #[test]

@@ -84,7 +84,7 @@ fn place_one(turn: &mut Turn<'_>, decision: Decision, endpoint: &Endpoint) -> Op
     let hold_micros = hold_micros.saturating_add(moved::egress_micros(&inputs, nodes));
     turn.state.book.can_hold(&group, hold_micros).ok()?;
     let offer = offer_of(turn, &target).cloned();
-    let (job, task, because) = (decision.job, decision.task, decision.because);
+    let Decision { job, task, because, .. } = decision;
     let placed = |attempt, (site, kind, cloud), parts, (models, caps)| Placed {
         attempt,
         job,
@@ -112,9 +112,7 @@ fn place_one(turn: &mut Turn<'_>, decision: Decision, endpoint: &Endpoint) -> Op
             let attempt = AttemptId::generate(turn.ids);
             let caps = caps(parts.iter().map(|part| cap_on(turn, part)).collect());
             let parts = PlacedParts::Nodes { parts };
-            let placed = placed(attempt, (site, kind, cloud), parts, (models, caps));
-            check_limits(turn, &placed)?;
-            turn.emit(Event::AttemptPlaced(Box::new(placed)));
+            place_within_limits(turn, placed(attempt, (site, kind, cloud), parts, (models, caps)))?;
             turn.emit(Event::AttemptLeased { attempt });
         }
         Target::Launch { cloud, site, instance_type, price, market, allocation, rate } => {
@@ -129,9 +127,8 @@ fn place_one(turn: &mut Turn<'_>, decision: Decision, endpoint: &Endpoint) -> Op
             let cap = on_demand_price.map(|price| instance_share(price, &offer.capacity, &allocation));
             let parts = PlacedParts::Instances { instances: instances.clone(), allocation, rate };
             let place = (site.clone(), SiteKind::Cloud, Some(cloud.clone()));
-            let placed = placed(attempt, place, parts, (vec![model; nodes], caps(vec![cap; nodes])));
-            check_limits(turn, &placed)?;
-            turn.emit(Event::AttemptPlaced(Box::new(placed)));
+            let caps = caps(vec![cap; nodes]);
+            place_within_limits(turn, placed(attempt, place, parts, (vec![model; nodes], caps)))?;
             let intended = |instance| Intended {
                 instance,
                 job,
@@ -189,14 +186,15 @@ fn by_cards(turn: &Turn<'_>, target: Target, hold_micros: i64) -> (Target, i64) 
     (Target::Nodes { parts }, i64::try_from(hold).unwrap_or(i64::MAX))
 }
 
-/// Every limit has room for the placement; what is refused is remembered, so that the next plan knows.
-fn check_limits(turn: &mut Turn<'_>, placed: &Placed) -> Option<()> {
-    let demand = limited::demand_of(turn.state.jobs.get(&placed.job)?, placed);
-    if turn.state.limits.check(&demand, turn.now).is_ok() {
-        return Some(());
+/// Places the attempt where every limit has room for it; what is refused is remembered, so that the next plan knows.
+fn place_within_limits(turn: &mut Turn<'_>, placed: Placed) -> Option<()> {
+    let demand = limited::demand_of(turn.state.jobs.get(&placed.job)?, &placed);
+    if turn.state.limits.check(&demand, turn.now).is_err() {
+        turn.state.waits.note(placed.job, demand);
+        return None;
     }
-    turn.state.waits.note(placed.job, demand);
-    None
+    turn.emit(Event::AttemptPlaced(Box::new(placed)));
+    Some(())
 }
 
 /// The model of the accelerators that a part has: of the first, where they are of several.

@@ -174,7 +174,7 @@ impl FromLedger {
             currency: self.currency,
             service: priced::service(entry),
             place: Some(parties::place(&subject.site, usage)),
-            resource: usage.and_then(resource),
+            resource: usage.and_then(|usage| resource(entry.kind(), usage)),
             billed_micros: micros,
             effective_micros: micros,
             exchange: exchange(entry),
@@ -259,8 +259,12 @@ fn priced_in(entry: &Entry) -> Option<i64> {
     i64::try_from((micros * rate + half) / by).ok()
 }
 
-fn resource(usage: &Usage) -> Option<Resource> {
-    let kind = if usage.cloud.is_some() { "Instance" } else { "Host" };
+fn resource(of: EntryKind, usage: &Usage) -> Option<Resource> {
+    let kind = match (of, usage.cloud.is_some()) {
+        (EntryKind::Egress, _) => "Dataset",
+        (_, true) => "Instance",
+        (_, false) => "Host",
+    };
     let id = usage.resource.clone().filter(|id| !id.trim().is_empty())?;
     Some(Resource { id, kind: kind.to_owned(), name: None })
 }

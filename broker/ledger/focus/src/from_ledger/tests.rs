@@ -195,6 +195,9 @@ fn bytes_have_the_price_of_their_gigabyte() {
     let (mut hold, _) = Hold::place(&subject(), 0);
     let bytes = (0, 2_500_000_000);
     let entry = hold.charge_egress(&subject(), &payee(), "0/web/0", price, bytes).unwrap();
+    let told = entry.clone().using(Usage { resource: Some("web".to_owned()), ..usage(0, 0) });
+    let resource = charges([told]).remove(0).resource.unwrap();
+    assert_eq!((resource.kind.as_str(), resource.id.as_str()), ("Dataset", "web"));
     let charge = charges([entry]).remove(0);
     let it = priced(&charge);
     assert_eq!((it.unit.as_str(), it.contracted_unit_micros), ("GB", 90_000));

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use spillway_types::{GpuModel, HourlyRate, PoolName, UnixMs};
 
-use super::{Lending, PoolCost, PoolCostError, RateTrack};
+use super::{Lending, PoolCost, PoolCostError, RateTrack, Unused, UnusedError};
 use crate::calendar::{Period, Zone};
 
 /// What a pool charges, from an instant on.
@@ -22,6 +22,9 @@ pub enum Card {
         /// Whose machines they are, where somebody lends them.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         lending: Option<Lending>,
+        /// Who pays for what nobody used of a month.
+        #[serde(default, skip_serializing_if = "Unused::is_idle")]
+        unused: Unused,
     },
     /// What the pool costs, recovered by its expected use, made anew for each month.
     Cost(PoolCost),
@@ -74,6 +77,9 @@ pub enum RateError {
     /// The pool's cost cannot be.
     #[error(transparent)]
     Cost(#[from] PoolCostError),
+    /// What nobody used cannot be shared so.
+    #[error(transparent)]
+    Unused(#[from] UnusedError),
 }
 
 /// All cards.
@@ -85,7 +91,7 @@ impl RateBook {
     /// Sets the card that is good from `effective` on. `closed` is the newest closed period, in the zone of periods.
     ///
     /// # Errors
-    /// [`RateError::Closed`], [`RateError::Negative`] and [`RateError::Cost`]; nothing changed.
+    /// [`RateError::Closed`], [`RateError::Negative`], [`RateError::Cost`] and [`RateError::Unused`]; nothing changed.
     pub fn set(
         &mut self,
         pool: PoolName,
@@ -105,6 +111,7 @@ impl RateBook {
             }
             Card::Cost(cost) => cost.check()?,
         }
+        card.unused().check()?;
         self.0.entry(pool).or_default().insert(effective, card);
         Ok(())
     }
@@ -187,6 +194,15 @@ impl Card {
         }
     }
 
+    /// Who pays for what nobody used of a month.
+    #[must_use]
+    pub const fn unused(&self) -> &Unused {
+        match self {
+            Self::Flat { unused, .. } => unused,
+            Self::Cost(cost) => &cost.unused,
+        }
+    }
+
     /// What a GPU-hour of each class costs in the period.
     #[must_use]
     pub fn rates(&self, period: Period, zone: &Zone) -> BTreeMap<GpuModel, HourlyRate> {
@@ -203,7 +219,7 @@ mod tests {
     use crate::rates::pool::tests::dgx;
 
     fn flat(rate: i64) -> Card {
-        Card::Flat { per_gpu: BTreeMap::from([("H100".parse().unwrap(), HourlyRate(rate))]), lending: None }
+        Card::Flat { per_gpu: BTreeMap::from([("H100".parse().unwrap(), HourlyRate(rate))]), lending: None, unused: Unused::Idle }
     }
 
     fn start(period: &str) -> UnixMs {

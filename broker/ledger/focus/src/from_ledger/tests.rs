@@ -49,6 +49,8 @@ fn usage(from: i64, to: i64) -> Usage {
         blocks: 400,
         rate: HourlyRate(10_000_000),
         list_rate: HourlyRate(49_160_000),
+        normalised_ms: None,
+        on_prem_rate: None,
         above: vec!["org".parse().unwrap(), "science".parse().unwrap()],
         datasets: vec!["web".parse().unwrap(), "imagenet".parse().unwrap()],
     }

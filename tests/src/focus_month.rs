@@ -13,7 +13,7 @@ use spillway_focus::{Exporter, FromLedger, Manifest, Scope, Status, Version};
 use spillway_ledger::Entry;
 use spillway_ledger::calendar::{Period, Zone};
 use spillway_ledger::journal::{Fact, Journal, Record, UsageEvents};
-use spillway_ledger::rates::Card;
+use spillway_ledger::rates::{Card, Unused};
 use spillway_sim::{
     Asks, Description, PlannerScheduler, Random, TraceJob, World, federation, replay_posting,
 };
@@ -104,7 +104,11 @@ pub fn description() -> Result<Description> {
     }
     // The price of the pool changes in the middle of a day, while jobs run.
     let card = |micros| -> Result<Card> {
-        Ok(Card::Flat { per_gpu: [("H100".parse()?, HourlyRate(micros))].into(), lending: None })
+        Ok(Card::Flat {
+            per_gpu: [("H100".parse()?, HourlyRate(micros))].into(),
+            lending: None,
+            unused: Unused::Idle,
+        })
     };
     let changed = World::BEGIN.plus(DurationMs(30 * 24 * HOUR_MS + HOUR_MS / 2));
     description.cards =

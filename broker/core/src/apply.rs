@@ -8,10 +8,10 @@ mod instances;
 mod jobs;
 mod nodes;
 
-use spillway_ledger::journal::Closed;
+use spillway_ledger::journal::{Closed, Statement};
 use spillway_ledger::limits::LimitKey;
 use spillway_ledger::rates::Card;
-use spillway_ledger::{Amendment, Entry, EntryKind};
+use spillway_ledger::{Account, Amendment, Entry, EntryKind};
 use spillway_types::{GroupName, IllegalTransition, PoolName, UnixMs};
 
 use crate::event::Corrected;
@@ -61,6 +61,7 @@ impl State {
                 self.incarnation = *incarnation;
                 self.deployment.clone_from(deployment);
                 self.touch(Key::Meta);
+                self.begin_capacity(at);
                 Ok(())
             }
             Event::SiteDeclared(site) => {
@@ -82,9 +83,12 @@ impl State {
                 self.users.insert(user.name.clone(), user.clone());
                 Ok(())
             }
+            Event::PoolClosed(closed) => self.close_pool(closed, at),
             Event::PeriodClosed { period } => {
                 self.touch(Key::Period(*period));
+                self.changes.closed.push((self.journal, *period));
                 self.periods.restore(*period, Closed { at, digest: None });
+                self.forget_month(*period, &self.periods.zone().clone());
                 Ok(())
             }
             Event::PeriodFrozen { period, digest } => {
@@ -179,25 +183,43 @@ impl State {
         let mut more: i64 = 0;
         for entry in std::iter::once(reversal).chain(replacement) {
             self.book.apply(entry);
+            self.note_use(entry, at);
             more = more.saturating_add(entry.spend_micros());
             self.changes.entries.push((self.journal, entry.clone()));
         }
-        self.spend_limits(&subject, more, when);
-        let beyond = self.overshoot_micros.entry(subject.group.clone()).or_default();
-        *beyond = beyond.saturating_add(more.max(0));
-        self.touch(Key::Group(subject.group));
+        self.spend_limits((&subject.group, &subject.site), more, when);
+        self.overshoot(subject.group, more);
+    }
+
+    /// A group spent what was not held for it.
+    fn overshoot(&mut self, group: GroupName, micros: i64) {
+        let beyond = self.overshoot_micros.entry(group.clone()).or_default();
+        *beyond = beyond.saturating_add(micros.max(0));
+        self.touch(Key::Group(group));
+    }
+
+    /// Posts a statement: what it says that groups spend counts in their limits in the month that it is about.
+    pub(crate) fn post_statement(&mut self, statement: &Statement, at: UnixMs) {
+        self.book.post(statement.postings());
+        let effective = statement.effective_at(self.periods.zone()).min(at);
+        for posting in statement.postings() {
+            if let Account::Spend(group) = &posting.account {
+                self.spend_limits((group, statement.site()), posting.micros, effective);
+                self.overshoot(group.clone(), posting.micros);
+            }
+        }
+        self.changes.statements.push((self.journal, statement.clone()));
     }
 
     pub(crate) fn post(&mut self, entry: Entry, at: UnixMs) {
         self.book.apply(&entry);
+        self.note_use(&entry, at);
         if entry.kind() == EntryKind::Overhead {
-            self.spend_limits(entry.subject(), entry.spend_micros(), at);
+            let subject = entry.subject();
+            self.spend_limits((&subject.group, &subject.site), entry.spend_micros(), at);
         }
         if matches!(entry.kind(), EntryKind::Overrun | EntryKind::Overhead) {
-            let group = entry.subject().group.clone();
-            let beyond = self.overshoot_micros.entry(group.clone()).or_default();
-            *beyond = beyond.saturating_add(entry.spend_micros().max(0));
-            self.touch(Key::Group(group));
+            self.overshoot(entry.subject().group.clone(), entry.spend_micros());
         }
         self.changes.entries.push((self.journal, entry));
     }

@@ -125,6 +125,7 @@ impl Feed {
                 | Key::Period(_)
                 | Key::Rates(_)
                 | Key::Limit(_)
+                | Key::PoolBook(_)
                 | Key::Submission(_) => {}
                 Key::History(kind) => jobs.extend(self.alike.moved(state, kind)),
             }

@@ -18,6 +18,7 @@ pub mod feed;
 pub mod history;
 pub mod invariants;
 pub mod limited;
+pub mod pools;
 mod rating;
 pub mod refusal;
 pub mod shares;

@@ -6,11 +6,11 @@
 
 use std::collections::BTreeMap;
 
+use spillway_ledger::Slice;
 use spillway_ledger::limits::{
     Charge, Demand, HoldPhase, HoldStep, Holding, LeaseTerms, LimitId, LimitKey, LimitRefusal, LimitsChange,
     Metric, Place, Scope, Share, overshoot_micros,
 };
-use spillway_ledger::{Slice, Subject};
 use spillway_types::resources::GpuSelector;
 use spillway_types::{
     AttemptId, DurationMs, GpuRequest, GroupName, HourlyRate, JobId, JobSpec, SiteName, UnixMs,
@@ -241,11 +241,11 @@ impl State {
         rows.into_iter().for_each(|row| self.touch(Key::Limit(row)));
     }
 
-    pub(crate) fn spend_limits(&mut self, subject: &Subject, micros: i64, at: UnixMs) {
-        let Some(site) = self.sites.get(&subject.site) else { return };
+    pub(crate) fn spend_limits(&mut self, (group, site): (&GroupName, &SiteName), micros: i64, at: UnixMs) {
+        let Some(site) = self.sites.get(site) else { return };
         let place = Place { site: site.name.clone(), kind: site.kind };
-        self.limits.spend(&subject.group, &place, micros, at);
-        for row in self.limits.rows_above(&subject.group) {
+        self.limits.spend(group, &place, micros, at);
+        for row in self.limits.rows_above(group) {
             self.touch(Key::Limit(row));
         }
     }

@@ -10,7 +10,7 @@ use spillway_ledger::rates::{Lending, RateTrack};
 use spillway_types::{Allocation, AttemptId, DurationMs, GpuModel, HourlyRate, UnixMs};
 
 use crate::State;
-use crate::entity::Node;
+use crate::entity::{Node, Pool};
 
 impl State {
     /// What an hour of a part costs over a slice of its use: what was frozen, or what its pool's card says.
@@ -73,8 +73,37 @@ impl State {
             gpus += i128::from(rate.0) * i128::from(blocks);
         }
         let per_cpu = self.pools.get(&node.pool).map_or(HourlyRate(0), |pool| pool.tariff.per_cpu);
-        let cpus = i128::from(per_cpu.0) * i128::from(allocation.cpus_milli);
-        let up = |value: i128, by: i128| (value + by - 1) / by;
-        i64::try_from(up(gpus, 100) + up(cpus, 1000)).ok().map(HourlyRate)
+        of_parts(gpus, per_cpu, allocation)
     }
+
+    /// What an hour of as much of a class costs at the instant in the cheapest of our own pools that is not lent: by its
+    /// card or, where it has none and has such accelerators, by its tariff. None where no pool has a price for it.
+    pub(crate) fn on_prem_rate(
+        &self,
+        class: &GpuModel,
+        allocation: &Allocation,
+        at: UnixMs,
+    ) -> Option<HourlyRate> {
+        let has = |pool: &Pool| {
+            let capacity = self.pool_books.capacity.get(&pool.name);
+            capacity.is_some_and(|capacity| capacity.now(class) > 0)
+        };
+        let per_gpu = |pool: &Pool| match self.rates.card(&pool.name, at) {
+            Some(card) if card.lending().is_some() => None,
+            Some(_) => self.rates.rate_at(&pool.name, class, at, self.periods.zone()).ok(),
+            None => Some(pool.tariff.per_gpu).filter(|rate| rate.0 > 0 && has(pool)),
+        };
+        let rate = |pool: &Pool| {
+            let gpus = i128::from(per_gpu(pool)?.0) * i128::from(allocation.blocks());
+            of_parts(gpus, pool.tariff.per_cpu, allocation)
+        };
+        self.own_pools().filter_map(rate).min()
+    }
+}
+
+/// What hundredths of GPU-hours in `gpus` and the CPUs of an allocation cost, each rounded up to a micro.
+fn of_parts(gpus: i128, per_cpu: HourlyRate, allocation: &Allocation) -> Option<HourlyRate> {
+    let cpus = i128::from(per_cpu.0) * i128::from(allocation.cpus_milli);
+    let up = |value: i128, by: i128| (value + by - 1) / by;
+    i64::try_from(up(gpus, 100) + up(cpus, 1000)).ok().map(HourlyRate)
 }

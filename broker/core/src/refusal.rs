@@ -2,7 +2,7 @@
 
 use spillway_ledger::BudgetRefusal;
 use spillway_ledger::calendar::Period;
-use spillway_ledger::journal::{CorrectionError, PeriodError};
+use spillway_ledger::journal::{CorrectionError, PeriodError, PoolCloseError};
 use spillway_ledger::limits::{LimitRefusal, LimitsError};
 use spillway_ledger::rates::RateError;
 use spillway_types::{AttemptId, GroupName, IllegalTransition, JobId, NodeId, UserName};
@@ -125,6 +125,9 @@ pub enum Refusal {
         /// The first.
         first: AttemptId,
     },
+    /// More was used of a pool than it had.
+    #[error(transparent)]
+    Pool(#[from] Box<PoolCloseError>),
     /// The entry cannot be corrected.
     #[error(transparent)]
     Correction(#[from] Box<CorrectionError>),

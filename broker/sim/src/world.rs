@@ -11,6 +11,7 @@ use spillway_core::{
     ApplyError, Changes, Command, Event, Federation, Refusal, Reply, State, invariants, snapshot,
 };
 use spillway_ledger::Entry;
+use spillway_ledger::journal::Statement;
 use spillway_policies::{CloudOffer, Decision, Gate, Plan, Policy, plan};
 use spillway_types::{AttemptId, DataMap, DurationMs, InstanceId, JobId, NodeId, SequentialIds, UnixMs};
 
@@ -40,6 +41,8 @@ pub struct Records {
     pub nodes: BTreeMap<NodeId, Node>,
     /// Every entry of the ledger, in order.
     pub entries: Vec<Entry>,
+    /// Every statement about a pool, in order.
+    pub statements: Vec<Statement>,
 }
 
 impl Records {
@@ -50,6 +53,7 @@ impl Records {
         self.instances.extend(instances.map(|instance| (instance.id, instance)));
         self.nodes.extend(changes.ended_nodes.into_iter().map(|node| (node.id, node)));
         self.entries.extend(changes.entries.into_iter().map(|(_, entry)| entry));
+        self.statements.extend(changes.statements.into_iter().map(|(_, statement)| statement));
     }
 }
 
@@ -60,6 +64,8 @@ fn add_news(news: &mut Changes, changes: Changes) {
     news.ended_instances.extend(changes.ended_instances);
     news.ended_nodes.extend(changes.ended_nodes);
     news.entries.extend(changes.entries);
+    news.statements.extend(changes.statements);
+    news.closed.extend(changes.closed);
 }
 
 /// How closely a world looks at its federation.

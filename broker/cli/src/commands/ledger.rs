@@ -8,7 +8,7 @@ use spillway_api::v1::{CorrectionRequest, RatesRequest, ReconcileQuery};
 use spillway_ledger::hledger::HledgerWriter;
 use spillway_ledger::journal::Digest;
 use spillway_ledger::limits::Metric;
-use spillway_ledger::rates::{Card, Lending, PoolCost};
+use spillway_ledger::rates::{Card, Lending, PoolCost, Unused};
 use spillway_types::{Currency, GpuModel, HourlyRate, Money, UnixMs};
 
 use super::focus_export;

@@ -9,8 +9,11 @@ use spillway_types::{DurationMs, PoolName, UnixMs, UserName};
 use crate::entity::Attempt;
 use crate::event::Corrected;
 use crate::federation::Turn;
+use crate::pools::PoolClosed;
 use crate::{Event, Refusal, Reply};
 
+/// Accounts for every pool of our own, then closes the month; more use of one than it had refuses both.
+///
 /// Nodes report use through a spool that loses nothing and counts without a gap, so that what is missing of a period
 /// is seen in the attempts that are not settled; there are no manifests beside.
 pub(super) fn close_period(turn: &mut Turn<'_>, period: Period) -> Result<Reply, Refusal> {
@@ -19,6 +22,11 @@ pub(super) fn close_period(turn: &mut Turn<'_>, period: Period) -> Result<Reply,
     let mut open = turn.state.attempts.values().filter(|attempt| !is_charged_until(attempt, ends));
     if let Some(first) = open.next() {
         return Err(Refusal::Unsettled { period, count: 1 + open.count(), first: first.id });
+    }
+    let pools = turn.state.own_pools().map(|pool| turn.state.pool_month(pool, (period, ends)));
+    let pools: Vec<Option<PoolClosed>> = pools.collect::<Result<_, _>>().map_err(Box::new)?;
+    for closed in pools.into_iter().flatten() {
+        turn.emit(Event::PoolClosed(Box::new(closed)));
     }
     turn.emit(Event::PeriodClosed { period });
     Ok(Reply::Done)
@@ -77,6 +85,9 @@ pub(super) fn set_rates(
         && !turn.state.users.contains_key(lending.owner())
     {
         return Err(Refusal::NotFound { kind: "user", id: lending.owner().to_string() });
+    }
+    if let Some(unknown) = card.unused().groups().find(|group| !turn.state.groups.contains_key(*group)) {
+        return Err(Refusal::NotFound { kind: "group", id: unknown.to_string() });
     }
     let periods = &turn.state.periods;
     let mut trial = turn.state.rates.clone();

@@ -7,7 +7,7 @@ use spillway_core::entity::GoneReason;
 use spillway_core::{Command, Refusal};
 use spillway_ledger::calendar::{Day, Period, Zone};
 use spillway_ledger::journal::Digest;
-use spillway_ledger::rates::{Card, Lending};
+use spillway_ledger::rates::{Card, Lending, Unused};
 use spillway_ledger::{Entry, EntryKind};
 use spillway_policies::CloudOffer;
 use spillway_types::{DurationMs, HourlyRate, Market, OfferTerms, PartEnd, Spot, UnixMs};
@@ -140,6 +140,7 @@ fn flat(dollars: i64) -> Box<Card> {
     Box::new(Card::Flat {
         per_gpu: BTreeMap::from([("H100".parse().unwrap(), HourlyRate(dollars * DOLLAR))]),
         lending: None,
+        unused: Unused::Idle,
     })
 }
 
@@ -315,7 +316,7 @@ fn the_owner_of_a_lent_machine_is_credited_a_share_from_the_card_on() {
     let lent = |owner: &str| {
         let lending = Lending::new(name(owner), 800).unwrap();
         let per_gpu = BTreeMap::from([("H100".parse().unwrap(), HourlyRate(3 * DOLLAR))]);
-        Box::new(Card::Flat { per_gpu, lending: Some(lending) })
+        Box::new(Card::Flat { per_gpu, lending: Some(lending), unused: Unused::Idle })
     };
     let set = |owner: &str| Command::SetRates {
         pool: name("main"),

@@ -219,7 +219,11 @@ mod tests {
     use crate::rates::pool::tests::dgx;
 
     fn flat(rate: i64) -> Card {
-        Card::Flat { per_gpu: BTreeMap::from([("H100".parse().unwrap(), HourlyRate(rate))]), lending: None, unused: Unused::Idle }
+        Card::Flat {
+            per_gpu: BTreeMap::from([("H100".parse().unwrap(), HourlyRate(rate))]),
+            lending: None,
+            unused: Unused::Idle,
+        }
     }
 
     fn start(period: &str) -> UnixMs {

@@ -43,7 +43,9 @@ pub enum UnusedError {
         weight: u32,
     },
     /// It is no rule at all.
-    #[error("unused: `{0}` is no rule: write `idle`, `by-use`, or weights as `vision=2,speech=1`, each group once")]
+    #[error(
+        "unused: `{0}` is no rule: write `idle`, `by-use`, or weights as `vision=2,speech=1`, each group once"
+    )]
     Text(String),
 }
 

@@ -76,7 +76,8 @@ impl Driver<'_> {
             | Key::Rates(_)
             | Key::Submission(_)
             | Key::History(_)
-            | Key::Limit(_) => Ok(()),
+            | Key::Limit(_)
+            | Key::PoolBook(_) => Ok(()),
         }
     }
 

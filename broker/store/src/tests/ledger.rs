@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use spillway_core::Command;
 use spillway_ledger::calendar::{Period, Zone};
 use spillway_ledger::journal::{Defect, Digest, Fact, Head, Record};
-use spillway_ledger::rates::Card;
+use spillway_ledger::rates::{Card, Unused};
 use spillway_types::{SequentialIds, UnixMs};
 use sqlx::SqlSafeStr as _;
 
@@ -99,7 +99,7 @@ pub(super) async fn a_period_closes_and_its_export_stays(database: &TestDatabase
     assert_eq!(store.period_export(january).await.unwrap(), export);
     let check = store.verify_ledger().await.unwrap();
     assert_eq!((check.defect, check.periods), (None, 1));
-    let card = Card::Flat { per_gpu: BTreeMap::new(), lending: None };
+    let card = Card::Flat { per_gpu: BTreeMap::new(), lending: None, unused: Unused::Idle };
     let set = |effective| Command::SetRates {
         pool: "dgx".parse().unwrap(),
         effective,

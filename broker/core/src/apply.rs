@@ -8,6 +8,7 @@ mod instances;
 mod jobs;
 mod nodes;
 
+use spillway_ledger::calendar::Period;
 use spillway_ledger::journal::{Closed, Statement};
 use spillway_ledger::limits::LimitKey;
 use spillway_ledger::rates::Card;
@@ -85,10 +86,7 @@ impl State {
             }
             Event::PoolClosed(closed) => self.close_pool(closed, at),
             Event::PeriodClosed { period } => {
-                self.touch(Key::Period(*period));
-                self.changes.closed.push((self.journal, *period));
-                self.periods.restore(*period, Closed { at, digest: None });
-                self.forget_month(*period, &self.periods.zone().clone());
+                self.close_period(*period, at);
                 Ok(())
             }
             Event::PeriodFrozen { period, digest } => {
@@ -138,6 +136,13 @@ impl State {
                 self.apply_to_instance(at, event)
             }
         }
+    }
+
+    fn close_period(&mut self, period: Period, at: UnixMs) {
+        self.touch(Key::Period(period));
+        self.changes.closed.push((self.journal, period));
+        self.periods.restore(period, Closed { at, digest: None });
+        self.forget_month(period);
     }
 
     fn set_rates(&mut self, pool: &PoolName, effective: UnixMs, card: &Card) -> Result<(), ApplyError> {

@@ -12,7 +12,7 @@ mod used;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use spillway_ledger::calendar::{Period, Zone};
+use spillway_ledger::calendar::Period;
 use spillway_ledger::rates::Capacity;
 use spillway_types::{GpuModel, Inventory, PoolName, UnixMs};
 
@@ -106,9 +106,9 @@ impl State {
     }
 
     /// Forgets what accrued in a month that is closed: nothing is booked into it any more.
-    pub(crate) fn forget_month(&mut self, period: Period, zone: &Zone) {
+    pub(crate) fn forget_month(&mut self, period: Period) {
         self.pool_books.uses.forget_through(period);
-        let (mut touched, ends) = (vec![], period.end(zone));
+        let (mut touched, ends) = (vec![], period.end(self.periods.zone()));
         for (pool, capacity) in &mut self.pool_books.capacity {
             let before = capacity.clone();
             capacity.forget_before(ends);

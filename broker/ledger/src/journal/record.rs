@@ -28,6 +28,17 @@ pub enum StatementKind {
     Reconciliation,
 }
 
+impl StatementKind {
+    /// The kind as text, as it is stored.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::PoolClose => "pool-close",
+            Self::Reconciliation => "reconciliation",
+        }
+    }
+}
+
 /// A fact that is about no attempt. Its postings sum to zero.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "UncheckedStatement")]

@@ -2,6 +2,8 @@
 //!
 //! It does not retry: a submission carries an idempotency key, so that its caller can.
 
+mod pools;
+
 use std::time::Duration;
 
 use bytes::Bytes;

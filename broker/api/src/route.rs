@@ -66,6 +66,8 @@ pub const PERIOD_CLOSE: &str = "/v1/periods/{period}/close";
 pub const PERIOD_EXPORT: &str = "/v1/periods/{period}/export";
 /// `GET` the rate cards of pools.
 pub const RATES: &str = "/v1/rates";
+/// `GET` what pools could give in a month, what was used of it, and what nobody used.
+pub const POOLS: &str = "/v1/pools";
 /// `PUT` sets a pool's rate card.
 pub const POOL_RATES: &str = "/v1/rates/{pool}";
 /// `POST` holds a provider's bill against what was charged.

@@ -12,6 +12,7 @@ mod job;
 mod ledger;
 mod limits;
 mod policy;
+mod pools;
 pub(crate) mod simulate;
 mod spend;
 
@@ -81,6 +82,7 @@ async fn ask(client: &Client, command: Ask, output: &mut Output) -> Result<u8, F
         Ask::Ledger(args) => ledger::ledger(client, args, output).await,
         Ask::Export(args) => ledger::export(client, &args, output).await,
         Ask::Periods(args) => ledger::periods(client, &args, output).await,
+        Ask::Pools(args) => pools::pools(client, args, output).await,
         Ask::Rates(args) => ledger::rates(client, args, output).await,
         Ask::Reconcile(args) => ledger::reconcile(client, args, output).await,
         Ask::Health => fleet::health(client, output).await,

@@ -16,7 +16,7 @@ use spillway_ledger::calendar::Period;
 use spillway_ledger::rates::Capacity;
 use spillway_types::{GpuModel, Inventory, PoolName, UnixMs};
 
-pub use month::{PoolClosed, PoolRow};
+pub use month::{PoolClosed, PoolFigures, PoolRow};
 pub use used::{UseKey, Used, Uses};
 
 use crate::apply::ApplyError;

@@ -23,6 +23,7 @@ mod limits;
 mod logs;
 mod nodes;
 mod plan;
+mod pools;
 mod spend;
 
 use std::collections::BTreeMap;
@@ -194,6 +195,7 @@ fn routes() -> Vec<Route> {
         Route::new(Method::GET, route::PERIOD, Books, ledger::period),
         Route::new(Method::POST, route::PERIOD_CLOSE, KeepBooks, ledger::close).long(),
         Route::new(Method::GET, route::PERIOD_EXPORT, Books, ledger::period_export).long(),
+        Route::new(Method::GET, route::POOLS, Books, pools::report),
         Route::new(Method::GET, route::RATES, User, ledger::rates),
         Route::new(Method::PUT, route::POOL_RATES, KeepBooks, ledger::set_rates),
         Route::new(Method::POST, route::RECONCILE, Books, ledger::reconcile).long(),

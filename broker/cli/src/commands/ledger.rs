@@ -8,7 +8,7 @@ use spillway_api::v1::{CorrectionRequest, RatesRequest, ReconcileQuery};
 use spillway_ledger::hledger::HledgerWriter;
 use spillway_ledger::journal::Digest;
 use spillway_ledger::limits::Metric;
-use spillway_ledger::rates::{Card, Lending, PoolCost, Unused};
+use spillway_ledger::rates::{Card, Lending, PoolCost};
 use spillway_types::{Currency, GpuModel, HourlyRate, Money, UnixMs};
 
 use super::focus_export;
@@ -107,9 +107,16 @@ fn effective(text: Option<&str>) -> Result<Option<UnixMs>, Failure> {
 }
 
 fn card(args: &RatesSetArgs) -> Result<Card, Failure> {
+    let unused = args.unused.clone();
     match &args.cost {
-        Some(path) => Ok(Card::Cost(cost(path)?)),
-        None => Ok(Card::Flat { per_gpu: per_gpu(&args.gpu)?, lending: lending(args)? }),
+        Some(path) => {
+            let cost = cost(path)?;
+            Ok(Card::Cost(PoolCost { unused: unused.unwrap_or_else(|| cost.unused.clone()), ..cost }))
+        }
+        None => {
+            let unused = unused.unwrap_or_default();
+            Ok(Card::Flat { per_gpu: per_gpu(&args.gpu)?, lending: lending(args)?, unused })
+        }
     }
 }
 

@@ -49,7 +49,7 @@ pub(crate) fn period(look: &Look, view: &PeriodView) -> String {
 
 /// Rate cards, a line for each model. Those made of a cost are of their first month.
 pub(crate) fn rates(look: &Look, page: &Page<RatesView>) -> String {
-    let mut table = Table::new(look, &["POOL", "FROM", "MODEL", ">GPU HOUR", "?LENT BY"]);
+    let mut table = Table::new(look, &["POOL", "FROM", "MODEL", ">GPU HOUR", "UNUSED TO", "?LENT BY"]);
     for view in &page.items {
         let lent = view.card.lending().map(|lending| {
             let permille = lending.permille();
@@ -59,7 +59,8 @@ pub(crate) fn rates(look: &Look, page: &Page<RatesView>) -> String {
         for (model, rate) in rates {
             let rate = format!("{rate:.6}");
             let from = view.effective.to_string();
-            table.row([view.pool.to_string(), from, model.to_string(), rate, maybe(lent.as_ref())]);
+            let (pool, unused) = (view.pool.to_string(), view.card.unused().to_string());
+            table.row([pool, from, model.to_string(), rate, unused, maybe(lent.as_ref())]);
         }
     }
     table.lines()

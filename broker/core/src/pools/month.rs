@@ -8,7 +8,7 @@ use spillway_ledger::journal::{
     ClassMonth, PoolClose, PoolCloseError, PoolMonth, Statement, UnusedRule, close_pool,
 };
 use spillway_ledger::rates::{Capacity, Unused, costed_month};
-use spillway_types::{GpuModel, GroupName, PoolName, SiteKind, UnixMs};
+use spillway_types::{GpuModel, GroupName, PoolName, SiteKind, SiteName, UnixMs};
 
 use crate::State;
 use crate::entity::Pool;
@@ -179,5 +179,76 @@ impl State {
             }
         };
         UnusedRule::Shared { weights }
+    }
+}
+
+/// A pool in a month in figures: so far, or as it was closed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolFigures {
+    /// The pool.
+    pub pool: PoolName,
+    /// Its site.
+    pub site: SiteName,
+    /// Its classes. Without a rule their costs are 0.
+    pub rows: Vec<PoolRow>,
+    /// Who pays for what nobody used; none where that is nobody's affair.
+    pub unused: Option<Unused>,
+    /// Why its month cannot be closed.
+    pub problem: Option<PoolCloseError>,
+}
+
+impl State {
+    /// The pools of a month: of a closed one those that were accounted for, of an open one all machines that are not a
+    /// cloud's, up to `now`.
+    #[must_use]
+    pub fn pool_figures(&self, period: Period, now: UnixMs) -> Vec<PoolFigures> {
+        if self.periods.newest_closed().is_some_and(|closed| period <= closed) {
+            let closed = self.pool_books.closed.get(&period).into_iter().flat_map(BTreeMap::values);
+            return closed.map(figures).collect();
+        }
+        let is_cloud =
+            |pool: &&Pool| self.sites.get(&pool.site).is_some_and(|site| site.kind == SiteKind::Cloud);
+        let pools = self.pools.values().filter(|pool| !is_cloud(pool));
+        pools.map(|pool| self.open_figures(pool, (period, now))).filter(|it| !it.rows.is_empty()).collect()
+    }
+
+    fn open_figures(&self, pool: &Pool, (period, now): (Period, UnixMs)) -> PoolFigures {
+        let is_own = self.sites.get(&pool.site).is_some_and(|site| site.kind == SiteKind::OnPrem);
+        let month = if is_own { self.pool_month(pool, (period, now)) } else { Ok(None) };
+        let problem = match month {
+            Ok(Some(closed)) => return figures(&closed),
+            Ok(None) => None,
+            Err(error) => Some(error),
+        };
+        let rows = self.used_rows(&pool.name, (period, now));
+        PoolFigures { pool: pool.name.clone(), site: pool.site.clone(), rows, unused: None, problem }
+    }
+
+    /// What a pool could give by its machines and what was used of it, without costs.
+    fn used_rows(&self, pool: &PoolName, (period, now): (Period, UnixMs)) -> Vec<PoolRow> {
+        let (zone, used) = (self.periods.zone(), self.pool_used(pool, period));
+        let (start, until) = (period.start(zone), now.min(period.end(zone)));
+        let capacity = self.pool_books.capacity.get(pool);
+        let mut classes: BTreeSet<Option<GpuModel>> = used.keys().map(|class| class.parse().ok()).collect();
+        classes.extend(capacity.into_iter().flat_map(Capacity::classes).cloned().map(Some));
+        let row = |class: Option<GpuModel>| {
+            let name = class.as_ref().map(GpuModel::as_str).unwrap_or_default();
+            let (used_ms, charged_micros) = used.get(name).copied().unwrap_or_default();
+            let capacity_ms =
+                class.as_ref().zip(capacity).map_or(0, |(class, it)| it.gpu_ms(class, start, until));
+            PoolRow { class, capacity_ms, used_ms, charged_micros, cost_micros: 0, unused_micros: 0 }
+        };
+        let is_there = |row: &PoolRow| row.capacity_ms > 0 || row.used_ms > 0 || row.charged_micros != 0;
+        classes.into_iter().map(row).filter(is_there).collect()
+    }
+}
+
+fn figures(closed: &PoolClosed) -> PoolFigures {
+    PoolFigures {
+        pool: closed.month.pool.clone(),
+        site: closed.month.site.clone(),
+        rows: closed.rows(),
+        unused: Some(closed.unused.clone()),
+        problem: None,
     }
 }

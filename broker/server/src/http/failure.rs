@@ -105,6 +105,7 @@ impl From<Refusal> for Failure {
             Refusal::JoinToken(why) => ApiError::new(ErrorCode::Forbidden, why.to_string()),
             Refusal::Period(error) => conflict(error.to_string()).field("period"),
             Refusal::Unsettled { .. } => conflict(refusal.to_string()).field("period"),
+            Refusal::Pool(error) => conflict(error.to_string()).field("period"),
             Refusal::Correction(error) => conflict(error.to_string()).field("seq"),
             Refusal::CorrectedAlready { .. } => {
                 let (message, hint) = halves(&refusal.to_string());

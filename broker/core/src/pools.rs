@@ -80,9 +80,11 @@ impl State {
     }
 
     /// A database of before capacity was noted has nodes and no books of their pools: what they show counts from the
-    /// begin of the month on.
+    /// begin of the first open month of which use is known.
     pub(crate) fn begin_capacity(&mut self, at: UnixMs) {
-        let begin = Period::of(at, self.periods.zone()).start(self.periods.zone());
+        let month = Period::of(at, self.periods.zone());
+        let first = self.pool_books.uses.first().map_or(month, |first| first.min(month));
+        let begin = first.start(self.periods.zone());
         let unknown =
             |node: &&Node| node.instance.is_none() && !self.pool_books.capacity.contains_key(&node.pool);
         let nodes: Vec<Node> = self.nodes.values().filter(unknown).cloned().collect();

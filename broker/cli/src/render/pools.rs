@@ -27,10 +27,10 @@ pub(crate) fn pools(look: &Look, report: &PoolsReport) -> String {
         ">CAPACITY GPU-H",
         ">USED GPU-H",
         ">UNUSED GPU-H",
-        ">USED",
+        ">UTILISATION",
         ">COST",
         ">CHARGED",
-        ">UNUSED",
+        ">UNUSED COST",
         "?>VARIANCE",
         "?UNUSED TO",
     ];

@@ -62,7 +62,7 @@ pub(crate) fn spend(look: &Look, report: &SpendReport) -> String {
         "?>VS ON-PREM",
         ">GPU HOURS",
         ">PER GPU-HOUR",
-        "?>NORMALISED",
+        "?>PER NORMALISED",
         "?>OVERHEAD",
     ];
     if look.wide {

@@ -64,6 +64,11 @@ impl Uses {
         self.of(&key.pool, key.booked)?.get(&key.class)?.get(&key.group).copied()
     }
 
+    /// The first month of which use is known.
+    pub(super) fn first(&self) -> Option<Period> {
+        self.0.keys().next().copied()
+    }
+
     /// What was used of a pool in a month, by class and group.
     pub(super) fn of(&self, pool: &PoolName, booked: Period) -> Option<&Classes> {
         self.0.get(&booked)?.get(pool)

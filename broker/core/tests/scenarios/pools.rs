@@ -238,6 +238,24 @@ fn a_slice_in_a_cloud_knows_its_weight_and_what_it_would_have_cost_on_prem() {
     assert!(!used.is_empty());
 }
 
+#[test]
+fn the_machines_of_an_older_database_count_from_the_first_month_of_which_use_is_known() {
+    let mut scene = Scene::new();
+    let node = scene.node("H100:8");
+    uses(&mut scene, node, ("lab", "ada"), (1, 1));
+    scene.node("H100:2");
+    let mut state = scene.state().clone();
+    state.pool_books.capacity.clear();
+    let mut federation = spillway_core::Federation::new(state);
+    let start = Command::StartBroker { deployment: String::new() };
+    let later = month().next().end(&Zone::utc());
+    federation.handle(start, later, &mut spillway_types::SequentialIds::new(5)).unwrap();
+    let capacity = &federation.state().pool_books.capacity[&name("main")];
+    let (begins, ends) = (month().start(&Zone::utc()), month().end(&Zone::utc()));
+    assert_eq!(capacity.gpu_ms(&name("H100"), begins, ends), 10 * month().length_ms(&Zone::utc()));
+    assert_eq!(spillway_core::invariants::check_all(federation.state()), Vec::<String>::new());
+}
+
 /// What a random federation does next.
 #[derive(Debug, Clone)]
 enum Act {

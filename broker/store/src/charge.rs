@@ -92,7 +92,7 @@ pub(crate) fn share_row(
     charge: &Charge,
 ) -> ChargeRow {
     let Dimensions { booked, group, site, pool, provider, .. } = &charge.dimensions;
-    let (nothing, booked) = (String::new(), booked.to_string());
+    let booked = booked.to_string();
     let micros = i64::try_from(charge.measures.spend_micros).unwrap_or(i64::MAX);
     let payee = Account::Revenue(site.clone()).to_string();
     let head = [
@@ -101,11 +101,11 @@ pub(crate) fn share_row(
         booked.clone().into(),
         statement.kind().as_str().into(),
         group.as_str().into(),
-        nothing.clone().into(),
+        "".into(),
         site.as_str().into(),
         payee.into(),
-        nothing.clone().into(),
-        nothing.clone().into(),
+        "".into(),
+        "".into(),
         Value::MaybeText(None),
         0.into(),
         micros.into(),

@@ -9,7 +9,7 @@ mod jobs;
 mod nodes;
 
 use spillway_ledger::calendar::Period;
-use spillway_ledger::journal::{Closed, Statement};
+use spillway_ledger::journal::{Closed, Digest, Statement};
 use spillway_ledger::limits::LimitKey;
 use spillway_ledger::rates::Card;
 use spillway_ledger::{Account, Amendment, Entry, EntryKind};
@@ -89,11 +89,7 @@ impl State {
                 self.close_period(*period, at);
                 Ok(())
             }
-            Event::PeriodFrozen { period, digest } => {
-                self.touch(Key::Period(*period));
-                let frozen = self.periods.freeze(*period, *digest);
-                frozen.map_err(|error| ApplyError::Ledger(error.to_string()))
-            }
+            Event::PeriodFrozen { period, digest } => self.freeze_period(*period, *digest),
             Event::EntryCorrected(corrected) => {
                 self.correct(corrected, at);
                 Ok(())
@@ -143,6 +139,11 @@ impl State {
         self.changes.closed.push((self.journal, period));
         self.periods.restore(period, Closed { at, digest: None });
         self.forget_month(period);
+    }
+
+    fn freeze_period(&mut self, period: Period, digest: Digest) -> Result<(), ApplyError> {
+        self.touch(Key::Period(period));
+        self.periods.freeze(period, digest).map_err(|error| ApplyError::Ledger(error.to_string()))
     }
 
     fn set_rates(&mut self, pool: &PoolName, effective: UnixMs, card: &Card) -> Result<(), ApplyError> {

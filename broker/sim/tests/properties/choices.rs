@@ -3,11 +3,13 @@
 use spillway_core::command::{Endpoint, InstanceNews, JoinProof, PartNews, PartReport, TickLimits};
 use spillway_core::entity::GoneReason;
 use spillway_core::{Command, Reply};
+use spillway_ledger::calendar::{Period, Zone};
+use spillway_ledger::rates::Card;
 use spillway_policies::Decision;
 use spillway_sim::{Answer, Link, Program};
 use spillway_types::{
-    ArrayRange, AttemptId, Checkpoint, DurationMs, InstanceId, JobId, JobSpec, NodeId, NodeStep, PartEnd,
-    Placement, Resources, RetryPolicy,
+    ArrayRange, AttemptId, Checkpoint, DurationMs, HourlyRate, InstanceId, JobId, JobSpec, NodeId, NodeStep,
+    PartEnd, Placement, Resources, RetryPolicy,
 };
 
 use crate::case::{Case, DOLLAR, Manners, group, inventory, name};
@@ -33,7 +35,7 @@ pub(crate) const BOOT: DurationMs = DurationMs::from_secs(60);
 impl Case {
     /// Carries out one choice: what, and two numbers that say which and how.
     pub(crate) fn choose(&mut self, (what, which, how): (u8, u32, u32)) {
-        match what % 44 {
+        match what % 45 {
             0..=3 => self.submit(which, how),
             4..=8 => self.place(which),
             9..=13 => self.contact_all(),
@@ -58,8 +60,28 @@ impl Case {
             38 => self.restart_broker(which),
             39 => self.enrol_again(which),
             40 | 41 => self.arrange(which, how),
+            42 => self.keep_books(which, how),
             _ => self.preempt(which),
         }
+    }
+
+    /// Sets a rate card, or closes the next month, where need be when it is over.
+    fn keep_books(&mut self, which: u32, how: u32) {
+        let now = self.world.now();
+        if which.is_multiple_of(2) {
+            let rate = HourlyRate(i64::from(how % 5) * DOLLAR);
+            let per_gpu = ["H100", "A100"].map(|class| (name(class), rate)).into();
+            let unused = name(["idle", "by-use", "lab=2,ops=1"][how as usize % 3]);
+            let card = Box::new(Card::Flat { per_gpu, lending: None, unused });
+            let pool = name(if how.is_multiple_of(7) { "desk" } else { "main" });
+            return self.give(Command::SetRates { pool, effective: now, card });
+        }
+        let (zone, newest) = (Zone::utc(), self.world.state().periods.newest_closed());
+        let period = newest.map_or_else(|| Period::of(now, &zone), Period::next);
+        if !how.is_multiple_of(4) {
+            self.world.pass(period.end(&zone).since(now));
+        }
+        self.give(Command::ClosePeriod { period });
     }
 
     fn one(&mut self, which: u32, act: impl FnOnce(&mut Self, NodeId)) {

@@ -30,9 +30,10 @@ use crate::settings::{Environment, Settings};
 /// [`Failure`], to be printed and turned into the exit code.
 pub(crate) fn run(cli: Cli, output: &mut Output) -> Result<u8, Failure> {
     let Cli { global, command } = cli;
-    let has_csv = matches!(command, Command::Ask(Ask::Spend(_) | Ask::Usage(_)));
+    let has_csv = matches!(command, Command::Ask(Ask::Spend(_) | Ask::Usage(_) | Ask::Pools(_)));
     if global.output == Format::Csv && !has_csv {
-        let problem = "only `spend` and `usage` are written as CSV; this command has table, wide and json";
+        let problem =
+            "only `spend`, `usage` and `pools` are written as CSV; this command has table, wide and json";
         return Err(Failure::usage("--output", "csv", problem));
     }
     let command = match command {

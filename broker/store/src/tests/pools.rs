@@ -19,13 +19,18 @@ fn january() -> Period {
     "2026-01".parse().unwrap()
 }
 
-/// The pool `dgx` has this rule from the begin of its time, and January is closed.
-async fn closed(store: &Store, rule: &str) -> World {
-    let mut world = World::busy_day(store).await;
+/// The pool `dgx` has a card with this rule from the begin of January on.
+fn set_card(world: &mut World, rule: &str) {
     let per_gpu = BTreeMap::from([("H100".parse().unwrap(), HourlyRate(2_500_000))]);
     let card = Card::Flat { per_gpu, lending: None, unused: rule.parse().unwrap() };
     let (pool, effective) = ("dgx".parse().unwrap(), january().start(&Zone::utc()));
     world.run(Command::SetRates { pool, effective, card: Box::new(card) });
+}
+
+/// The pool `dgx` has this rule from the begin of its time, and January is closed.
+async fn closed(store: &Store, rule: &str) -> World {
+    let mut world = World::busy_day(store).await;
+    set_card(&mut world, rule);
     world.run(Command::ClosePeriod { period: january() });
     world.commit(store).await.unwrap();
     world
@@ -100,6 +105,34 @@ pub(super) async fn shares_of_what_nobody_used_are_spend_of_groups(database: &Te
     // A balance that somebody changed is found.
     meddle(&store, "UPDATE balances SET micros = micros + 1 WHERE account = 'revenue:seoul'").await;
     assert!(store.verify_ledger().await.unwrap().defect.is_some());
+}
+
+pub(super) async fn what_is_posted_before_a_close_in_one_transaction_is_booked_before_it(
+    database: &TestDatabase,
+) {
+    let store = database.open().await;
+    let mut world = World::new();
+    let (node, job) = (world.join("dgx-1"), world.submit("crosses the month", "vision"));
+    let attempt = world.place_on(job, node, 0);
+    world.runs(node, attempt);
+    world.ends(node, attempt);
+    set_card(&mut world, "idle");
+    world.run(Command::ClosePeriod { period: january() });
+    world.commit(&store).await.unwrap();
+    assert_eq!(store.verify_ledger().await.unwrap().defect, None);
+    let records = store.booked_records(january(), 0, 1000).await.unwrap();
+    let facts = records.iter().map(|record| record.fact().unwrap());
+    let charged: i64 = facts
+        .map(|fact| match fact {
+            Fact::Entry(entry) => entry.spend_micros(),
+            Fact::Statement(_) => 0,
+        })
+        .sum();
+    let used = world.state().pool_books.closed[&january()].values().next().unwrap().close.used_micros;
+    assert_eq!((charged, charged > 0), (used, true), "the ledger's month is the pool's");
+    let later = store.booked_records(january().next(), 0, 1000).await.unwrap();
+    assert!(later.iter().all(|record| record.effective_at >= january().end(&Zone::utc())));
+    assert!(later.iter().any(|record| record.key.contains("/usage/")), "it went on in February");
 }
 
 /// What was used in open months is known from roll-ups where a database is of before it was noted.

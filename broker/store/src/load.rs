@@ -182,7 +182,7 @@ async fn pool_books(writer: &mut Writer) -> Result<PoolBooks, StoreError> {
             class: text(2)?,
             group: text(3)?.parse().map_err(|error| target.corrupt(error))?,
         };
-        books.uses.add(key, Used { gpu_ms: int(4)?, micros: int(5)? });
+        books.uses.add(&key, Used { gpu_ms: int(4)?, micros: int(5)? });
     }
     Ok(books)
 }

@@ -50,10 +50,18 @@ pub struct Uses(BTreeMap<Period, BTreeMap<PoolName, Classes>>);
 
 impl Uses {
     /// Adds to what was used.
-    pub fn add(&mut self, key: UseKey, more: Used) {
+    pub fn add(&mut self, key: &UseKey, more: Used) {
         let UseKey { pool, booked, class, group } = key;
-        let classes = self.0.entry(booked).or_default().entry(pool).or_default();
-        let used = classes.entry(class).or_default().entry(group).or_default();
+        let pools = self.0.entry(*booked).or_default();
+        // Names are cloned once: most use finds its place known.
+        let known = pools.get_mut(pool).and_then(|classes| classes.get_mut(class)?.get_mut(group));
+        let used = match known {
+            Some(used) => used,
+            None => {
+                let classes = pools.entry(pool.clone()).or_default();
+                classes.entry(class.clone()).or_default().entry(group.clone()).or_default()
+            }
+        };
         used.gpu_ms = used.gpu_ms.saturating_add(more.gpu_ms);
         used.micros = used.micros.saturating_add(more.micros);
     }
@@ -93,7 +101,7 @@ impl State {
             group: entry.subject().group.clone(),
         };
         let gpu_ms = if booking.corrects.is_none() { entry.signed_gpu_ms() } else { 0 };
-        self.pool_books.uses.add(key.clone(), Used { gpu_ms, micros: entry.spend_micros() });
+        self.pool_books.uses.add(&key, Used { gpu_ms, micros: entry.spend_micros() });
         self.touch(Key::PoolBook(PoolKey::Use(Box::new(key))));
     }
 }

@@ -94,6 +94,11 @@ pub(super) async fn shares_of_what_nobody_used_are_spend_of_groups(database: &Te
     assert_eq!((totals.postings_micros, totals.mismatched), (0, vec![]));
     assert_eq!(totals.charges_micros, totals.spend_micros);
     assert_eq!(store.verify_ledger().await.unwrap().defect, None);
+    let mut replayed = spillway_core::State::default();
+    for row in store.journal(0, 1000).await.unwrap() {
+        replayed.replay(row.seq, row.at, &row.events).unwrap();
+    }
+    assert_eq!(replayed, store.load().await.unwrap(), "the journal gives the same books");
     // Where an older version left roll-ups out, they are made of statements too.
     for table in ["spend_days", "spend_months", "spend_datasets"] {
         meddle(&store, &format!("DELETE FROM {table}")).await;

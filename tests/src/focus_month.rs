@@ -13,7 +13,7 @@ use spillway_focus::{Exporter, FromLedger, Manifest, Scope, Status, Version};
 use spillway_ledger::Entry;
 use spillway_ledger::calendar::{Period, Zone};
 use spillway_ledger::journal::{Fact, Journal, Record};
-use spillway_ledger::rates::Card;
+use spillway_ledger::rates::{Card, Unused};
 use spillway_sim::{
     Asks, Description, PlannerScheduler, Random, TraceJob, World, federation, replay_posting,
 };
@@ -114,6 +114,7 @@ pub fn description() -> Result<Description> {
             per_gpu: [("H100".parse()?, HourlyRate(micros))].into(),
             lending: None,
             currency: Currency::USD,
+            unused: Unused::Idle,
         })
     };
     let changed = World::BEGIN.plus(DurationMs(30 * 24 * HOUR_MS + HOUR_MS / 2));

@@ -5,6 +5,7 @@
 mod currencies;
 mod fleet;
 mod periods;
+mod pools;
 use std::time::Duration;
 
 use bytes::Bytes;

@@ -68,6 +68,8 @@ pub const PERIOD_MANIFESTS: &str = "/v1/periods/{period}/manifests";
 pub const PERIOD_EXPORT: &str = "/v1/periods/{period}/export";
 /// `GET` the rate cards of pools.
 pub const RATES: &str = "/v1/rates";
+/// `GET` what pools could give in a month, what was used of it, and what nobody used.
+pub const POOLS: &str = "/v1/pools";
 /// `PUT` sets a pool's rate card.
 pub const POOL_RATES: &str = "/v1/rates/{pool}";
 /// `GET` what currencies are worth.

@@ -10,6 +10,7 @@ mod job;
 mod job_file;
 mod ledger;
 mod limits;
+mod pools;
 mod query;
 mod scalar;
 mod spec;
@@ -36,6 +37,7 @@ pub use ledger::{
     RatesView, ReconcileQuery, ReconciliationView, RecordView, RecordsQuery,
 };
 pub use limits::{FairShareView, GroupChange, LimitRequest, LimitView, TransferRequest, TransferView};
+pub use pools::{PoolClassView, PoolsQuery, PoolsReport};
 pub use query::{
     DEFAULT_PAGE, JobsQuery, LogQuery, MAX_PAGE, MAX_WAIT_MS, OffersQuery, Page, TasksQuery, WaitFor,
     WaitQuery,

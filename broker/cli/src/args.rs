@@ -54,6 +54,7 @@ Money and people:
   alerts     Show who is told of limits that fill up
   spend      Show what was spent, or where that was out of the ordinary
   usage      Show what was used, and what an accelerator-hour cost
+  pools      Show what was used of pools in a month, and what nobody used
   rates      Show or set what pools charge
   currencies Show or set what currencies are worth
   periods    List closed months, or close one
@@ -126,7 +127,7 @@ pub(crate) enum Format {
     Wide,
     /// JSON, as the API gives it
     Json,
-    /// CSV with plain numbers; of `spend` and `usage`
+    /// CSV with plain numbers; of `spend`, `usage` and `pools`
     Csv,
 }
 
@@ -218,9 +219,12 @@ pub(crate) enum Ask {
     /// Show what was used, and what an accelerator-hour cost
     #[command(after_help = spend::USAGE_EXAMPLES)]
     Usage(spend::ReportArgs),
+    /// Show what was used of pools in a month, and what nobody used
+    #[command(after_help = ledger::POOLS_EXAMPLES)]
+    Pools(ledger::PoolsArgs),
     /// Show or set what pools charge
     #[command(
-        after_help = "Examples:\n  spillway rates show\n  spillway rates set dgx --gpu H100=2.50 --from 2026-04-01\n  spillway rates set lab --gpu H100=2.20 --currency EUR"
+        after_help = "Examples:\n  spillway rates show\n  spillway rates set dgx --gpu H100=2.50 --from 2026-04-01\n  spillway rates set lab --gpu H100=2.20 --currency EUR\n  spillway rates set dgx --cost dgx.json --unused by-use"
     )]
     Rates(ledger::RatesArgs),
     /// Show or set what currencies are worth in dollars, day by day

@@ -13,6 +13,7 @@ mod job;
 mod ledger;
 mod limits;
 mod policy;
+mod pools;
 pub(crate) mod simulate;
 mod spend;
 
@@ -30,9 +31,10 @@ use crate::settings::{Environment, Settings};
 /// [`Failure`], to be printed and turned into the exit code.
 pub(crate) fn run(cli: Cli, output: &mut Output) -> Result<u8, Failure> {
     let Cli { global, command } = cli;
-    let has_csv = matches!(command, Command::Ask(Ask::Spend(_) | Ask::Usage(_)));
+    let has_csv = matches!(command, Command::Ask(Ask::Spend(_) | Ask::Usage(_) | Ask::Pools(_)));
     if global.output == Format::Csv && !has_csv {
-        let problem = "only `spend` and `usage` are written as CSV; this command has table, wide and json";
+        let problem =
+            "only `spend`, `usage` and `pools` are written as CSV; this command has table, wide and json";
         return Err(Failure::usage("--output", "csv", problem));
     }
     let command = match command {
@@ -83,6 +85,7 @@ async fn ask(client: &Client, command: Ask, output: &mut Output) -> Result<u8, F
         Ask::Ledger(args) => ledger::ledger(client, args, output).await,
         Ask::Export(args) => ledger::export(client, &args, output).await,
         Ask::Periods(args) => ledger::periods(client, &args, output).await,
+        Ask::Pools(args) => pools::pools(client, args, output).await,
         Ask::Rates(args) => ledger::rates(client, args, output).await,
         Ask::Currencies(args) => currency::currencies(client, &args, output).await,
         Ask::Reconcile(args) => ledger::reconcile(client, args, output).await,

@@ -6,5 +6,6 @@ pub(crate) mod fleet;
 pub(crate) mod job;
 pub(crate) mod ledger;
 pub(crate) mod limits;
+pub(crate) mod pools;
 pub(crate) mod spend;
 pub(crate) mod value;

@@ -120,7 +120,7 @@ fn wrong_usage_is_code_2_before_anybody_is_asked() {
         (vec!["spend", "--zone", "Mars/Base"], "`Mars/Base` is not a time zone"),
         (vec!["spend", "anomalies", "--from", "2026-03-02", "--to", "2026-03-01"], "end before they begin"),
         (vec!["spend", "--by", "group", "anomalies"], "cannot be used with"),
-        (vec!["jobs", "-o", "csv"], "only `spend` and `usage` are written as CSV"),
+        (vec!["jobs", "-o", "csv"], "only `spend`, `usage` and `pools` are written as CSV"),
     ] {
         let ended = spillway(&server, &words);
         let said = text(&ended.stderr);

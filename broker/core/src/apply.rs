@@ -10,10 +10,10 @@ mod jobs;
 mod nodes;
 
 use spillway_ledger::calendar::{Day, Period};
-use spillway_ledger::journal::{Closed, Digest, SiteManifest};
+use spillway_ledger::journal::{Closed, Digest, SiteManifest, Statement};
 use spillway_ledger::limits::{Adjustment, LimitKey};
 use spillway_ledger::rates::{Card, ExchangeRate};
-use spillway_ledger::{Amendment, Entry, EntryKind};
+use spillway_ledger::{Account, Amendment, Entry, EntryKind};
 use spillway_types::{Currency, GroupName, IllegalTransition, PoolName, UnixMs};
 
 use crate::event::Corrected;
@@ -62,6 +62,7 @@ impl State {
             Event::BrokerStarted { incarnation, deployment } => {
                 (self.incarnation, self.deployment) = (*incarnation, deployment.clone());
                 self.touch(Key::Meta);
+                self.begin_capacity(at);
                 Ok(())
             }
             Event::SiteDeclared(site) => {
@@ -83,7 +84,11 @@ impl State {
                 self.users.insert(user.name.clone(), user.clone());
                 Ok(())
             }
-            Event::PeriodClosed { period, manifests } => self.close_period(*period, manifests, at),
+            Event::PoolClosed(closed) => self.close_pool(closed, at),
+            Event::PeriodClosed { period, manifests } => {
+                self.close_period(*period, manifests, at);
+                Ok(())
+            }
             Event::PeriodFrozen { period, digest } => self.freeze_period(*period, *digest),
             Event::EntryCorrected(corrected) => {
                 self.correct(corrected, at);
@@ -134,26 +139,21 @@ impl State {
         }
     }
 
-    fn close_period(
-        &mut self,
-        period: Period,
-        manifests: &[SiteManifest],
-        at: UnixMs,
-    ) -> Result<(), ApplyError> {
+    fn close_period(&mut self, period: Period, manifests: &[SiteManifest], at: UnixMs) {
         self.touch(Key::Period(period));
+        self.changes.closed.push((self.journal, period));
         self.periods.restore(period, Closed { at, digest: None });
         for manifest in manifests {
             self.touch(Key::SiteUsage(manifest.site.clone()));
             self.site_usage.entry(manifest.site.clone()).or_default().closed = manifest.count;
             self.changes.manifests.push(manifest.clone());
         }
-        Ok(())
+        self.forget_month(period);
     }
 
     fn freeze_period(&mut self, period: Period, digest: Digest) -> Result<(), ApplyError> {
         self.touch(Key::Period(period));
-        let frozen = self.periods.freeze(period, digest);
-        frozen.map_err(|error| ApplyError::Ledger(error.to_string()))
+        self.periods.freeze(period, digest).map_err(|error| ApplyError::Ledger(error.to_string()))
     }
 
     fn set_rates(&mut self, pool: &PoolName, effective: UnixMs, card: &Card) -> Result<(), ApplyError> {
@@ -206,27 +206,46 @@ impl State {
         let mut more = Adjustment { class, ..Adjustment::default() };
         for entry in std::iter::once(reversal).chain(replacement) {
             self.book.apply(entry);
+            self.note_use(entry, at);
             more.micros = more.micros.saturating_add(entry.spend_micros());
             more.gpu_ms = more.gpu_ms.saturating_add(entry.signed_gpu_ms());
             self.changes.entries.push((self.journal, entry.clone()));
         }
-        self.adjust_limits(&subject, &more, when);
-        let beyond = self.overshoot_micros.entry(subject.group.clone()).or_default();
-        *beyond = beyond.saturating_add(more.micros.max(0));
-        self.touch(Key::Group(subject.group));
+        self.adjust_limits((&subject.group, &subject.site), &more, when);
+        self.overshoot(subject.group, more.micros);
+    }
+
+    /// A group spent what was not held for it.
+    fn overshoot(&mut self, group: GroupName, micros: i64) {
+        let beyond = self.overshoot_micros.entry(group.clone()).or_default();
+        *beyond = beyond.saturating_add(micros.max(0));
+        self.touch(Key::Group(group));
+    }
+
+    /// Posts a statement: what it says that groups spend counts in their limits in the month that it is about.
+    pub(crate) fn post_statement(&mut self, statement: &Statement, at: UnixMs) {
+        self.book.post(statement.postings());
+        let effective = statement.effective_at(self.periods.zone()).min(at);
+        for posting in statement.postings() {
+            if let Account::Spend(group) = &posting.account {
+                let used = Adjustment { micros: posting.micros, ..Adjustment::default() };
+                self.adjust_limits((group, statement.site()), &used, effective);
+                self.overshoot(group.clone(), posting.micros);
+            }
+        }
+        self.changes.statements.push((self.journal, statement.clone()));
     }
 
     pub(crate) fn post(&mut self, entry: Entry, at: UnixMs) {
         self.book.apply(&entry);
+        self.note_use(&entry, at);
         if entry.kind() == EntryKind::Overhead {
+            let subject = entry.subject();
             let used = Adjustment { micros: entry.spend_micros(), ..Adjustment::default() };
-            self.adjust_limits(entry.subject(), &used, at);
+            self.adjust_limits((&subject.group, &subject.site), &used, at);
         }
         if matches!(entry.kind(), EntryKind::Overrun | EntryKind::Overhead | EntryKind::Egress) {
-            let group = entry.subject().group.clone();
-            let beyond = self.overshoot_micros.entry(group.clone()).or_default();
-            *beyond = beyond.saturating_add(entry.beyond_hold_micros().max(0));
-            self.touch(Key::Group(group));
+            self.overshoot(entry.subject().group.clone(), entry.beyond_hold_micros());
         }
         self.changes.entries.push((self.journal, entry));
     }

@@ -14,6 +14,7 @@ use spillway_types::{
 };
 
 use crate::entity::{GoneReason, Group, Input, JoinToken, Pool, Site, StopCause, Token, User};
+use crate::pools::PoolClosed;
 
 /// One fact.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +49,8 @@ pub enum Event {
     },
     /// A user is known, or changed.
     UserDeclared(User),
+    /// A pool's month is accounted for.
+    PoolClosed(Box<PoolClosed>),
     /// A period is closed: nothing is booked into it any more.
     PeriodClosed {
         /// The period.

@@ -127,6 +127,7 @@ impl Feed {
                 | Key::Rates(_)
                 | Key::Currency(_)
                 | Key::Limit(_)
+                | Key::PoolBook(_)
                 | Key::Submission(_) => {}
                 Key::History(kind) => jobs.extend(self.alike.moved(state, kind)),
             }

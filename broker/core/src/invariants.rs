@@ -13,6 +13,7 @@ use crate::{Key, State, history};
 pub fn check_all(state: &State) -> Vec<String> {
     let mut broken = ledger(state);
     broken.extend(state.history.defect());
+    broken.extend(state.capacity_defects());
     state.nodes.values().for_each(|node| check_node(state, node, &mut broken));
     state.attempts.values().for_each(|attempt| check_attempt(state, attempt, &mut broken));
     state.jobs.values().for_each(|job| check_job(state, job, &mut broken));
@@ -24,6 +25,7 @@ pub fn check_all(state: &State) -> Vec<String> {
 pub fn check_changed(state: &State) -> Vec<String> {
     // Limits and groups are rows; money moves by entries: without either the ledger is as it was.
     let moved = !state.changes.entries.is_empty()
+        || !state.changes.statements.is_empty()
         || state.changes.touched.iter().any(|key| matches!(key, Key::Group(_)));
     let mut broken = if moved { ledger(state) } else { vec![] };
     for key in &state.changes.touched {
@@ -52,6 +54,7 @@ pub fn check_changed(state: &State) -> Vec<String> {
             | Key::Rates(_)
             | Key::Currency(_)
             | Key::Limit(_)
+            | Key::PoolBook(_)
             | Key::Submission(_) => {}
             Key::History(kind) => {
                 let runs = state.history.runs(kind).map_or(0, |runs| runs.recent.len());

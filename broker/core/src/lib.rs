@@ -19,6 +19,7 @@ pub mod history;
 pub mod invariants;
 pub mod limited;
 mod moved;
+pub mod pools;
 mod rating;
 pub mod refusal;
 pub mod shares;

@@ -6,11 +6,11 @@
 
 use std::collections::BTreeMap;
 
+use spillway_ledger::Slice;
 use spillway_ledger::limits::{
     Adjustment, Charge, Demand, HoldPhase, HoldStep, Holding, LeaseTerms, LimitId, LimitKey, LimitRefusal,
     LimitsChange, Metric, Place, Scope, Share, overshoot_micros,
 };
-use spillway_ledger::{Slice, Subject};
 use spillway_types::resources::GpuSelector;
 use spillway_types::{
     AttemptId, DurationMs, GpuRequest, GroupName, HourlyRate, JobId, JobSpec, SiteName, UnixMs,
@@ -249,7 +249,11 @@ impl State {
         if self.limits.charge_egress(attempt, micros, at).is_ok() {
             self.touch_limits(attempt);
         } else if let Some(subject) = self.attempts.get(&attempt).map(Attempt::subject) {
-            self.adjust_limits(&subject, &Adjustment { micros, ..Adjustment::default() }, at);
+            self.adjust_limits(
+                (&subject.group, &subject.site),
+                &Adjustment { micros, ..Adjustment::default() },
+                at,
+            );
         }
     }
 
@@ -261,11 +265,16 @@ impl State {
     }
 
     /// Counts what was used without a hold in the limits of the group and of all above it.
-    pub(crate) fn adjust_limits(&mut self, subject: &Subject, used: &Adjustment, at: UnixMs) {
-        let Some(site) = self.sites.get(&subject.site) else { return };
+    pub(crate) fn adjust_limits(
+        &mut self,
+        (group, site): (&GroupName, &SiteName),
+        used: &Adjustment,
+        at: UnixMs,
+    ) {
+        let Some(site) = self.sites.get(site) else { return };
         let place = Place { site: site.name.clone(), kind: site.kind };
-        self.limits.adjust(&subject.group, &place, used, at);
-        for row in self.limits.rows_above(&subject.group) {
+        self.limits.adjust(group, &place, used, at);
+        for row in self.limits.rows_above(group) {
             self.touch(Key::Limit(row));
         }
     }

@@ -12,7 +12,7 @@ use spillway_types::resources::MigSlice;
 use spillway_types::{Allocation, AttemptId, DurationMs, GpuModel, HourlyRate, NodeCapacity, UnixMs};
 
 use crate::State;
-use crate::entity::Node;
+use crate::entity::{Node, Pool};
 
 /// What an hour of a part costs over a slice of its use.
 #[derive(Debug, Default)]
@@ -111,16 +111,52 @@ impl State {
         }
         let per_cpu = self.pools.get(&node.pool).map_or(HourlyRate(0), |pool| pool.tariff.per_cpu);
         let cpus = up(i128::from(per_cpu.0) * i128::from(allocation.cpus_milli), 1000);
-        let rate = |micros: i128| i64::try_from(micros).ok().map(HourlyRate);
         let priced = match worth {
             None => None,
             Some(worth) => {
-                let cpus = worth.into_rate(rate(cpus)?).0;
-                Some(PricedIn { currency, rate: rate(up(foreign, 100) + i128::from(cpus))? })
+                let cpus = worth.into_rate(rate_of(cpus)?).0;
+                Some(PricedIn { currency, rate: rate_of(up(foreign, 100) + i128::from(cpus))? })
             }
         };
-        Some(Quote { rate: rate(up(gpus, 100) + cpus)?, priced })
+        Some(Quote { rate: of_parts(gpus, per_cpu, allocation)?, priced })
     }
+
+    /// What an hour of as much of a class costs at the instant in the cheapest of our own pools that is not lent: by its
+    /// card or, where it has none and has such accelerators, by its tariff. None where no pool has a price for it.
+    pub(crate) fn on_prem_rate(
+        &self,
+        class: &GpuModel,
+        allocation: &Allocation,
+        at: UnixMs,
+    ) -> Option<HourlyRate> {
+        let has = |pool: &Pool| {
+            let capacity = self.pool_books.capacity.get(&pool.name);
+            capacity.is_some_and(|capacity| capacity.now(class) > 0)
+        };
+        let per_gpu = |pool: &Pool| match self.rates.card(&pool.name, at) {
+            Some(card) if card.lending().is_some() => None,
+            Some(card) => {
+                let rate = self.rates.rate_at(&pool.name, class, at, self.periods.zone()).ok()?;
+                Some(self.currencies.rate(card.currency(), at).ok()?.of_rate(rate))
+            }
+            None => Some(pool.tariff.per_gpu).filter(|rate| rate.0 > 0 && has(pool)),
+        };
+        let rate = |pool: &Pool| {
+            let gpus = i128::from(per_gpu(pool)?.0) * i128::from(allocation.blocks());
+            of_parts(gpus, pool.tariff.per_cpu, allocation)
+        };
+        self.own_pools().filter_map(rate).min()
+    }
+}
+
+/// What hundredths of GPU-hours in `gpus` and the CPUs of an allocation cost, each rounded up to a micro.
+fn of_parts(gpus: i128, per_cpu: HourlyRate, allocation: &Allocation) -> Option<HourlyRate> {
+    let cpus = up(i128::from(per_cpu.0) * i128::from(allocation.cpus_milli), 1000);
+    rate_of(up(gpus, 100) + cpus)
+}
+
+fn rate_of(micros: i128) -> Option<HourlyRate> {
+    i64::try_from(micros).ok().map(HourlyRate)
 }
 
 /// Hundredths of accelerators of each model; none where the node does not have what is allocated.

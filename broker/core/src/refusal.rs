@@ -2,7 +2,7 @@
 
 use spillway_ledger::BudgetRefusal;
 use spillway_ledger::calendar::Period;
-use spillway_ledger::journal::{CorrectionError, PeriodError, UsageGap};
+use spillway_ledger::journal::{CorrectionError, PeriodError, PoolCloseError, UsageGap};
 use spillway_ledger::limits::{LimitRefusal, LimitsError};
 use spillway_ledger::rates::{CurrencyError, RateError};
 use spillway_types::{AttemptId, GroupName, IllegalTransition, JobId, NodeId, SiteName, UserName};
@@ -143,6 +143,9 @@ pub enum Refusal {
         /// What is known of it.
         gap: Box<UsageGap>,
     },
+    /// More was used of a pool than it had.
+    #[error(transparent)]
+    Pool(#[from] Box<PoolCloseError>),
     /// The entry cannot be corrected.
     #[error(transparent)]
     Correction(#[from] Box<CorrectionError>),

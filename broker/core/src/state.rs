@@ -4,17 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use spillway_ledger::calendar::Period;
-use spillway_ledger::journal::{Periods, SiteManifest, SiteUsage};
+use spillway_ledger::journal::{Periods, SiteManifest, SiteUsage, Statement};
 use spillway_ledger::limits::{LimitKey, Limits};
 use spillway_ledger::rates::{CurrencyTable, RateBook};
 use spillway_ledger::{Book, Entry};
 use spillway_types::{
-    AttemptId, Currency, GroupName, InstanceId, JobId, NodeId, PoolName, SiteName, UserName,
+    AttemptId, Currency, GroupName, InstanceId, JobId, NodeId, PoolName, SiteName, UnixMs, UserName,
 };
 
 use crate::History;
 use crate::entity::{Attempt, Group, Instance, Job, JoinToken, Node, Pool, Site, Submission, Token, User};
 use crate::limited::Waits;
+use crate::pools::{PoolBooks, PoolKey};
 
 /// What is kept beside the state and is not of it: two states are equal without it, and it is not stored.
 #[derive(Debug, Clone, Default)]
@@ -99,6 +100,9 @@ pub struct State {
     /// Keys of entries that were corrected since the broker started. The store knows those before.
     #[serde(skip)]
     pub corrected: Aside<BTreeSet<String>>,
+    /// What pools could give, what was used of them, and what became of their months.
+    #[serde(default)]
+    pub pool_books: PoolBooks,
     /// How long runs took.
     #[serde(default)]
     pub history: History,
@@ -146,6 +150,8 @@ pub enum Key {
     Currency(Currency),
     /// A row of the limits.
     Limit(LimitKey),
+    /// A row of the books of pools.
+    PoolBook(PoolKey),
 }
 
 /// What changed since the last write: rows to write, rows that ended, entries to append.
@@ -165,6 +171,11 @@ pub struct Changes {
     pub manifests: Vec<SiteManifest>,
     /// Ledger entries, each with the number of the journal entry that made it.
     pub entries: Vec<(u64, Entry)>,
+    /// Statements about pools, each with the number of the journal entry that made it.
+    pub statements: Vec<(u64, Statement)>,
+    /// Months that were closed, each with the number of the journal entry that did: entries of before are booked as if
+    /// it were open.
+    pub closed: Vec<(u64, Period)>,
 }
 
 // What changed is a matter of writing, not of what is true: two states are equal without it.
@@ -175,6 +186,18 @@ impl PartialEq for Changes {
 }
 
 impl Eq for Changes {}
+
+impl Changes {
+    /// Into which month an entry of this journal number is booked that is of an effective time: as things stood when it
+    /// was posted.
+    #[must_use]
+    pub fn booked(&self, journal: u64, effective_at: UnixMs, periods: &Periods) -> Period {
+        let booking = periods.book(effective_at);
+        let Some(happened) = booking.corrects else { return booking.period };
+        let later = self.closed.iter().filter(|(closed_by, _)| *closed_by > journal);
+        later.map(|(_, period)| (*period).max(happened)).min().unwrap_or(booking.period)
+    }
+}
 
 impl State {
     /// Takes out what changed since the last call.

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use spillway_ledger::limits::Weights;
 use spillway_ledger::{Payee, PricedIn, Slice, Usage};
 use spillway_types::{
     Allocation, AttemptId, CloudName, DatasetName, DurationMs, GpuModel, GroupName, HourlyRate, NodeCapacity,
@@ -21,6 +22,8 @@ pub(crate) struct PartUsage {
     cloud: Option<(CloudName, SiteName)>,
     above: Vec<GroupName>,
     datasets: Vec<DatasetName>,
+    /// Those of its class.
+    weights: Weights,
 }
 
 impl PartUsage {
@@ -28,6 +31,14 @@ impl PartUsage {
     /// currency of the books.
     pub(crate) fn of_slice(&self, began: UnixMs, slice: &Slice, priced: Option<PricedIn>) -> Usage {
         let (machine, from) = (self.machine.as_ref(), began.plus(DurationMs(slice.from_ms)));
+        let class = machine.and_then(|it| it.model.as_ref());
+        let until = |ms: u64| {
+            let weighed =
+                self.weights.normalised_ms(class, slice.gpu_blocks, began, began.plus(DurationMs(ms)));
+            u64::try_from(weighed).unwrap_or(0)
+        };
+        let normalised_ms =
+            (slice.gpu_blocks > 0).then(|| until(slice.to_ms).saturating_sub(until(slice.from_ms)));
         let (cloud, region) = self.cloud.clone().unzip();
         Usage {
             pool: machine.map(|it| it.pool.clone()),
@@ -43,6 +54,8 @@ impl PartUsage {
             blocks: slice.gpu_blocks,
             rate: slice.rate,
             list_rate: self.list_rate_at(from).unwrap_or(slice.rate),
+            normalised_ms,
+            on_prem_rate: machine.and_then(|it| it.on_prem_rate),
             above: self.above.clone(),
             datasets: self.datasets.clone(),
             priced,
@@ -62,20 +75,23 @@ impl PartUsage {
 
 impl State {
     /// What each part of the attempt has its share of; none for one whose node is not known.
-    pub(crate) fn machines_of(&self, id: AttemptId) -> Vec<Option<Machine>> {
+    pub(crate) fn machines_of(&self, id: AttemptId, at: UnixMs) -> Vec<Option<Machine>> {
         let parts = self.attempts.get(&id).map(|attempt| attempt.parts.as_slice()).unwrap_or_default();
-        parts.iter().map(|part| self.machine_of(part)).collect()
+        parts.iter().map(|part| self.machine_of(part, at)).collect()
     }
 
-    fn machine_of(&self, part: &Part) -> Option<Machine> {
+    fn machine_of(&self, part: &Part, at: UnixMs) -> Option<Machine> {
         let node = self.nodes.get(&part.node?)?;
         let instance = node.instance.and_then(|instance| self.instances.get(&instance));
         let on_demand = instance.filter(|instance| instance.on_demand_price_now().is_some());
         let list =
             |instance: &Instance| instance_share(instance.list_price(), &instance.capacity, &part.allocation);
+        let model = node.inventory.as_ref().and_then(|it| class_of(&it.capacity, &part.allocation));
+        let compared = model.as_ref().filter(|_| instance.is_some());
         Some(Machine {
             pool: node.pool.clone(),
-            model: node.inventory.as_ref().and_then(|it| class_of(&it.capacity, &part.allocation)),
+            on_prem_rate: compared.and_then(|class| self.on_prem_rate(class, &part.allocation, at)),
+            model,
             resource: instance.map_or_else(|| node.hostname.clone(), Instance::resource),
             instance_type: instance.map(|instance| instance.instance_type.clone()),
             market: instance.map(|instance| instance.market),
@@ -88,16 +104,12 @@ impl State {
         let attempt = self.attempts.get(&id)?;
         let part = attempt.parts.get(rank)?;
         // A part that got its lease from an earlier version has none noted.
-        let machine = part.machine.as_deref().cloned().or_else(|| self.machine_of(part));
+        let machine = part.machine.as_deref().cloned().or_else(|| self.machine_of(part, attempt.began(rank)));
         let datasets = self.jobs.get(&attempt.job).map(|job| job.spec.inputs.clone()).unwrap_or_default();
         let repriced = part.repriced.clone();
-        Some(PartUsage {
-            machine,
-            repriced,
-            cloud: cloud_of(attempt),
-            above: self.above(&attempt.group),
-            datasets,
-        })
+        let weights = self.limits.weights().of(machine.as_ref().and_then(|it| it.model.as_ref()));
+        let (above, cloud) = (self.above(&attempt.group), cloud_of(attempt));
+        Some(PartUsage { machine, repriced, cloud, above, datasets, weights })
     }
 
     /// What an instance's overhead is of: all of it, from when it ran until it was gone, and nobody's accelerators.
@@ -118,6 +130,8 @@ impl State {
             blocks: 0,
             rate: instance.price_now(),
             list_rate: instance.list_price(),
+            normalised_ms: None,
+            on_prem_rate: None,
             above: self.above(payer),
             datasets: vec![],
             priced: None,

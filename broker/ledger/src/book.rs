@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use spillway_types::GroupName;
 
 use crate::refusal::{Amount, BudgetRefusal, RefusalKind};
-use crate::{Account, Entry};
+use crate::{Account, Entry, Posting};
 
 /// A group's place in the tree and its limit.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -277,7 +277,12 @@ impl Book {
 
     /// Posts an entry. That each entry is posted once is for the caller to see to, by its key.
     pub fn apply(&mut self, entry: &Entry) {
-        for posting in entry.postings() {
+        self.post(entry.postings());
+    }
+
+    /// Posts postings that sum to zero.
+    pub fn post(&mut self, postings: &[Posting]) {
+        for posting in postings {
             match self.balances.get_mut(&posting.account) {
                 Some(balance) => *balance = balance.saturating_add(posting.micros),
                 None => drop(self.balances.insert(posting.account.clone(), posting.micros)),

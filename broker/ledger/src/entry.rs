@@ -223,6 +223,19 @@ impl Entry {
         }
     }
 
+    /// GPU time by the weight of its class, in milliseconds of the reference, below 0 where the entry takes back what
+    /// another one charged. Where no weight was noted, a GPU weighs as much as the reference.
+    #[must_use]
+    pub fn signed_normalised_ms(&self) -> i64 {
+        let noted = self.usage().filter(|_| self.kind == EntryKind::Charge).and_then(|it| it.normalised_ms);
+        let Some(noted) = noted else { return self.signed_gpu_ms() };
+        let noted = i64::try_from(noted).unwrap_or(i64::MAX);
+        match &self.amends {
+            Some(Amendment::Reverses { .. }) => -noted,
+            Some(Amendment::Replaces { .. }) | None => noted,
+        }
+    }
+
     /// Who is paid: the first of its accounts that is a site's, a cloud's or an owner's.
     #[must_use]
     pub fn payee(&self) -> Option<&Account> {
@@ -370,6 +383,8 @@ mod tests {
             blocks: 400,
             rate: spillway_types::HourlyRate(8_000_000),
             list_rate: spillway_types::HourlyRate(8_000_000),
+            normalised_ms: None,
+            on_prem_rate: None,
             above: vec!["lab".parse().unwrap()],
             datasets: vec!["imagenet".parse().unwrap()],
             priced: None,

@@ -16,10 +16,11 @@ mod properties;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use spillway_types::{CloudName, GroupName, SiteName, UnixMs, UserName};
+use spillway_types::{CloudName, GroupName, HourlyRate, SiteName, UnixMs};
 
 use crate::calendar::{Day, Period};
-use crate::{Account, Amendment, Entry, EntryKind, Usage};
+use crate::journal::{Fact, Statement};
+use crate::{Account, Amendment, Entry, EntryKind, Posting, Usage};
 
 pub use cover::{Bucket, Grain, MAX_BUCKETS, Piece, TooMany, Unit, buckets, cover, month_of};
 pub use exchange::in_currency;
@@ -56,8 +57,8 @@ pub struct Dimensions {
     pub booked: Period,
     /// The group that pays.
     pub group: GroupName,
-    /// The user who submitted.
-    pub user: UserName,
+    /// The user who submitted; empty where nobody did: in a group's share of what nobody used of a pool.
+    pub user: String,
     /// Where it ran.
     pub site: SiteName,
     /// The pool; empty where it ran in none, or where that was not noted.
@@ -75,7 +76,8 @@ pub struct Dimensions {
 pub struct Measures {
     /// All of it, in micros.
     pub spend_micros: i128,
-    /// Of that, what instances cost beside the slices that ran on them: boot, idle time, the unused share.
+    /// Of that, what was paid beside slices: what instances cost while nothing ran on them (boot, idle time, the unused
+    /// share), and a group's share of what nobody used of a pool.
     pub overhead_micros: i128,
     /// Of that, what bytes that left a site cost.
     pub egress_micros: i128,
@@ -83,8 +85,14 @@ pub struct Measures {
     pub listed_micros: i128,
     /// What the same slices would have cost at list price, on demand.
     pub list_micros: i128,
+    /// Of that, what slices cost that were bought of a cloud, and for which a pool of our own has a price.
+    pub matched_micros: i128,
+    /// What the same slices would have cost there.
+    pub on_prem_micros: i128,
     /// Accelerator time, in milliseconds of one whole accelerator.
     pub gpu_ms: i128,
+    /// The same by weight, in milliseconds of the reference.
+    pub normalised_ms: i128,
     /// Slices of use; one that is taken back counts -1.
     pub slices: i128,
 }
@@ -103,14 +111,29 @@ impl Measures {
         self.list_micros - self.listed_micros
     }
 
+    /// What a pool of our own would have saved: less than 0 where the cloud was dearer, in micros.
+    #[must_use]
+    pub const fn saved_against_on_prem_micros(&self) -> i128 {
+        self.on_prem_micros - self.matched_micros
+    }
+
     /// What an accelerator-hour cost, everything included, in micros, rounded to the nearest; none where no
     /// accelerator was used.
     #[must_use]
     pub fn micros_per_gpu_hour(&self) -> Option<i128> {
-        const HOUR_MS: i128 = 3_600_000;
-        let halves = (2 * self.spend_micros * HOUR_MS + self.gpu_ms).checked_div_euclid(2 * self.gpu_ms);
-        halves.filter(|_| self.gpu_ms > 0)
+        per_hour(self.spend_micros, self.gpu_ms)
     }
+
+    /// The same for an hour of the reference, by weight.
+    #[must_use]
+    pub fn micros_per_normalised_gpu_hour(&self) -> Option<i128> {
+        per_hour(self.spend_micros, self.normalised_ms)
+    }
+}
+
+fn per_hour(micros: i128, ms: i128) -> Option<i128> {
+    const HOUR_MS: i128 = 3_600_000;
+    (2 * micros * HOUR_MS + ms).checked_div_euclid(2 * ms).filter(|_| ms > 0)
 }
 
 impl std::ops::AddAssign for Measures {
@@ -120,7 +143,10 @@ impl std::ops::AddAssign for Measures {
         self.egress_micros += other.egress_micros;
         self.listed_micros += other.listed_micros;
         self.list_micros += other.list_micros;
+        self.matched_micros += other.matched_micros;
+        self.on_prem_micros += other.on_prem_micros;
         self.gpu_ms += other.gpu_ms;
+        self.normalised_ms += other.normalised_ms;
         self.slices += other.slices;
     }
 }
@@ -171,7 +197,7 @@ impl Charge {
             day: Day::of(effective_at),
             booked,
             group: subject.group.clone(),
-            user: subject.user.clone(),
+            user: subject.user.to_string(),
             site: subject.site.clone(),
             pool: name(usage.and_then(|usage| usage.pool.as_ref())),
             // Use that cost nothing has no posting that says who provides it.
@@ -184,6 +210,38 @@ impl Charge {
         let datasets = usage.map(|usage| usage.datasets.as_slice()).unwrap_or_default();
         let datasets: BTreeSet<String> = datasets.iter().map(ToString::to_string).collect();
         Some(Self { dimensions, measures: measures(entry), datasets: datasets.into_iter().collect() })
+    }
+
+    /// What a statement charges to groups: to each its share of what nobody used of a pool, at `effective_at`.
+    #[must_use]
+    pub fn of_statement(statement: &Statement, effective_at: UnixMs, booked: Period) -> Vec<Self> {
+        let share = |posting: &Posting| {
+            let Account::Spend(group) = &posting.account else { return None };
+            let spend_micros = i128::from(posting.micros);
+            let dimensions = Dimensions {
+                day: Day::of(effective_at),
+                booked,
+                group: group.clone(),
+                user: String::new(),
+                site: statement.site().clone(),
+                pool: name(statement.pool()),
+                provider: Provider::OnPrem,
+                class: String::new(),
+                market: String::new(),
+            };
+            let measures = Measures { spend_micros, overhead_micros: spend_micros, ..Measures::default() };
+            Some(Self { dimensions, measures, datasets: vec![] })
+        };
+        statement.postings().iter().filter_map(share).collect()
+    }
+
+    /// What a fact of the journal charges.
+    #[must_use]
+    pub fn of_fact(fact: &Fact, effective_at: UnixMs, booked: Period) -> Vec<Self> {
+        match fact {
+            Fact::Entry(entry) => Self::of(entry, effective_at, booked).into_iter().collect(),
+            Fact::Statement(statement) => Self::of_statement(statement, effective_at, booked),
+        }
     }
 }
 
@@ -204,21 +262,27 @@ fn measures(entry: &Entry) -> Measures {
     // entries pay for it.
     let listed = entry.usage().filter(|usage| usage.cloud.is_some());
     let listed = listed.filter(|_| slice || entry.kind() == EntryKind::Overrun);
-    let list = listed.filter(|_| slice).map_or(0, |usage| i128::from(list_micros(usage)));
+    let list = listed.filter(|_| slice).map_or(0, |usage| micros_at(usage, usage.list_rate));
+    let matched = listed.and_then(|usage| Some((usage, usage.on_prem_rate?)));
+    let on_prem = matched.filter(|_| slice).map_or(0, |(usage, rate)| micros_at(usage, rate));
     Measures {
         spend_micros,
         overhead_micros: of_kind(EntryKind::Overhead),
         egress_micros: of_kind(EntryKind::Egress),
         listed_micros: listed.map_or(0, |_| spend_micros),
         list_micros: sign * list,
+        matched_micros: matched.map_or(0, |_| spend_micros),
+        on_prem_micros: sign * on_prem,
         gpu_ms: i128::from(entry.signed_gpu_ms()),
+        normalised_ms: i128::from(entry.signed_normalised_ms()),
         slices: if slice { sign } else { 0 },
     }
 }
 
-/// What a slice costs at list price, telescoping like its cost.
-fn list_micros(usage: &Usage) -> i64 {
-    usage.list_rate.cost_micros(1, 1, usage.offset_ms, usage.offset_ms.saturating_add(usage.span_ms())).max(0)
+/// What a slice costs at another rate, telescoping like its cost.
+fn micros_at(usage: &Usage, rate: HourlyRate) -> i128 {
+    let (from, to) = (usage.offset_ms, usage.offset_ms.saturating_add(usage.span_ms()));
+    i128::from(rate.cost_micros(1, 1, from, to).max(0))
 }
 
 /// Charges added up. Equal roll-ups say the same: a row of nothing is no row.
@@ -262,7 +326,10 @@ impl fmt::Display for Difference {
             ("micros of egress", journal.egress_micros, stored.egress_micros),
             ("micros with a list price", journal.listed_micros, stored.listed_micros),
             ("micros at list price", journal.list_micros, stored.list_micros),
+            ("micros with a price on-prem", journal.matched_micros, stored.matched_micros),
+            ("micros at that price", journal.on_prem_micros, stored.on_prem_micros),
             ("ms of accelerators", journal.gpu_ms, stored.gpu_ms),
+            ("ms of the reference", journal.normalised_ms, stored.normalised_ms),
             ("slices", journal.slices, stored.slices),
         ] {
             if journal != stored {

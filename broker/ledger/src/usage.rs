@@ -58,6 +58,14 @@ pub struct Usage {
     pub rate: HourlyRate,
     /// The on-demand price of the same hour; on-prem, and where no on-demand price was known, the rate.
     pub list_rate: HourlyRate,
+    /// What was used of accelerators, in GPU-milliseconds of the reference, by the weight that their class had then.
+    /// None where there were none, and in entries of before it was noted: those weigh as much as the reference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub normalised_ms: Option<u64>,
+    /// What an hour of the same share of the same class cost in the cheapest pool of our own when the part got its
+    /// lease. None on-prem, and where no pool of our own has a price for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_prem_rate: Option<HourlyRate>,
     /// The groups above the one that pays, from the root on, as the tree stood then.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub above: Vec<GroupName>,

@@ -24,6 +24,7 @@ mod limits;
 mod logs;
 mod nodes;
 mod plan;
+mod pools;
 mod spend;
 
 use std::collections::BTreeMap;
@@ -199,6 +200,7 @@ fn routes() -> Vec<Route> {
         Route::new(Method::POST, route::PERIOD_CLOSE, KeepBooks, ledger::close).long(),
         Route::new(Method::GET, route::PERIOD_MANIFESTS, Books, ledger::period_manifests),
         Route::new(Method::GET, route::PERIOD_EXPORT, Books, ledger::period_export).long(),
+        Route::new(Method::GET, route::POOLS, Books, pools::report),
         Route::new(Method::GET, route::RATES, User, ledger::rates),
         Route::new(Method::PUT, route::POOL_RATES, KeepBooks, ledger::set_rates),
         Route::new(Method::GET, route::CURRENCIES, User, currencies::list),

@@ -11,7 +11,7 @@ use spillway_core::{
     ApplyError, Changes, Command, Event, Federation, Refusal, Reply, State, invariants, snapshot,
 };
 use spillway_ledger::Entry;
-use spillway_ledger::journal::SiteManifest;
+use spillway_ledger::journal::{SiteManifest, Statement};
 use spillway_policies::{CloudOffer, Decision, Gate, Plan, Policy, plan};
 use spillway_types::{AttemptId, DataMap, DurationMs, InstanceId, JobId, NodeId, SequentialIds, UnixMs};
 
@@ -43,6 +43,8 @@ pub struct Records {
     pub manifests: Vec<SiteManifest>,
     /// Every entry of the ledger, in order.
     pub entries: Vec<Entry>,
+    /// Every statement about a pool, in order.
+    pub statements: Vec<Statement>,
 }
 
 impl Records {
@@ -54,6 +56,7 @@ impl Records {
         self.nodes.extend(changes.ended_nodes.into_iter().map(|node| (node.id, node)));
         self.manifests.extend(changes.manifests);
         self.entries.extend(changes.entries.into_iter().map(|(_, entry)| entry));
+        self.statements.extend(changes.statements.into_iter().map(|(_, statement)| statement));
     }
 }
 
@@ -65,6 +68,8 @@ fn add_news(news: &mut Changes, changes: Changes) {
     news.ended_nodes.extend(changes.ended_nodes);
     news.manifests.extend(changes.manifests);
     news.entries.extend(changes.entries);
+    news.statements.extend(changes.statements);
+    news.closed.extend(changes.closed);
 }
 
 /// How closely a world looks at its federation.

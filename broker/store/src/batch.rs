@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use spillway_core::entity::{Attempt, Instance, Job, Node};
+use spillway_core::pools::{PoolKey, UseKey};
 use spillway_core::{Changes, Event, Key, State};
-use spillway_ledger::Entry;
 use spillway_ledger::calendar::Period;
-use spillway_ledger::journal::{Head, Link, Periods, SiteManifest};
+use spillway_ledger::journal::{Head, Link, SiteManifest, Statement};
 use spillway_ledger::rollup::{Charge, Rollup};
+use spillway_ledger::{Entry, Posting};
 use spillway_types::UnixMs;
 
-use crate::charge::{ChargeRow, charge_row};
+use crate::charge::{ChargeRow, charge_row, share_row};
 use crate::rollup;
 use crate::sql::Value;
 use crate::tables::{self, Table};
@@ -59,8 +60,8 @@ pub(crate) struct PendingEntry {
     booked: Period,
     key: String,
     body: String,
-    /// Its row among the charges, without its number in the chain; none for what is no charge.
-    charge: Option<Box<ChargeRow>>,
+    /// Its rows among the charges, without its number in the chain: one of a charge, of a statement one for each group.
+    charges: Vec<ChargeRow>,
     /// The instant of a slice; 0 of other entries.
     slice_ms: i64,
 }
@@ -78,13 +79,13 @@ pub(crate) fn linked(entries: Vec<PendingEntry>, mut head: Head) -> ([Rows; 2], 
             booked,
             key,
             body,
-            charge,
+            charges: of_entry,
             slice_ms,
         } = entry;
         let seq = head.seq.saturating_add(1);
         let link = Link { seq, effective_at, recorded_at, booked, key: &key, body: &body };
         head = Head { seq, hash: link.hash(head.hash) };
-        if let Some(charge) = charge {
+        for charge in of_entry {
             charges.extend(charge.numbered(i64::try_from(seq).unwrap_or(i64::MAX)));
         }
         let row: [Value; 10] = [
@@ -144,15 +145,17 @@ fn ended_keys(changes: &Changes) -> BTreeSet<Key> {
     jobs.chain(attempts).chain(instances).chain(nodes).collect()
 }
 
+fn text(entity: &impl Serialize) -> Result<String, Wrong> {
+    serde_json::to_string(entity).map_err(|error| format!("a row cannot be written as JSON: {error}"))
+}
+
 fn json(entity: &impl Serialize) -> Result<Value, Wrong> {
-    serde_json::to_string(entity)
-        .map(Value::Text)
-        .map_err(|error| format!("a row cannot be written as JSON: {error}"))
+    text(entity).map(Value::Text)
 }
 
 /// A number as both databases keep it.
-fn int(number: u64) -> Result<Value, Wrong> {
-    i64::try_from(number).map(Value::Int).map_err(|_| format!("{number} is more than a BIGINT can hold"))
+fn narrow(number: u64) -> Result<i64, Wrong> {
+    i64::try_from(number).map_err(|_| format!("{number} is more than a BIGINT can hold"))
 }
 
 /// Text that somebody chose freely, made fit for PostgreSQL, whose TEXT has no NUL. No two texts become one.
@@ -209,7 +212,7 @@ impl Builder {
             }
         }
         for row in journal {
-            self.insert(&tables::JOURNAL, [int(row.seq)?, row.at.0.into(), json(&row.events)?]);
+            self.insert(&tables::JOURNAL, [narrow(row.seq)?.into(), row.at.0.into(), json(&row.events)?]);
         }
         Ok(journal.first().zip(journal.last()).map(|(first, last)| (first.seq, last.seq)))
     }
@@ -265,6 +268,7 @@ impl Builder {
                 let row = state.limits.row(key);
                 self.keyed(&tables::LIMITS, portable(&key.to_string()), row.as_ref())
             }
+            Key::PoolBook(key) => self.pool_book(state, key),
             // What left memory earlier can be touched again, by a late report; its row stays as it ended.
             Key::Node(id) => {
                 state.nodes.get(id).map_or(Ok(()), |node| self.node(&tables::NODES, node, ALIVE))
@@ -324,15 +328,22 @@ impl Builder {
     fn ledger(&mut self, batch: &Batch<'_>) -> Result<(), Wrong> {
         let times: BTreeMap<u64, UnixMs> = batch.journal.iter().map(|row| (row.seq, row.at)).collect();
         let mut accounts = BTreeSet::new();
-        for (seq, entry) in &batch.changes.entries {
-            let at = times.get(seq).ok_or_else(|| {
-                format!(
-                    "ledger entry {} belongs to journal entry {seq}, which is not in the batch",
-                    entry.key()
-                )
-            })?;
-            self.entry(*seq, *at, entry, &batch.state.periods)?;
+        let time = |seq: &u64, key: &str| {
+            times.get(seq).copied().ok_or_else(|| {
+                format!("ledger entry {key} belongs to journal entry {seq}, which is not in the batch")
+            })
+        };
+        let (changes, periods) = (&batch.changes, &batch.state.periods);
+        for (seq, entry) in &changes.entries {
+            let at = time(seq, entry.key())?;
+            let effective_at = entry.effective_at().unwrap_or(at);
+            self.entry((*seq, at), entry, effective_at, changes.booked(*seq, effective_at, periods))?;
             accounts.extend(entry.postings().iter().map(|posting| &posting.account));
+        }
+        for (seq, statement) in &changes.statements {
+            let at = time(seq, statement.key())?;
+            self.statement((*seq, at), statement, statement.effective_at(periods.zone()))?;
+            accounts.extend(statement.postings().iter().map(|posting| &posting.account));
         }
         for account in accounts {
             let balance = batch.state.book.balance(account);
@@ -341,19 +352,19 @@ impl Builder {
         Ok(())
     }
 
-    fn entry(&mut self, seq: u64, at: UnixMs, entry: &Entry, periods: &Periods) -> Result<(), Wrong> {
-        let journal_seq = i64::try_from(seq).map_err(|_| format!("{seq} is more than a BIGINT can hold"))?;
-        let effective_at = entry.effective_at().unwrap_or(at);
-        let booked = periods.book(effective_at).period;
-        let body = serde_json::to_string(entry);
-        let charge = match Charge::of(entry, effective_at, booked) {
-            Some(charge) => {
-                let row = charge_row((journal_seq, at), entry, effective_at, &charge)?;
-                self.rollup.add(charge);
-                Some(Box::new(row))
-            }
-            None => None,
-        };
+    fn entry(
+        &mut self,
+        (seq, at): (u64, UnixMs),
+        entry: &Entry,
+        effective_at: UnixMs,
+        booked: Period,
+    ) -> Result<(), Wrong> {
+        let journal_seq = narrow(seq)?;
+        let mut charges = vec![];
+        if let Some(charge) = Charge::of(entry, effective_at, booked) {
+            charges.push(charge_row((journal_seq, at), entry, effective_at, &charge)?);
+            self.rollup.add(charge);
+        }
         self.entries.push(PendingEntry {
             journal_seq,
             attempt: entry.subject().attempt.to_string(),
@@ -362,15 +373,73 @@ impl Builder {
             booked,
             key: entry.key().to_owned(),
             slice_ms: entry.effective_at().map_or(0, |at| at.0),
-            body: body.map_err(|error| format!("an entry cannot be written as JSON: {error}"))?,
-            charge,
+            body: text(entry)?,
+            charges,
         });
-        for posting in entry.postings() {
-            self.insert(
-                &tables::POSTINGS,
-                [int(seq)?, posting.account.to_string().into(), posting.micros.into()],
-            );
-        }
+        self.postings(journal_seq, entry.postings());
         Ok(())
+    }
+
+    /// A statement is posted while its month is open, and booked into that.
+    fn statement(
+        &mut self,
+        (seq, at): (u64, UnixMs),
+        statement: &Statement,
+        effective_at: UnixMs,
+    ) -> Result<(), Wrong> {
+        let (journal_seq, booked) = (narrow(seq)?, statement.period());
+        let mut charges = vec![];
+        for charge in Charge::of_statement(statement, effective_at, booked) {
+            charges.push(share_row((journal_seq, at), statement, effective_at, &charge));
+            self.rollup.add(charge);
+        }
+        self.entries.push(PendingEntry {
+            journal_seq,
+            attempt: String::new(),
+            effective_at,
+            recorded_at: at,
+            booked,
+            key: statement.key().to_owned(),
+            slice_ms: 0,
+            body: text(statement)?,
+            charges,
+        });
+        self.postings(journal_seq, statement.postings());
+        Ok(())
+    }
+
+    fn postings(&mut self, journal_seq: i64, postings: &[Posting]) {
+        for posting in postings {
+            let row = [journal_seq.into(), posting.account.to_string().into(), posting.micros.into()];
+            self.insert(&tables::POSTINGS, row);
+        }
+    }
+
+    fn pool_book(&mut self, state: &State, key: &PoolKey) -> Result<(), Wrong> {
+        let books = &state.pool_books;
+        match key {
+            PoolKey::Capacity(pool) => {
+                self.keyed(&tables::POOL_CAPACITY, pool.to_string(), books.capacity.get(pool))
+            }
+            PoolKey::Closed(period, pool) => {
+                let closed = books.closed.get(period).and_then(|pools| pools.get(pool));
+                self.keyed(&tables::POOL_MONTHS, format!("{pool}/{period}"), closed)
+            }
+            // Of a month that was closed since, nothing is known any more, and nothing is read.
+            PoolKey::Use(key) => {
+                let Some(used) = books.uses.get(key) else { return Ok(()) };
+                let UseKey { pool, booked, class, group } = key.as_ref();
+                let row = [
+                    pool.as_str().into(),
+                    booked.to_string().into(),
+                    class.as_str().into(),
+                    group.as_str().into(),
+                    used.gpu_ms.into(),
+                    used.micros.into(),
+                ];
+                self.insert(&tables::POOL_USE, row);
+                Ok(())
+            }
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! The row of what an entry charges, in narrow columns for reports and exports.
 
-use spillway_ledger::rollup::Charge;
-use spillway_ledger::{Entry, Usage};
+use spillway_ledger::journal::Statement;
+use spillway_ledger::rollup::{Charge, Dimensions};
+use spillway_ledger::{Account, Entry, Usage};
 use spillway_types::UnixMs;
 
 use crate::batch::portable;
@@ -10,7 +11,7 @@ use crate::sql::Value;
 /// Columns of `charges` before `chain_seq`.
 const HEAD: usize = 14;
 /// Columns of `charges` after it.
-const TAIL: usize = 18;
+const TAIL: usize = 21;
 
 /// A row of `charges` without its number in the chain, which the writer knows.
 #[derive(Debug, Clone)]
@@ -76,6 +77,63 @@ pub(crate) fn charge_row(
         sum(charge.measures.listed_micros)?,
         sum(charge.measures.list_micros)?,
         sum(charge.measures.slices)?,
+        sum(charge.measures.matched_micros)?,
+        sum(charge.measures.on_prem_micros)?,
+        sum(charge.measures.normalised_ms)?,
     ];
     Ok(ChargeRow { head, tail })
+}
+
+/// The row of a group's share in a statement: it is about no job, and nobody submitted it.
+pub(crate) fn share_row(
+    (journal_seq, at): (i64, UnixMs),
+    statement: &Statement,
+    effective_at: UnixMs,
+    charge: &Charge,
+) -> ChargeRow {
+    let Dimensions { booked, group, site, pool, provider, .. } = &charge.dimensions;
+    let booked = booked.to_string();
+    let micros = i64::try_from(charge.measures.spend_micros).unwrap_or(i64::MAX);
+    let payee = Account::Revenue(site.clone()).to_string();
+    let head = [
+        journal_seq.into(),
+        at.0.into(),
+        booked.clone().into(),
+        statement.kind().as_str().into(),
+        group.as_str().into(),
+        "".into(),
+        site.as_str().into(),
+        payee.into(),
+        "".into(),
+        "".into(),
+        Value::MaybeText(None),
+        0.into(),
+        micros.into(),
+        statement.key().into(),
+    ];
+    let (no_text, no_number) = (|| Value::MaybeText(None), || Value::MaybeInt(None));
+    let tail = [
+        booked.into(),
+        pool.as_str().into(),
+        no_text(),
+        no_text(),
+        no_text(),
+        no_text(),
+        no_text(),
+        no_number(),
+        no_number(),
+        no_number(),
+        no_number(),
+        no_number(),
+        no_text(),
+        effective_at.0.into(),
+        provider.to_string().into(),
+        0.into(),
+        0.into(),
+        0.into(),
+        0.into(),
+        0.into(),
+        0.into(),
+    ];
+    ChargeRow { head, tail }
 }

@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use spillway_core::State;
 use spillway_core::entity::Group;
 use spillway_core::history::{History, Runs};
+use spillway_core::pools::{PoolBooks, PoolClosed, UseKey, Used};
 use spillway_ledger::journal::Periods;
 use spillway_ledger::limits::{LimitRow, Limits};
 use spillway_ledger::rates::{CurrencyTable, RateBook};
@@ -70,6 +71,7 @@ pub(crate) async fn load(writer: &mut Writer) -> Result<State, StoreError> {
         site_usage: named(writer, "SELECT name, body FROM site_usage").await?.into_iter().collect(),
         rates: rates(writer).await?,
         currencies: currencies(writer).await?,
+        pool_books: pool_books(writer).await?,
         history: history(writer).await?,
         ..State::default()
     })
@@ -165,6 +167,34 @@ async fn currencies(writer: &mut Writer) -> Result<CurrencyTable, StoreError> {
         currencies.restore(currency, rates);
     }
     Ok(currencies)
+}
+
+async fn pool_books(writer: &mut Writer) -> Result<PoolBooks, StoreError> {
+    let mut books = PoolBooks {
+        capacity: named(writer, "SELECT name, body FROM pool_capacity").await?.into_iter().collect(),
+        ..PoolBooks::default()
+    };
+    let rows = writer.fetch("SELECT body FROM pool_months").await?;
+    for closed in bodies::<PoolClosed>(&writer.target, &rows)? {
+        let month = books.closed.entry(closed.month.period).or_default();
+        month.insert(closed.month.pool.clone(), closed);
+    }
+    let open = "SELECT pool, booked, class, group_name, gpu_ms, micros FROM pool_use \
+        WHERE booked > (SELECT COALESCE(MAX(name), '') FROM periods)";
+    let rows = writer.fetch(open).await?;
+    let target = &writer.target;
+    for row in rows {
+        let text = |column| row.text(column).map_err(|error| target.sqlx(error));
+        let int = |column| row.int(column).map_err(|error| target.sqlx(error));
+        let key = UseKey {
+            pool: text(0)?.parse().map_err(|error| target.corrupt(error))?,
+            booked: text(1)?.parse().map_err(|error| target.corrupt(error))?,
+            class: text(2)?,
+            group: text(3)?.parse().map_err(|error| target.corrupt(error))?,
+        };
+        books.uses.add(&key, Used { gpu_ms: int(4)?, micros: int(5)? });
+    }
+    Ok(books)
 }
 
 async fn limits(writer: &mut Writer, groups: &BTreeMap<GroupName, Group>) -> Result<Limits, StoreError> {

@@ -9,7 +9,7 @@ use crate::sql::Connection;
 use crate::target::Target;
 
 /// Version, description and statements, oldest first.
-pub(crate) const MIGRATIONS: [(i64, &str, &str); 9] = [
+pub(crate) const MIGRATIONS: [(i64, &str, &str); 10] = [
     (1, "initial", include_str!("../migrations/0001_initial.sql")),
     (2, "run history", include_str!("../migrations/0002_run_history.sql")),
     (3, "ledger chain", include_str!("../migrations/0003_ledger_chain.sql")),
@@ -17,6 +17,7 @@ pub(crate) const MIGRATIONS: [(i64, &str, &str); 9] = [
     (5, "usage", include_str!("../migrations/0005_usage.sql")),
     (6, "rollups", include_str!("../migrations/0006_rollups.sql")),
     (7, "entries by time", include_str!("../migrations/0007_entries_by_time.sql")),
+    (8, "pools", include_str!("../migrations/0008_pools.sql")),
     (9, "currencies", include_str!("../migrations/0009_currencies.sql")),
     (11, "site manifests", include_str!("../migrations/0011_site_manifests.sql")),
 ];

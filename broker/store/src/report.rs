@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, SqlSafeStr as _};
 
 use crate::sql::{Dialect, Value};
 use crate::tables::MEASURES;
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, rollup};
 
 /// Between two values of a line, and after a line: no name has either.
 const BETWEEN: char = '\t';
@@ -122,11 +122,14 @@ impl Source {
             Self::Months | Self::Days | Self::Datasets => MEASURES,
             Self::Charges => [
                 "spend_micros",
-                "CASE WHEN kind = 'overhead' THEN spend_micros ELSE 0 END",
+                "CASE WHEN kind IN ('overhead', 'pool-close') THEN spend_micros ELSE 0 END",
                 "CASE WHEN kind = 'egress' THEN spend_micros ELSE 0 END",
                 "listed_micros",
                 "list_micros",
+                "COALESCE(matched_micros, 0)",
+                "COALESCE(on_prem_micros, 0)",
                 "gpu_ms",
+                "COALESCE(normalised_ms, gpu_ms)",
                 "slices",
             ],
         }
@@ -339,9 +342,7 @@ fn read_line(line: &str, keys: usize) -> Option<(Vec<String>, Measures)> {
     for sum in &mut sums {
         *sum = words.next()?.parse().ok()?;
     }
-    let [spend_micros, overhead_micros, egress_micros, listed_micros, list_micros, gpu_ms, slices] = sums;
-    let measures =
-        Measures { spend_micros, overhead_micros, egress_micros, listed_micros, list_micros, gpu_ms, slices };
+    let measures = rollup::measures_of(sums);
     words.next().is_none().then_some((keys, measures))
 }
 

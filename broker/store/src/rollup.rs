@@ -72,23 +72,38 @@ const fn sums(measures: &Measures) -> [i128; MEASURES.len()] {
         measures.egress_micros,
         measures.listed_micros,
         measures.list_micros,
+        measures.matched_micros,
+        measures.on_prem_micros,
         measures.gpu_ms,
+        measures.normalised_ms,
         measures.slices,
     ]
 }
 
+/// The measures of sums in the order of [`MEASURES`].
+pub(crate) const fn measures_of(sums: [i128; MEASURES.len()]) -> Measures {
+    let [spend, overhead, egress, listed, list, matched, on_prem, gpu_ms, normalised_ms, slices] = sums;
+    Measures {
+        spend_micros: spend,
+        overhead_micros: overhead,
+        egress_micros: egress,
+        listed_micros: listed,
+        list_micros: list,
+        matched_micros: matched,
+        on_prem_micros: on_prem,
+        gpu_ms,
+        normalised_ms,
+        slices,
+    }
+}
+
 /// The measures of a row from `column` on, in the order of [`MEASURES`].
 pub(crate) fn measures(row: &Row, column: usize) -> Result<Measures, sqlx::Error> {
-    let sum = |place: usize| row.int(column + place).map(i128::from);
-    Ok(Measures {
-        spend_micros: sum(0)?,
-        overhead_micros: sum(1)?,
-        egress_micros: sum(2)?,
-        listed_micros: sum(3)?,
-        list_micros: sum(4)?,
-        gpu_ms: sum(5)?,
-        slices: sum(6)?,
-    })
+    let mut sums = [0; MEASURES.len()];
+    for (place, sum) in sums.iter_mut().enumerate() {
+        *sum = i128::from(row.int(column + place)?);
+    }
+    Ok(measures_of(sums))
 }
 
 fn dimensions(target: &Target, row: &Row, column: usize) -> Result<Dimensions, StoreError> {
@@ -103,7 +118,7 @@ fn dimensions(target: &Target, row: &Row, column: usize) -> Result<Dimensions, S
         day: Day::numbered(row.int(column).map_err(|error| target.sqlx(error))?),
         booked: text(1)?.parse().map_err(|error| target.corrupt(error))?,
         group: text(2)?.parse().map_err(|error| target.corrupt(error))?,
-        user: text(3)?.parse().map_err(|error| target.corrupt(error))?,
+        user: text(3)?,
         site: text(4)?.parse().map_err(|error| target.corrupt(error))?,
         pool: text(5)?,
         provider,

@@ -102,8 +102,18 @@ macro_rules! tables {
 pub(crate) const DIMENSIONS: [&str; 9] =
     ["day", "booked", "group_name", "user_name", "site", "pool", "provider", "class", "market"];
 /// What roll-ups sum.
-pub(crate) const MEASURES: [&str; 7] =
-    ["spend_micros", "overhead_micros", "egress_micros", "listed_micros", "list_micros", "gpu_ms", "slices"];
+pub(crate) const MEASURES: [&str; 10] = [
+    "spend_micros",
+    "overhead_micros",
+    "egress_micros",
+    "listed_micros",
+    "list_micros",
+    "matched_micros",
+    "on_prem_micros",
+    "gpu_ms",
+    "normalised_ms",
+    "slices",
+];
 
 macro_rules! rollups {
     ($($(#[$doc:meta])* $id:ident = $name:literal ($($own:literal),*);)+) => {
@@ -113,7 +123,8 @@ macro_rules! rollups {
             name: $name,
             columns: &[
                 $($own,)* "day", "booked", "group_name", "user_name", "site", "pool", "provider", "class", "market",
-                "spend_micros", "overhead_micros", "egress_micros", "listed_micros", "list_micros", "gpu_ms", "slices",
+                "spend_micros", "overhead_micros", "egress_micros", "listed_micros", "list_micros", "matched_micros",
+                "on_prem_micros", "gpu_ms", "normalised_ms", "slices",
             ],
             keys: DIMENSIONS.len() $(+ { let _own = $own; 1 })*,
             updates: &MEASURES,
@@ -163,15 +174,27 @@ tables! {
     SITE_MANIFESTS = "site_manifests" ("name", "period", "body") updates ();
     RATE_CARDS = "rate_cards" ("name", "body") updates ("body");
     CURRENCIES = "currencies" ("name", "body") updates ("body");
+    POOL_CAPACITY = "pool_capacity" ("name", "body") updates ("body");
+    POOL_MONTHS = "pool_months" ("name", "body") updates ("body");
     POSTINGS = "postings" ("journal_seq", "account", "micros") updates ();
     CHARGES = "charges"
         ("journal_seq", "at_ms", "month", "kind", "group_name", "user_name", "site", "payee", "job", "attempt",
          "instance", "gpu_ms", "spend_micros", "entry_key", "chain_seq", "booked", "pool", "class", "resource", "cloud",
          "region", "market", "from_ms", "to_ms", "blocks", "rate_micros", "list_rate_micros", "datasets", "effective_ms",
-         "provider", "listed_micros", "list_micros", "slices")
+         "provider", "listed_micros", "list_micros", "slices", "matched_micros", "on_prem_micros", "normalised_ms")
         updates ();
     BALANCES = "balances" ("account", "micros") updates ("micros");
 }
+
+/// What was used of a pool: its key has four columns.
+pub(crate) static POOL_USE: Table = Table {
+    id: "POOL_USE",
+    name: "pool_use",
+    columns: &["pool", "booked", "class", "group_name", "gpu_ms", "micros"],
+    keys: 4,
+    updates: &["gpu_ms", "micros"],
+    update: Update::Replace,
+};
 
 #[cfg(test)]
 mod tests {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use spillway_core::entity::{Attempt, GoneReason, Instance, PartState};
 use spillway_core::{Event, State};
+use spillway_ledger::journal::Statement;
 use spillway_ledger::rates::EndCause;
 use spillway_ledger::{Account, Entry, EntryKind};
 use spillway_types::{AttemptId, DatasetName, UnixMs};
@@ -41,18 +42,20 @@ fn sums(scene: &Scene, replayed: &State, entries: &[&Entry], findings: &mut Vec<
     {
         findings.push(format!("the ledger does not add up in the database: {totals:?}"));
     }
-    if usize::try_from(totals.entries) != Ok(entries.len()) {
-        findings.push(format!(
-            "the ledger has {} entries, the journal gives {}",
-            totals.entries,
-            entries.len()
-        ));
+    let statements: Vec<&Statement> = replayed.changes.statements.iter().map(|(_, it)| it).collect();
+    let posted = entries.len() + statements.len();
+    if usize::try_from(totals.entries) != Ok(posted) {
+        findings.push(format!("the ledger has {} entries, the journal gives {posted}", totals.entries));
     }
-    let keys: BTreeSet<&str> = entries.iter().map(|entry| entry.key()).collect();
-    if keys.len() != entries.len() {
-        findings.push(format!("{} entries have {} keys", entries.len(), keys.len()));
+    let keys = entries.iter().map(|entry| entry.key()).chain(statements.iter().map(|it| it.key()));
+    let keys: BTreeSet<&str> = keys.collect();
+    if keys.len() != posted {
+        findings.push(format!("{posted} entries have {} keys", keys.len()));
     }
-    let spend: i64 = entries.iter().map(|entry| entry.spend_micros()).sum();
+    let shared = statements.iter().flat_map(|it| it.postings());
+    let shared = shared.filter(|posting| matches!(posting.account, Account::Spend(_)));
+    let shared: i64 = shared.map(|posting| posting.micros).sum();
+    let spend = entries.iter().map(|entry| entry.spend_micros()).sum::<i64>() + shared;
     if spend != totals.spend_micros {
         findings
             .push(format!("{} micros were spent by the ledger, {spend} by the journal", totals.spend_micros));

@@ -277,7 +277,15 @@ pub struct Sums {
     /// What was saved against that: below 0 where more was paid. Only what has a list price counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub saved: Option<Money>,
-    /// Of the amount, what instances cost while nothing of a job ran on them: boot, idle time, the unused share.
+    /// What of it was bought of a cloud and a pool of our own has a price for would have cost there; none where nothing
+    /// has such a price.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_prem: Option<Money>,
+    /// What was saved against that: below 0 where the cloud was dearer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub saved_on_prem: Option<Money>,
+    /// Of the amount, what was paid beside slices: what instances cost while nothing of a job ran on them (boot, idle
+    /// time, the unused share), and shares of what nobody used of a pool.
     pub overhead: Money,
     /// Of the amount, what bytes cost that left a site.
     pub egress: Money,
@@ -286,6 +294,12 @@ pub struct Sums {
     /// What an accelerator-hour cost, everything included; none where none was used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_gpu_hour: Option<Money>,
+    /// The same accelerator time by the weight of its class, in milliseconds of the reference.
+    #[serde(default)]
+    pub normalised_ms: i64,
+    /// What an hour of the reference cost, everything included; none where none was used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_normalised_gpu_hour: Option<Money>,
     /// Slices of use.
     pub slices: i64,
 }
@@ -299,10 +313,14 @@ impl Sums {
             amount: none,
             on_demand: None,
             saved: None,
+            on_prem: None,
+            saved_on_prem: None,
             overhead: none,
             egress: none,
             gpu_ms: 0,
             per_gpu_hour: None,
+            normalised_ms: 0,
+            per_normalised_gpu_hour: None,
             slices: 0,
         }
     }

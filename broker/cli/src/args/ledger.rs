@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use spillway_focus::Version;
 use spillway_ledger::calendar::Period;
+use spillway_ledger::rates::Unused;
 use spillway_types::{CloudName, Currency, Money, PoolName, UserName};
 
 #[derive(Debug, Args)]
@@ -111,6 +112,22 @@ pub(crate) enum PeriodsCommand {
     },
 }
 
+pub(crate) const POOLS_EXAMPLES: &str = "\
+Examples:
+  spillway pools
+  spillway pools --month 2026-11 -o csv
+
+The figures of an open month go up to now; those of a closed one are as they were posted.
+Machines that somebody lends, and pools without a rate card, have no costs here.";
+
+/// Of which month.
+#[derive(Debug, Args)]
+pub(crate) struct PoolsArgs {
+    /// The month of the books, as `2026-11` [default: the one that goes on]
+    #[arg(long)]
+    pub month: Option<Period>,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct RatesArgs {
     #[command(subcommand)]
@@ -144,6 +161,10 @@ pub(crate) struct RatesSetArgs {
     /// What the rates are in; each day is charged at what that is worth on the day
     #[arg(long, value_name = "CODE", default_value = "USD", requires = "gpu", conflicts_with = "cost")]
     pub currency: Currency,
+    /// Who pays for what nobody used of a month: `idle` for nobody, `by-use` for the groups by what they used, or weights
+    /// of groups as `vision=2,speech=1` [default: idle, or what the file says]
+    #[arg(long, value_name = "RULE")]
+    pub unused: Option<Unused>,
     /// From when on, as a day or an instant in UTC [default: now]
     #[arg(long, value_name = "DAY")]
     pub from: Option<String>,

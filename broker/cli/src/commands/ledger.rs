@@ -110,10 +110,15 @@ fn effective(text: Option<&str>) -> Result<Option<UnixMs>, Failure> {
 }
 
 fn card(args: &RatesSetArgs) -> Result<Card, Failure> {
+    let unused = args.unused.clone();
     match &args.cost {
-        Some(path) => Ok(Card::Cost(cost(path)?)),
+        Some(path) => {
+            let cost = cost(path)?;
+            Ok(Card::Cost(PoolCost { unused: unused.unwrap_or_else(|| cost.unused.clone()), ..cost }))
+        }
         None => {
-            Ok(Card::Flat { per_gpu: per_gpu(&args.gpu)?, lending: lending(args)?, currency: args.currency })
+            let (unused, currency) = (unused.unwrap_or_default(), args.currency);
+            Ok(Card::Flat { per_gpu: per_gpu(&args.gpu)?, lending: lending(args)?, currency, unused })
         }
     }
 }

@@ -69,7 +69,7 @@ pub(crate) fn period(look: &Look, view: &PeriodView) -> String {
 
 /// Rate cards, a line for each model. Those made of a cost are of their first month.
 pub(crate) fn rates(look: &Look, page: &Page<RatesView>) -> String {
-    let mut table = Table::new(look, &["POOL", "FROM", "MODEL", ">GPU HOUR", "IN", "?LENT BY"]);
+    let mut table = Table::new(look, &["POOL", "FROM", "MODEL", ">GPU HOUR", "IN", "UNUSED TO", "?LENT BY"]);
     for view in &page.items {
         let lent = view.card.lending().map(|lending| {
             let permille = lending.permille();
@@ -79,9 +79,9 @@ pub(crate) fn rates(look: &Look, page: &Page<RatesView>) -> String {
         for (model, rate) in rates {
             let rate = format!("{rate:.6}");
             let from = view.effective.to_string();
-            let currency = view.card.currency().to_string();
+            let (currency, unused) = (view.card.currency().to_string(), view.card.unused().to_string());
             let (pool, model) = (view.pool.to_string(), model.to_string());
-            table.row([pool, from, model, rate, currency, maybe(lent.as_ref())]);
+            table.row([pool, from, model, rate, currency, unused, maybe(lent.as_ref())]);
         }
     }
     table.lines()

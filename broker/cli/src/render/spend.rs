@@ -48,16 +48,25 @@ fn maybe_money(look: &Look, money: Option<Money>) -> String {
     money.map(|money| shown(look, money)).unwrap_or_default()
 }
 
-fn shown(look: &Look, money: Money) -> String {
+pub(super) fn shown(look: &Look, money: Money) -> String {
     if look.wide { format!("{money:.6}") } else { amount(money) }
 }
 
 /// What was spent, with the total as the last line.
 pub(crate) fn spend(look: &Look, report: &SpendReport) -> String {
     let outlooks = report.rows.iter().any(|row| row.outlook.is_some());
-    let mut own = vec![">AMOUNT", ">ON-DEMAND", ">SAVED", ">GPU HOURS", ">PER GPU-HOUR", "?>OVERHEAD"];
+    let mut own = vec![
+        ">AMOUNT",
+        ">ON-DEMAND",
+        ">SAVED",
+        "?>VS ON-PREM",
+        ">GPU HOURS",
+        ">PER GPU-HOUR",
+        "?>PER NORMALISED",
+        "?>OVERHEAD",
+    ];
     if look.wide {
-        own.extend([">EGRESS", ">SLICES"]);
+        own.extend([">ON-PREM", ">EGRESS", ">SLICES"]);
     }
     if outlooks {
         own.extend([">BUDGET", "?OVER", ">COMMITTED", ">FORECAST", "?METHOD"]);
@@ -69,12 +78,15 @@ pub(crate) fn spend(look: &Look, report: &SpendReport) -> String {
             shown(look, sums.amount),
             maybe_money(look, sums.on_demand),
             maybe_money(look, sums.saved),
+            maybe_money(look, sums.saved_on_prem),
             signed_gpu_hours(sums.gpu_ms),
             maybe_money(look, sums.per_gpu_hour),
+            maybe_money(look, sums.per_normalised_gpu_hour),
             shown(look, sums.overhead),
         ];
         if look.wide {
-            cells.extend([shown(look, sums.egress), sums.slices.to_string()]);
+            let slices = sums.slices.to_string();
+            cells.extend([maybe_money(look, sums.on_prem), shown(look, sums.egress), slices]);
         }
         cells
     };
@@ -116,7 +128,7 @@ fn word(value: &impl serde::Serialize) -> String {
 }
 
 /// A part of a whole in percent, with one decimal.
-fn share(part: i64, whole: i64) -> String {
+pub(super) fn share(part: i64, whole: i64) -> String {
     if part < 0 || whole <= 0 {
         return String::new();
     }
@@ -126,7 +138,16 @@ fn share(part: i64, whole: i64) -> String {
 
 /// What was used, with the total as the last line.
 pub(crate) fn usage(look: &Look, report: &SpendReport) -> String {
-    let own = [">GPU HOURS", ">SHARE", ">PER GPU-HOUR", ">AMOUNT", "?>OVERHEAD", "?>SLICES"];
+    let own = [
+        ">GPU HOURS",
+        ">SHARE",
+        ">PER GPU-HOUR",
+        "?>NORMALISED HOURS",
+        "?>PER NORMALISED",
+        ">AMOUNT",
+        "?>OVERHEAD",
+        "?>SLICES",
+    ];
     let heads = heads(report, &own);
     let mut table = Table::new(look, &heads.iter().map(String::as_str).collect::<Vec<_>>());
     let sums = |sums: &Sums| {
@@ -134,6 +155,8 @@ pub(crate) fn usage(look: &Look, report: &SpendReport) -> String {
             signed_gpu_hours(sums.gpu_ms),
             share(sums.gpu_ms, report.sums.gpu_ms),
             maybe_money(look, sums.per_gpu_hour),
+            signed_gpu_hours(sums.normalised_ms),
+            maybe_money(look, sums.per_normalised_gpu_hour),
             shown(look, sums.amount),
             shown(look, sums.overhead),
             sums.slices.to_string(),
@@ -172,7 +195,7 @@ fn thousandths(milli: i64) -> String {
 }
 
 /// Lines of CSV after RFC 4180, with a line of names first.
-fn lines(names: Vec<String>, rows: impl Iterator<Item = Vec<String>>) -> String {
+pub(super) fn lines(names: Vec<String>, rows: impl Iterator<Item = Vec<String>>) -> String {
     let mut writer = csv::Writer::from_writer(vec![]);
     let written = std::iter::once(names).chain(rows).try_for_each(|row| writer.write_record(row));
     let bytes = written.ok().and_then(|()| writer.into_inner().ok()).unwrap_or_default();
@@ -181,17 +204,22 @@ fn lines(names: Vec<String>, rows: impl Iterator<Item = Vec<String>>) -> String 
 
 /// The report as CSV: every figure, as plain numbers. Amounts are decimals of the currency that is named beside them.
 pub(crate) fn csv(report: &SpendReport) -> String {
-    const OWN: [&str; 16] = [
+    const OWN: [&str; 21] = [
         "state",
         "currency",
         "amount",
         "on_demand",
         "saved",
+        "on_prem",
+        "saved_on_prem",
         "overhead",
         "egress",
         "gpu_ms",
         "gpu_hours",
         "per_gpu_hour",
+        "normalised_gpu_ms",
+        "normalised_gpu_hours",
+        "per_normalised_gpu_hour",
         "slices",
         "budget",
         "budget_window",
@@ -210,11 +238,16 @@ pub(crate) fn csv(report: &SpendReport) -> String {
             decimal(sums.amount),
             maybe(sums.on_demand),
             maybe(sums.saved),
+            maybe(sums.on_prem),
+            maybe(sums.saved_on_prem),
             decimal(sums.overhead),
             decimal(sums.egress),
             sums.gpu_ms.to_string(),
             decimal_hours(sums.gpu_ms),
             maybe(sums.per_gpu_hour),
+            sums.normalised_ms.to_string(),
+            decimal_hours(sums.normalised_ms),
+            maybe(sums.per_normalised_gpu_hour),
             sums.slices.to_string(),
             maybe(outlook.and_then(|it| it.budget)),
             outlook.and_then(|it| it.budget_window).map(|it| word(&it)).unwrap_or_default(),

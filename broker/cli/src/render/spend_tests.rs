@@ -14,13 +14,17 @@ fn usd(micros: i64) -> String {
 /// Sums with everything there is.
 fn sums(amount: i64, list: i64, overhead: i64, gpu_ms: i64) -> String {
     format!(
-        r#""amount":{},"on_demand":{},"saved":{},"overhead":{},"egress":{},"gpu_ms":{gpu_ms},"per_gpu_hour":{},"slices":7"#,
+        r#""amount":{},"on_demand":{},"saved":{},"overhead":{},"egress":{},"gpu_ms":{gpu_ms},"per_gpu_hour":{},"on_prem":{},"saved_on_prem":{},"normalised_ms":{},"per_normalised_gpu_hour":{},"slices":7"#,
         usd(amount),
         usd(list),
         usd(list - amount + overhead),
         usd(overhead),
         usd(0),
-        usd(2_000_001)
+        usd(2_000_001),
+        usd(list / 4),
+        usd(list / 4 - amount + overhead),
+        gpu_ms * 5 / 2,
+        usd(800_000),
     )
 }
 

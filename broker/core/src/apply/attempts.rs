@@ -169,7 +169,7 @@ impl State {
         let nodes: Vec<Option<&Node>> = nodes.iter().map(|node| self.nodes.get(&(*node)?)).collect();
         let hosts: Vec<Option<String>> =
             nodes.iter().map(|node| node.map(|node| node.hostname.clone())).collect();
-        let machines = self.machines_of(id);
+        let machines = self.machines_of(id, at);
         let first = nodes.first().copied().flatten();
         let pool = first.map(|node| node.pool.clone());
         let instance = first.and_then(|node| self.instances.get(&node.instance?));

@@ -67,6 +67,8 @@ fn usage(
         blocks: 0,
         rate: HourlyRate(0),
         priced: None,
+        normalised_ms: None,
+        on_prem_rate: None,
         list_rate: HourlyRate(0),
         above,
         datasets: vec![dataset],

@@ -19,9 +19,12 @@ impl State {
             entry.epoch = *epoch;
             entry.boot_nonce = *boot_nonce;
             entry.hostname.clone_from(&inventory.hostname);
-            entry.inventory = Some(inventory.as_ref().clone());
+            let before = entry.inventory.replace(inventory.as_ref().clone());
             entry.since = at;
-            let instance = entry.instance;
+            let (instance, pool) = (entry.instance, entry.pool.clone());
+            if instance.is_none() {
+                self.note_capacity(&pool, (before.as_ref(), Some(inventory)), at);
+            }
             for attempt in missing {
                 self.mark_missing(*attempt, *node)?;
             }
@@ -47,6 +50,9 @@ impl State {
                 if gone.usage.count() > 0 {
                     self.touch(Key::SiteUsage(gone.site.clone()));
                     self.site_usage.entry(gone.site.clone()).or_default().leave(gone.id, &gone.usage);
+                }
+                if gone.instance.is_none() {
+                    self.note_capacity(&gone.pool, (gone.inventory.as_ref(), None), at);
                 }
                 self.changes.ended_nodes.push(gone);
             }

@@ -112,6 +112,9 @@ pub struct Machine {
     /// What an hour of the part cost on demand at its lease, where that is another price than its rate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub list_rate: Option<HourlyRate>,
+    /// What an hour of as much of the class costs in the cheapest pool of our own; none on-prem, and where none has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_prem_rate: Option<HourlyRate>,
 }
 
 /// A dataset that agents bring to an attempt, with what was agreed when it was placed. Where it is read is not part of

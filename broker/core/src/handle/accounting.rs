@@ -9,10 +9,12 @@ use spillway_types::{Currency, DurationMs, PoolName, UnixMs, UserName};
 use crate::entity::Attempt;
 use crate::event::Corrected;
 use crate::federation::Turn;
+use crate::pools::PoolClosed;
 use crate::{Event, Refusal, Reply, usage};
 
 /// Closes what is known whole: no attempt lacks a slice of its use, and every node that had work then has said that all
-/// it used has come. What was here of each site is written down for ever.
+/// it used has come. What was here of each site is written down for ever, and every pool of our own is accounted for;
+/// more use of one than it had refuses the close.
 pub(super) fn close_period(turn: &mut Turn<'_>, period: Period) -> Result<Reply, Refusal> {
     turn.state.periods.check(period, turn.now).map_err(Box::new)?;
     let ends = period.end(turn.state.periods.zone());
@@ -21,7 +23,12 @@ pub(super) fn close_period(turn: &mut Turn<'_>, period: Period) -> Result<Reply,
         return Err(Refusal::Unsettled { period, count: 1 + open.count(), first: first.id });
     }
     usage::check(turn.state, period)?;
+    let pools = turn.state.own_pools().map(|pool| turn.state.pool_month(pool, (period, ends)));
+    let pools: Vec<Option<PoolClosed>> = pools.collect::<Result<_, _>>().map_err(Box::new)?;
     let manifests = usage::manifests(turn.state, period);
+    for closed in pools.into_iter().flatten() {
+        turn.emit(Event::PoolClosed(Box::new(closed)));
+    }
     turn.emit(Event::PeriodClosed { period, manifests });
     Ok(Reply::Done)
 }
@@ -82,6 +89,9 @@ pub(super) fn set_rates(
     }
     let worth = turn.state.currencies.rate(card.currency(), effective);
     worth.map_err(|error| Box::new(RateError::Currency(error)))?;
+    if let Some(unknown) = card.unused().groups().find(|group| !turn.state.groups.contains_key(*group)) {
+        return Err(Refusal::NotFound { kind: "group", id: unknown.to_string() });
+    }
     let periods = &turn.state.periods;
     let mut trial = turn.state.rates.clone();
     let set =

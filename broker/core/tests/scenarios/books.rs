@@ -7,7 +7,7 @@ use spillway_core::entity::GoneReason;
 use spillway_core::{Command, Refusal};
 use spillway_ledger::calendar::{Day, Period, Zone};
 use spillway_ledger::journal::Digest;
-use spillway_ledger::rates::{Card, Lending};
+use spillway_ledger::rates::{Card, Lending, Unused};
 use spillway_ledger::window::Window;
 use spillway_ledger::{Entry, EntryKind};
 use spillway_policies::CloudOffer;
@@ -143,6 +143,7 @@ fn flat(dollars: i64) -> Box<Card> {
         per_gpu: BTreeMap::from([("H100".parse().unwrap(), HourlyRate(dollars * DOLLAR))]),
         lending: None,
         currency: Currency::USD,
+        unused: Unused::Idle,
     })
 }
 
@@ -391,7 +392,8 @@ fn the_owner_of_a_lent_machine_is_credited_a_share_from_the_card_on() {
     let lent = |owner: &str| {
         let lending = Lending::new(name(owner), 800).unwrap();
         let per_gpu = BTreeMap::from([("H100".parse().unwrap(), HourlyRate(3 * DOLLAR))]);
-        Box::new(Card::Flat { per_gpu, lending: Some(lending), currency: Currency::USD })
+        let (lending, currency, unused) = (Some(lending), Currency::USD, Unused::Idle);
+        Box::new(Card::Flat { per_gpu, lending, currency, unused })
     };
     let set = |owner: &str| Command::SetRates {
         pool: name("main"),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use spillway_core::{Command, Refusal};
 use spillway_ledger::calendar::{Day, Period, Zone};
 use spillway_ledger::limits::LimitsChange;
-use spillway_ledger::rates::{Card, RateError};
+use spillway_ledger::rates::{Card, RateError, Unused};
 use spillway_ledger::{EntryKind, PricedIn, Usage};
 use spillway_types::{DurationMs, HourlyRate, PartEnd, UnixMs};
 
@@ -17,7 +17,7 @@ fn worth(currency: &str, from: Day, rate: &str) -> Command {
 
 fn card(units: i64, currency: &str, effective: UnixMs) -> Command {
     let per_gpu = BTreeMap::from([(name("H100"), HourlyRate(units * DOLLAR))]);
-    let card = Card::Flat { per_gpu, lending: None, currency: name(currency) };
+    let card = Card::Flat { per_gpu, lending: None, currency: name(currency), unused: Unused::Idle };
     Command::SetRates { pool: name("main"), effective, card: Box::new(card) }
 }
 

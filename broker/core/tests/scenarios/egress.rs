@@ -1,14 +1,13 @@
 //! Inputs that come from other sites: what is held for their bytes, at which price they are charged, and that each is
 //! charged once.
 
-use spillway_core::Command;
 use spillway_core::command::PartNews;
 use spillway_core::entity::StopCause;
-use spillway_ledger::limits::{Action, Limit, LimitId, LimitsChange};
 use spillway_ledger::window::Window;
 use spillway_ledger::{Entry, EntryKind};
 use spillway_types::{DataMap, Dataset, JobSpec, Link, PartEnd};
 
+use crate::limits::{limit, set};
 use crate::words::{DOLLAR, HOUR, Scene, ended_well, gang, job, name};
 
 const GB: u64 = 1_000_000_000;
@@ -111,23 +110,7 @@ fn a_budget_that_has_no_room_for_the_bytes_starts_nothing() {
     let mut scene = Scene::new();
     scene.world.set_data(data(100));
     scene.node("H100:1");
-    let id = LimitId {
-        group: name("org"),
-        metric: name("money"),
-        scope: name("everywhere"),
-        window: Window::Month,
-    };
-    let (borrow, lend, thresholds, priority) = (None, None, vec![], 0);
-    let limit = Limit {
-        id,
-        nominal: hours() + 9 * DOLLAR,
-        borrow,
-        lend,
-        action: Action::Drain,
-        thresholds,
-        priority,
-    };
-    scene.must(Command::ChangeLimits(Box::new(LimitsChange::Set { limit })));
+    scene.must(set(limit("org", "money", "everywhere", Window::Month, hours() + 9 * DOLLAR)));
     let waits = scene.submit(&reads(job("H100:1")));
     assert_eq!(scene.world.place().unwrap(), 0, "a dollar is missing");
     assert_eq!(scene.stands(waits), "queued");

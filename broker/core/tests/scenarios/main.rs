@@ -14,6 +14,8 @@ mod life;
 #[cfg(test)]
 mod limits;
 mod nodes;
+#[cfg(test)]
+mod pools;
 mod queue;
 mod roles;
 mod rules;

@@ -190,7 +190,7 @@ impl FromLedger {
                 attempt: subject.attempt,
                 gpu_class: usage.and_then(|usage| usage.class.as_ref()).map(ToString::to_string),
                 gpu_ms: entry.signed_gpu_ms(),
-                normalised_gpu_ms: entry.signed_gpu_ms(),
+                normalised_gpu_ms: entry.signed_normalised_ms(),
                 hold_id: matches!(entry.kind(), EntryKind::Charge)
                     .then(|| format!("{}/hold", subject.attempt)),
             }),

@@ -2,7 +2,8 @@
 //!
 //! Used is what was charged. Unused is what nobody used, at the month's rates; it goes to the pool's idle account
 //! unless a rule shares it out. Variance is the rest: expected use against real use, and rounding; it may be a gain.
-//! More use than there is capacity is an error: nothing is clamped.
+//! More use than there is capacity is an error, but for what follows from use being dated by when it was heard of: that
+//! little is in the variance, and nothing was unused.
 
 use std::collections::BTreeMap;
 
@@ -86,6 +87,13 @@ pub struct PoolCloseError {
     pub capacity_ms: u64,
 }
 
+/// How much more than its capacity a class may seem to have been used, in milliseconds of one GPU. Use counts from when
+/// the broker hears that a program has started, some seconds late, so that of a month without a pause that much may reach
+/// over its end: four minutes of a month for each GPU, and five for a class that was there for a short time.
+const fn dated_late_ms(capacity_ms: u64) -> u64 {
+    300_000 + capacity_ms / 10_000
+}
+
 /// What the pool's cost consists of, and the statement that posts what is not posted yet: unused and variance, against
 /// the site's revenue, which then is the pool's whole cost. `None` where both are 0.
 ///
@@ -97,13 +105,16 @@ pub fn close_pool(
 ) -> Result<(PoolClose, Option<Statement>), PoolCloseError> {
     let (mut unused_ms, mut unused) = (0_u64, 0_i128);
     for (class, it) in &month.classes {
-        let left = it.capacity_ms.checked_sub(it.used_ms).ok_or_else(|| PoolCloseError {
-            pool: month.pool.clone(),
-            period: month.period,
-            class: class.clone(),
-            used_ms: it.used_ms,
-            capacity_ms: it.capacity_ms,
-        })?;
+        if it.used_ms.saturating_sub(it.capacity_ms) > dated_late_ms(it.capacity_ms) {
+            return Err(PoolCloseError {
+                pool: month.pool.clone(),
+                period: month.period,
+                class: class.clone(),
+                used_ms: it.used_ms,
+                capacity_ms: it.capacity_ms,
+            });
+        }
+        let left = it.capacity_ms.saturating_sub(it.used_ms);
         unused_ms = unused_ms.saturating_add(left);
         unused += i128::from(it.rate.cost_micros(1, 1, 0, left));
     }
@@ -218,9 +229,13 @@ mod tests {
     fn more_use_than_capacity_is_an_error_and_exactly_all_is_none_unused() {
         let full = month(5, 5, &[("H100", HOUR, HOUR, 5)]);
         assert_eq!(close_pool(&full, &UnusedRule::Idle).unwrap().1, None);
-        let over = month(5, 5, &[("H100", HOUR, HOUR + 1, 5)]);
+        let late = HOUR + dated_late_ms(HOUR);
+        let dated_late = month(5, 6, &[("H100", HOUR, late, 5)]);
+        let (close, _) = close_pool(&dated_late, &UnusedRule::Idle).unwrap();
+        assert_eq!((close.unused_ms, close.unused_micros, close.variance_micros), (0, 0, -1));
+        let over = month(5, 6, &[("H100", HOUR, late + 1, 5)]);
         let error = close_pool(&over, &UnusedRule::Idle).unwrap_err().to_string();
-        assert!(error.contains("3600001 GPU-milliseconds of H100 were used, and 3600000"), "{error}");
+        assert!(error.contains("3900361 GPU-milliseconds of H100 were used, and 3600000"), "{error}");
     }
 
     proptest! {

@@ -4,7 +4,7 @@
 //! that is closed they are booked into the first open one, on its invoice. A hold that was settled is not opened
 //! again: a reversal takes back what was spent, not what was released.
 
-use crate::{Account, Amendment, Entry, EntryKind, Posting, Unbalanced};
+use crate::{Account, Amendment, Entry, EntryKind, Posting, Unbalanced, Usage};
 
 /// Why an entry cannot be corrected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -97,6 +97,13 @@ fn credits_like(original: &Entry, micros: i64) -> Vec<(Account, i64)> {
     credits
 }
 
+/// What `weighed` milliseconds by weight become where `was` milliseconds become `is`, rounded down; where there were
+/// none, nothing says what they weigh.
+fn in_proportion(weighed: u64, is: u64, was: u64) -> u64 {
+    let scaled = u128::from(weighed) * u128::from(is);
+    scaled.checked_div(u128::from(was)).map_or(is, |scaled| u64::try_from(scaled).unwrap_or(u64::MAX))
+}
+
 fn amendment(
     original: &Entry,
     key: String,
@@ -107,7 +114,10 @@ fn amendment(
     let entry = Entry::new(key, original.kind(), original.subject().clone(), gpu_ms, postings)?;
     let entry = entry.amending(amends);
     let entry = match original.usage() {
-        Some(usage) => entry.using(usage.clone()),
+        Some(usage) => entry.using(Usage {
+            normalised_ms: usage.normalised_ms.map(|ms| in_proportion(ms, gpu_ms, original.gpu_ms())),
+            ..usage.clone()
+        }),
         None => entry,
     };
     Ok(match original.effective_at() {

@@ -60,10 +60,7 @@ fn lines(record: &Record, fact: &Fact) -> Vec<ExportLine> {
             let line = |posting: &crate::Posting| ExportLine {
                 seq: record.seq,
                 key: record.key.clone(),
-                kind: match statement.kind() {
-                    super::StatementKind::PoolClose => "pool-close",
-                    super::StatementKind::Reconciliation => "reconciliation",
-                },
+                kind: statement.kind().as_str(),
                 payer: posting.account.to_string(),
                 payee: payee.clone(),
                 gpu_ms: 0,

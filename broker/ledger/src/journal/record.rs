@@ -5,7 +5,7 @@ use spillway_types::{PoolName, SiteName, UnixMs};
 
 use super::chain::{Digest, Head, Link};
 use super::periods::Booking;
-use crate::calendar::Period;
+use crate::calendar::{Period, Zone};
 use crate::{Entry, Posting, Unbalanced};
 
 /// What a record says.
@@ -26,6 +26,17 @@ pub enum StatementKind {
     PoolClose,
     /// By how much a provider's bill differs from what was charged.
     Reconciliation,
+}
+
+impl StatementKind {
+    /// The kind as text, as it is stored.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::PoolClose => "pool-close",
+            Self::Reconciliation => "reconciliation",
+        }
+    }
 }
 
 /// A fact that is about no attempt. Its postings sum to zero.
@@ -97,10 +108,28 @@ impl Statement {
         self.pool.as_ref()
     }
 
-    /// The period it is about.
+    /// The period it is about, into which it is booked: it is posted while that is open.
     #[must_use]
     pub const fn period(&self) -> Period {
         self.period
+    }
+
+    /// When what it says was so: the last instant of its period in the zone of the books.
+    #[must_use]
+    pub fn effective_at(&self, zone: &Zone) -> UnixMs {
+        UnixMs(self.period.end(zone).0.saturating_sub(1))
+    }
+
+    /// Its key: unique for ever.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Its postings; they sum to zero.
+    #[must_use]
+    pub fn postings(&self) -> &[Posting] {
+        &self.postings
     }
 }
 

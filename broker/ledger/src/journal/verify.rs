@@ -9,7 +9,7 @@ use super::chain::{Digest, Head};
 use super::export::export;
 use super::manifest::{ManifestDefect, SiteManifest};
 use super::periods::Closed;
-use super::record::{Fact, Record};
+use super::record::Record;
 use crate::calendar::Period;
 use crate::rollup::{Charge, Difference, Rollup};
 use crate::{Account, Posting};
@@ -208,11 +208,8 @@ impl Verifier {
         for posting in postings {
             *self.balances.entry(posting.account).or_default() += i128::from(posting.micros);
         }
-        let charge = match &fact {
-            Fact::Entry(entry) => Charge::of(entry, record.effective_at, record.booked),
-            Fact::Statement(_) => None,
-        };
-        charge.into_iter().for_each(|charge| self.rollup.add(charge));
+        let charges = Charge::of_fact(&fact, record.effective_at, record.booked);
+        charges.into_iter().for_each(|charge| self.rollup.add(charge));
         let text = export([record]);
         let (header, lines) = text.split_once('\n').unwrap_or_default();
         self.exports.entry(record.booked).or_insert_with(|| format!("{header}\n")).push_str(lines);

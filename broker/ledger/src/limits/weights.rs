@@ -80,6 +80,13 @@ impl Weights {
         Ok(())
     }
 
+    /// The weights of one class alone.
+    #[must_use]
+    pub fn of(&self, class: Option<&GpuModel>) -> Self {
+        let known = class.and_then(|class| self.classes.get_key_value(class));
+        Self { classes: known.map(|(class, changes)| (class.clone(), changes.clone())).into_iter().collect() }
+    }
+
     /// What a class weighs at an instant.
     #[must_use]
     pub fn at(&self, class: Option<&GpuModel>, at: UnixMs) -> u32 {

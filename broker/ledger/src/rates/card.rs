@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use spillway_types::{Currency, GpuModel, HourlyRate, PoolName, UnixMs};
 
-use super::{CurrencyError, CurrencyTable, Lending, PoolCost, PoolCostError, RateTrack};
+use super::{CurrencyError, CurrencyTable, Lending, PoolCost, PoolCostError, RateTrack, Unused, UnusedError};
 use crate::calendar::{Period, Zone};
 
 /// What a pool charges, from an instant on.
@@ -25,6 +25,9 @@ pub enum Card {
         /// What the rates are stated in. Each day's use is charged at what that was worth on the day.
         #[serde(default, skip_serializing_if = "is_dollars")]
         currency: Currency,
+        /// Who pays for what nobody used of a month.
+        #[serde(default, skip_serializing_if = "Unused::is_idle")]
+        unused: Unused,
     },
     /// What the pool costs in dollars, recovered by its expected use, made anew for each month.
     Cost(PoolCost),
@@ -84,6 +87,9 @@ pub enum RateError {
     /// What the card's currency is worth is not known.
     #[error(transparent)]
     Currency(#[from] CurrencyError),
+    /// What nobody used cannot be shared so.
+    #[error(transparent)]
+    Unused(#[from] UnusedError),
 }
 
 /// All cards.
@@ -95,7 +101,7 @@ impl RateBook {
     /// Sets the card that is good from `effective` on. `closed` is the newest closed period, in the zone of periods.
     ///
     /// # Errors
-    /// [`RateError::Closed`], [`RateError::Negative`] and [`RateError::Cost`]; nothing changed.
+    /// [`RateError::Closed`], [`RateError::Negative`], [`RateError::Cost`] and [`RateError::Unused`]; nothing changed.
     pub fn set(
         &mut self,
         pool: PoolName,
@@ -115,6 +121,7 @@ impl RateBook {
             }
             Card::Cost(cost) => cost.check()?,
         }
+        card.unused().check()?;
         self.0.entry(pool).or_default().insert(effective, card);
         Ok(())
     }
@@ -217,6 +224,15 @@ impl Card {
         }
     }
 
+    /// Who pays for what nobody used of a month.
+    #[must_use]
+    pub const fn unused(&self) -> &Unused {
+        match self {
+            Self::Flat { unused, .. } => unused,
+            Self::Cost(cost) => &cost.unused,
+        }
+    }
+
     /// What a GPU-hour of each class costs in the period.
     #[must_use]
     pub fn rates(&self, period: Period, zone: &Zone) -> BTreeMap<GpuModel, HourlyRate> {
@@ -238,7 +254,8 @@ mod tests {
 
     fn in_currency(rate: i64, currency: &str) -> Card {
         let per_gpu = BTreeMap::from([("H100".parse().unwrap(), HourlyRate(rate))]);
-        Card::Flat { per_gpu, lending: None, currency: currency.parse().unwrap() }
+        let currency = currency.parse().unwrap();
+        Card::Flat { per_gpu, lending: None, currency, unused: Unused::Idle }
     }
 
     fn start(period: &str) -> UnixMs {

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use spillway_types::{GpuModel, HourlyRate};
 
-use super::div_round;
+use super::{Unused, div_round};
 use crate::calendar::{Period, Zone};
 
 /// Longest lifetime, in months: 20 years, far over any accelerator's.
@@ -58,6 +58,9 @@ pub struct PoolCost {
     pub utilisation_permille: u32,
     /// Its GPUs by class.
     pub classes: BTreeMap<GpuModel, ClassShare>,
+    /// Who pays for what nobody used of a month.
+    #[serde(default, skip_serializing_if = "Unused::is_idle")]
+    pub unused: Unused,
 }
 
 /// What a pool costs in one month, in micros.
@@ -210,6 +213,7 @@ pub(crate) mod tests {
             staff_micros: 2_000_000_000,
             utilisation_permille: 800,
             classes: BTreeMap::from([("H100".parse().unwrap(), ClassShare { gpus: 8, weight: 1 })]),
+            unused: Unused::Idle,
         }
     }
 

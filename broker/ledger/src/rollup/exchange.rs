@@ -18,6 +18,8 @@ pub fn in_currency(parts: &BTreeMap<ExchangeRate, Measures>) -> Measures {
         egress_micros: converted(|it| it.egress_micros),
         listed_micros: converted(|it| it.listed_micros),
         list_micros: converted(|it| it.list_micros),
+        matched_micros: converted(|it| it.matched_micros),
+        on_prem_micros: converted(|it| it.on_prem_micros),
         ..parts.values().copied().sum()
     }
 }
@@ -34,7 +36,10 @@ mod tests {
             egress_micros: 3,
             listed_micros: spend_micros,
             list_micros: 2 * spend_micros,
+            matched_micros: spend_micros,
+            on_prem_micros: 3 * spend_micros,
             gpu_ms,
+            normalised_ms: 2 * gpu_ms,
             slices: 1,
         };
         let rate = |text: &str| text.parse().unwrap();
@@ -46,7 +51,10 @@ mod tests {
             egress_micros: 6,
             listed_micros: 3_000_000,
             list_micros: 6_000_000,
+            matched_micros: 3_000_000,
+            on_prem_micros: 9_000_000,
             gpu_ms: 12,
+            normalised_ms: 24,
             slices: 2,
         };
         assert_eq!(in_currency(&parts), expected);

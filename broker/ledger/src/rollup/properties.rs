@@ -100,6 +100,8 @@ fn usage(it: &Use, offset_ms: u64) -> Option<Usage> {
         blocks: 100,
         rate: HourlyRate(it.rate),
         list_rate: HourlyRate(it.rate * 2),
+        normalised_ms: (it.seed % 7 > 1).then_some(it.span_ms * 5 / 2),
+        on_prem_rate: cloud.filter(|_| spot).map(|_| HourlyRate(it.rate / 3)),
         datasets: if it.seed.is_multiple_of(2) { vec![set("web"), set("books"), set("web")] } else { vec![] },
         priced: None,
     };

@@ -107,6 +107,7 @@ impl From<Refusal> for Failure {
             Refusal::Unsettled { .. } | Refusal::UsageUnknown { .. } => {
                 conflict(refusal.to_string()).field("period")
             }
+            Refusal::Pool(error) => conflict(error.to_string()).field("period"),
             Refusal::Correction(error) => conflict(error.to_string()).field("seq"),
             Refusal::CorrectedAlready { .. } => {
                 let (message, hint) = halves(&refusal.to_string());

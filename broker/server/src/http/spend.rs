@@ -229,14 +229,19 @@ fn narrow(sum: i128) -> i64 {
 fn shown_sums(measures: &Measures, told: &Told) -> Sums {
     let money = |micros| told.money(micros);
     let has_list = measures.list_micros != 0 || measures.listed_micros != 0;
+    let has_match = measures.on_prem_micros != 0 || measures.matched_micros != 0;
     Sums {
         amount: money(measures.spend_micros),
         on_demand: has_list.then(|| money(measures.list_micros)),
         saved: has_list.then(|| money(measures.saved_micros())),
+        on_prem: has_match.then(|| money(measures.on_prem_micros)),
+        saved_on_prem: has_match.then(|| money(measures.saved_against_on_prem_micros())),
         overhead: money(measures.overhead_micros),
         egress: money(measures.egress_micros),
         gpu_ms: narrow(measures.gpu_ms),
         per_gpu_hour: measures.micros_per_gpu_hour().map(money),
+        normalised_ms: narrow(measures.normalised_ms),
+        per_normalised_gpu_hour: measures.micros_per_normalised_gpu_hour().map(money),
         slices: narrow(measures.slices),
     }
 }

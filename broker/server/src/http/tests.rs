@@ -10,5 +10,6 @@ mod ledger;
 mod limits;
 mod live;
 mod logs;
+mod pools;
 mod spend;
 pub(crate) mod world;

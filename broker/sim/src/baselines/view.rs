@@ -118,7 +118,8 @@ impl View {
                 | Key::Currency(_)
                 | Key::Submission(_)
                 | Key::History(_)
-                | Key::Limit(_) => {}
+                | Key::Limit(_)
+                | Key::PoolBook(_) => {}
             }
         }
         // Nodes come first in the order of keys, but all must be known before what runs on several of them is.

@@ -78,7 +78,8 @@ impl Driver<'_> {
             | Key::Currency(_)
             | Key::Submission(_)
             | Key::History(_)
-            | Key::Limit(_) => Ok(()),
+            | Key::Limit(_)
+            | Key::PoolBook(_) => Ok(()),
         }
     }
 

@@ -117,6 +117,7 @@ impl Story {
             | Event::LeaseExtended { .. }
             | Event::LimitsChanged(_)
             | Event::UserDeclared(_)
+            | Event::PoolClosed(_)
             | Event::PeriodClosed { .. }
             | Event::PeriodFrozen { .. }
             | Event::RatesSet { .. }

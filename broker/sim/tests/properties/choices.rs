@@ -3,7 +3,7 @@
 use spillway_core::command::{Endpoint, InstanceNews, JoinProof, PartNews, PartReport, TickLimits};
 use spillway_core::entity::GoneReason;
 use spillway_core::{Command, Reply};
-use spillway_ledger::calendar::Day;
+use spillway_ledger::calendar::{Day, Period, Zone};
 use spillway_ledger::rates::Card;
 use spillway_policies::Decision;
 use spillway_sim::{Answer, Link, Program};
@@ -35,7 +35,7 @@ pub(crate) const BOOT: DurationMs = DurationMs::from_secs(60);
 impl Case {
     /// Carries out one choice: what, and two numbers that say which and how.
     pub(crate) fn choose(&mut self, (what, which, how): (u8, u32, u32)) {
-        match what % 44 {
+        match what % 45 {
             0..=3 => self.submit(which, how),
             4..=8 => self.place(which),
             9..=13 => self.contact_all(),
@@ -60,8 +60,23 @@ impl Case {
             38 => self.restart_broker(which),
             39 => self.enrol_again(which),
             40 | 41 => self.arrange(which, how),
+            42 => self.keep_books(which, how),
             _ => self.preempt(which),
         }
+    }
+
+    /// Sets a rate card, or closes the next month, where need be when it is over.
+    fn keep_books(&mut self, which: u32, how: u32) {
+        let now = self.world.now();
+        if which.is_multiple_of(2) {
+            return self.set_card(how);
+        }
+        let (zone, newest) = (Zone::utc(), self.world.state().periods.newest_closed());
+        let period = newest.map_or_else(|| Period::of(now, &zone), Period::next);
+        if !how.is_multiple_of(4) {
+            self.world.pass(period.end(&zone).since(now));
+        }
+        self.give(Command::ClosePeriod { period });
     }
 
     fn one(&mut self, which: u32, act: impl FnOnce(&mut Self, NodeId)) {
@@ -240,8 +255,9 @@ impl Case {
     fn set_card(&mut self, how: u32) {
         let per_gpu =
             ["H100", "A100"].map(|model| (name(model), HourlyRate(i64::from(how % 97) * DOLLAR / 10)));
-        let currency = name(if how.is_multiple_of(3) { "USD" } else { "EUR" });
-        let card = Box::new(Card::Flat { per_gpu: per_gpu.into(), lending: None, currency });
+        let currency = name(if how.is_multiple_of(5) { "USD" } else { "EUR" });
+        let unused = name(["idle", "by-use", "lab=2,ops=1"][how as usize % 3]);
+        let card = Box::new(Card::Flat { per_gpu: per_gpu.into(), lending: None, currency, unused });
         let effective = UnixMs(self.world.now().0 + i64::from(how % 7_200) * 1000 - 3_600_000);
         let pool = name(if how.is_multiple_of(2) { "main" } else { "desk" });
         self.give(Command::SetRates { pool, effective, card });

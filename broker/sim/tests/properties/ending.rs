@@ -135,8 +135,8 @@ impl Case {
         wrong
     }
 
-    /// What the cloud is owed is what its machines cost, slices and overhead together; and groups have spent what
-    /// others are owed.
+    /// What the cloud is owed is what its machines cost, slices and overhead together; and what groups have
+    /// spent, with what nobody used of pools and what those cost beside, others are owed.
     fn paid(&self) -> Vec<String> {
         let (state, records) = (self.world.state(), self.world.records());
         let owed = |account: &Account| -state.book.balance(account);
@@ -149,8 +149,10 @@ impl Case {
         if cloud != cost {
             wrong.push(format!("the cloud is owed {cloud}, its machines cost {cost}"));
         }
-        if spent != cloud + sites {
-            wrong.push(format!("{spent} spent, {cloud} and {sites} owed"));
+        let beside = state.book.balance(&Account::Idle(name("main")))
+            + state.book.balance(&Account::Variance(name("home")));
+        if spent + beside != cloud + sites {
+            wrong.push(format!("{spent} spent, {beside} by nobody, {cloud} and {sites} owed"));
         }
         wrong
     }

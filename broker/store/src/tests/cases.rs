@@ -13,6 +13,11 @@ pub(super) use super::ledger::{
     a_ledger_that_was_meddled_with_is_found, a_period_closes_and_its_export_stays, charges_say_what_was_used,
     entries_of_an_older_version_are_linked, the_ledger_is_a_chain_that_verifies,
 };
+pub(super) use super::pools::{
+    a_closed_pool_is_in_the_chain_and_in_every_export, shares_of_what_nobody_used_are_spend_of_groups,
+    use_of_an_older_version_is_filled_from_roll_ups,
+    what_is_posted_before_a_close_in_one_transaction_is_booked_before_it,
+};
 pub(super) use super::reports::{
     a_zone_moves_charges_between_buckets_only, days_are_converted_at_their_own_rates,
     every_report_reaches_the_total, reports_say_what_was_used, roll_ups_are_made_again_and_compared,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use spillway_core::Command;
 use spillway_ledger::calendar::{Day, Period, Zone};
 use spillway_ledger::journal::{Defect, Digest, Fact, Head, Record};
-use spillway_ledger::rates::Card;
+use spillway_ledger::rates::{Card, Unused};
 use spillway_types::{SequentialIds, UnixMs};
 use sqlx::SqlSafeStr as _;
 
@@ -105,8 +105,12 @@ pub(super) async fn a_period_closes_and_its_export_stays(database: &TestDatabase
     assert_eq!(store.site_manifests(None).await.unwrap(), manifests);
     let check = store.verify_ledger().await.unwrap();
     assert_eq!((check.defect, check.periods), (None, 1));
-    let card =
-        |code: &str| Card::Flat { per_gpu: BTreeMap::new(), lending: None, currency: code.parse().unwrap() };
+    let card = |code: &str| Card::Flat {
+        per_gpu: BTreeMap::new(),
+        lending: None,
+        currency: code.parse().unwrap(),
+        unused: Unused::Idle,
+    };
     let set = |effective, code| Command::SetRates {
         pool: "dgx".parse().unwrap(),
         effective,

@@ -2,6 +2,7 @@
 
 mod cases;
 mod ledger;
+mod pools;
 mod postgres;
 mod reports;
 mod sqlite;
@@ -87,5 +88,9 @@ suite! {
     a_period_closes_and_its_export_stays
     charges_say_what_was_used
     entries_of_an_older_version_are_linked
+    a_closed_pool_is_in_the_chain_and_in_every_export
+    shares_of_what_nobody_used_are_spend_of_groups
+    use_of_an_older_version_is_filled_from_roll_ups
+    what_is_posted_before_a_close_in_one_transaction_is_booked_before_it
     a_closed_store_says_so
 }

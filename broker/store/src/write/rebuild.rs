@@ -7,7 +7,7 @@ use sqlx::SqlSafeStr as _;
 
 use super::{Transaction, Verb, Writer, run_rows};
 use crate::batch::Rows;
-use crate::charge::{ChargeRow, charge_row};
+use crate::charge::{ChargeRow, charge_row, share_row};
 use crate::sql::{Row, Value};
 use crate::target::Target;
 use crate::{StoreError, load, rollup, tables};
@@ -63,7 +63,7 @@ impl Writer {
             after = last.int(0).map_err(failed)?;
             let mut values = vec![];
             for row in &page {
-                if let Some((row, charge)) = charged(target, row)? {
+                for (row, charge) in charged(target, row)? {
                     values.extend(row);
                     rollup.add(charge);
                 }
@@ -78,19 +78,21 @@ impl Writer {
     }
 }
 
-/// What the entry of a row charges, with its row among the charges; none where it only reserves money, or is about no
-/// attempt.
-fn charged(
-    target: &Target,
-    row: &Row,
-) -> Result<Option<(impl Iterator<Item = Value> + use<>, Charge)>, StoreError> {
+/// What the record of a row charges, with its rows among the charges; none where it only reserves money.
+fn charged(target: &Target, row: &Row) -> Result<Vec<(Vec<Value>, Charge)>, StoreError> {
     let int = |column| row.int(column).map_err(|error| target.sqlx(error));
     let text = |column| row.text(column).map_err(|error| target.sqlx(error));
     let (effective_at, recorded_at) = (UnixMs(int(2)?), UnixMs(int(3)?));
     let booked = text(4)?.parse().map_err(|error| target.corrupt(error))?;
-    let Fact::Entry(entry) = load::parse(target, &text(5)?)? else { return Ok(None) };
-    let Some(charge) = Charge::of(&entry, effective_at, booked) else { return Ok(None) };
-    let row: ChargeRow = charge_row((int(1)?, recorded_at), &entry, effective_at, &charge)
-        .map_err(|what| target.other(what))?;
-    Ok(Some((row.numbered(int(0)?), charge)))
+    let fact: Fact = load::parse(target, &text(5)?)?;
+    let (chain_seq, posted) = (int(0)?, (int(1)?, recorded_at));
+    let row = |charge: Charge| {
+        let row: ChargeRow = match &fact {
+            Fact::Entry(entry) => charge_row(posted, entry, effective_at, &charge),
+            Fact::Statement(statement) => Ok(share_row(posted, statement, effective_at, &charge)),
+        }?;
+        Ok((row.numbered(chain_seq).collect(), charge))
+    };
+    let charges = Charge::of_fact(&fact, effective_at, booked).into_iter().map(row);
+    charges.collect::<Result<_, String>>().map_err(|what| target.other(what))
 }

@@ -49,6 +49,8 @@ fn usage(from: i64, to: i64) -> Usage {
         blocks: 400,
         rate: HourlyRate(10_000_000),
         list_rate: HourlyRate(49_160_000),
+        normalised_ms: Some(108_000_000),
+        on_prem_rate: None,
         above: vec!["org".parse().unwrap(), "science".parse().unwrap()],
         datasets: vec!["web".parse().unwrap(), "imagenet".parse().unwrap()],
         priced: None,
@@ -113,6 +115,7 @@ fn a_slice_and_its_overrun_are_one_charge_with_all_that_is_known() {
     assert_eq!((it.quantity, it.unit.as_str()), (crate::Quantity::whole(3), "Hours"));
     assert_eq!(it.consumed, Some((crate::Quantity::whole(12), "GPU-Hours".to_owned())));
     assert_eq!(charge.on_demand_equivalent_micros, Some(3 * 49_160_000));
+    assert_eq!(charge.work.as_ref().unwrap().normalised_gpu_ms, 108_000_000);
     let account = &charge.account;
     assert_eq!((account.billing_id.as_str(), account.group_path.as_str()), ("cc-org", "/org/science/vision"));
     assert_eq!(charge.invoice_id, "2026-11-payable-aws-us-east-1-cc-org");
@@ -169,7 +172,11 @@ fn amendments_point_at_the_slice_and_add_up() {
     assert_eq!(priced(back).quantity, crate::Quantity::whole(3).negated());
     assert_eq!(overrun.nature, Nature::Adjustment);
     assert_eq!(priced(half).quantity.0, 1_500_000_000_000, "the hours that cost as much");
-    assert_eq!(half.work.as_ref().unwrap().gpu_ms, slice.work.as_ref().unwrap().gpu_ms / 2);
+    let used =
+        |charge: &Charge| charge.work.as_ref().map(|work| (work.gpu_ms, work.normalised_gpu_ms)).unwrap();
+    let ((gpu_ms, weighed), halved) = (used(slice), used(half));
+    assert_eq!(halved, (gpu_ms / 2, weighed / 2), "half the time weighs half");
+    assert_eq!(used(back), (-gpu_ms, -weighed));
 }
 
 #[test]

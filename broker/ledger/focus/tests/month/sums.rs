@@ -21,7 +21,7 @@ fn charge(charge: &Charge) -> rollup::Charge {
         day: Day::of(charge.charge_period.start()),
         booked: Period::of(charge.billing_period.start(), &Zone::utc()),
         group: charge.account.group_name.parse().expect("a group"),
-        user: work.map_or_else(|| "nobody".parse().expect("a name"), |work| work.user.clone()),
+        user: work.map(|work| work.user.to_string()).unwrap_or_default(),
         site: charge.place.as_ref().expect("a place").site.parse().expect("a site"),
         pool: charge.capacity.as_ref().map(|capacity| capacity.pool.clone()).unwrap_or_default(),
         provider: Provider::Cloud(name(&charge.seller.provider).parse().expect("a name")),

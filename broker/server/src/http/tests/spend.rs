@@ -51,6 +51,12 @@ async fn a_member_sees_the_rows_of_the_own_groups() {
     assert_eq!(row.keys["pool"], "dgx");
     assert_eq!((row.keys["accelerator"].as_str(), row.keys["kind"].as_str()), ("A100", "on-prem"));
     assert_eq!((row.sums.gpu_ms, row.sums.slices, row.sums.on_demand), (3000, 3, None));
+    assert_eq!(
+        (row.sums.normalised_ms, row.sums.on_prem),
+        (3000, None),
+        "as much as the reference, and on-prem"
+    );
+    assert_eq!(row.sums.per_normalised_gpu_hour, row.sums.per_gpu_hour);
     // Three times 555 micros for three seconds.
     assert_eq!(row.sums.per_gpu_hour, Some(Money::usd_micros(1_998_000)));
 }

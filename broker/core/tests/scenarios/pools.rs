@@ -65,9 +65,17 @@ fn uses(scene: &mut Scene, node: NodeId, (group, user): (&str, &str), (gpus, hou
     scene.says(node, attempt, 0, PartNews::Ended { end, ran_ms: hours * HOUR });
 }
 
+/// Every node says until when its use is here.
+fn state_usage(scene: &mut Scene) {
+    let nodes: Vec<NodeId> = scene.world.nodes().keys().copied().collect();
+    nodes.into_iter().for_each(|node| scene.world.state_usage(node).unwrap());
+}
+
 fn close(scene: &mut Scene) -> Result<(), Refusal> {
     let ends = month().end(&Zone::utc());
-    scene.world.pass(ends.since(scene.world.now()));
+    // A node is believed up to a minute ago.
+    scene.world.pass(ends.plus(DurationMs(60_000)).since(scene.world.now()));
+    state_usage(scene);
     let closed = scene.world.command(Command::ClosePeriod { period: month() });
     scene.check();
     closed.map(drop)
@@ -362,11 +370,12 @@ impl Random {
 
     fn close(&mut self) {
         self.tell();
+        state_usage(&mut self.scene);
         let newest = self.scene.state().periods.newest_closed();
         let period = newest.map_or_else(month, Period::next);
         match self.scene.world.command(Command::ClosePeriod { period }) {
             Err(Refusal::Pool(_)) => assert!(self.costed, "a flat card's capacity is what its nodes have"),
-            Ok(_) | Err(Refusal::Period(_)) => {}
+            Ok(_) | Err(Refusal::Period(_) | Refusal::UsageUnknown { .. }) => {}
             Err(other) => panic!("{other}"),
         }
         self.scene.check();

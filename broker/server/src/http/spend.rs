@@ -147,19 +147,21 @@ async fn read(api: &Api, who: &Arc<Who>, asked: &SpendAsked) -> Result<SpendRepo
     } else {
         None
     };
-    let outlooks = outlook::read(api, asked, groups).await?;
+    let outlooks = outlook::read(api, asked, groups.clone()).await?;
     let (who, asked) = (Arc::clone(who), asked.clone());
     let read = move |view: &crate::View<'_>| {
         let state = view.federation.state();
         let mut sums = add_up(found, &asked, &cut, state);
         let total = whole.unwrap_or_else(|| sums.values().copied().sum());
-        let groups = || state.groups.keys().filter(|group| may_see(state, &who, group));
+        let is_asked = |group: &GroupName| groups.as_ref().is_none_or(|asked| asked.contains(group));
         if asked.by == [SpendKey::Group] {
-            for group in groups().filter(|group| outlooks.is_expected(group, state)) {
+            let expected = |group: &&GroupName| is_asked(group) && outlooks.is_expected(group, state);
+            for group in state.groups.keys().filter(expected) {
                 sums.entry(vec![group.to_string()]).or_default();
             }
         }
-        let ledger: i64 = groups().map(|group| state.book.balance(&Account::Spend(group.clone()))).sum();
+        let seen = state.groups.keys().filter(|group| may_see(state, &who, group));
+        let ledger: i64 = seen.map(|group| state.book.balance(&Account::Spend(group.clone()))).sum();
         let row = |(keys, measures): (Vec<String>, Measures)| SpendRow {
             outlook: outlooks.of(&asked.by, &keys, &told, state),
             keys: asked.by.iter().map(|key| key.as_str().to_owned()).zip(keys).collect(),

@@ -32,6 +32,7 @@ fn set_card(world: &mut World, rule: &str) {
 async fn closed(store: &Store, rule: &str) -> World {
     let mut world = World::busy_day(store).await;
     set_card(&mut world, rule);
+    world.says_all_is_here();
     world.run(Command::ClosePeriod { period: january() });
     world.commit(store).await.unwrap();
     world
@@ -123,6 +124,7 @@ pub(super) async fn what_is_posted_before_a_close_in_one_transaction_is_booked_b
     world.runs(node, attempt);
     world.ends(node, attempt);
     set_card(&mut world, "idle");
+    world.says_all_is_here();
     world.run(Command::ClosePeriod { period: january() });
     world.commit(&store).await.unwrap();
     assert_eq!(store.verify_ledger().await.unwrap().defect, None);

@@ -70,7 +70,8 @@ async fn fill(connection: &mut SqliteConnection, slices: i64) -> Result<()> {
     let apart = SPAN_MS / (slices / SLICES_OF_A_JOB);
     let charges = format!(
         "INSERT INTO charges (journal_seq, at_ms, month, kind, group_name, user_name, site, payee, job, attempt, \
-             gpu_ms, spend_micros, pool, cloud, class, market, effective_ms, listed_micros, list_micros, slices) \
+             gpu_ms, spend_micros, pool, cloud, class, market, effective_ms, listed_micros, list_micros, slices, \
+             matched_micros, on_prem_micros, normalised_ms) \
          WITH RECURSIVE numbers (number) AS (SELECT 0 UNION ALL SELECT number + 1 FROM numbers WHERE number < {slices} - 1), \
          jobs AS (SELECT number, number / {SLICES_OF_A_JOB} AS job, number % {SLICES_OF_A_JOB} AS slice FROM numbers), \
          placed AS (SELECT number, job, {group} AS grp, {user} AS usr, ({group} * 7 + {place} * 5) % 20 AS site, \
@@ -80,10 +81,12 @@ async fn fill(connection: &mut SqliteConnection, slices: i64) -> Result<()> {
              printf('payable:cloud-%d:site-%02d', site % 3, site), printf('job_%032x', job), printf('att_%032x', job), \
              8 * {SLICE_MS}, 4980000 + market, printf('pool-%02d', site), printf('cloud-%d', site % 3), \
              CASE site % 3 WHEN 0 THEN 'H100' WHEN 1 THEN 'A100' ELSE 'L40S' END, \
-             CASE market WHEN 0 THEN 'spot' ELSE 'on-demand' END, at, 4980000 + market, 9960000, 1 FROM placed"
+             CASE market WHEN 0 THEN 'spot' ELSE 'on-demand' END, at, 4980000 + market, 9960000, 1, \
+             4980000 + market, 3500000, 20 * {SLICE_MS} FROM placed"
     );
     execute(connection, charges).await?;
-    let sums = "SUM(spend_micros), 0, 0, SUM(listed_micros), SUM(list_micros), SUM(gpu_ms), SUM(slices)";
+    let sums = "SUM(spend_micros), 0, 0, SUM(listed_micros), SUM(list_micros), SUM(gpu_ms), SUM(slices), \
+                SUM(matched_micros), SUM(on_prem_micros), SUM(normalised_ms)";
     let by = "month, group_name, user_name, site, pool, cloud, class, market";
     execute(connection, format!("INSERT INTO spend_days SELECT effective_ms / 86400000, {by}, {sums} FROM charges GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9")).await?;
     let first = "CAST(strftime('%s', day * 86400, 'unixepoch', 'start of month') AS INTEGER) / 86400";

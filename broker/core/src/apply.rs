@@ -8,9 +8,10 @@ mod egress;
 mod instances;
 mod jobs;
 mod nodes;
+mod periods;
 
-use spillway_ledger::calendar::{Day, Period};
-use spillway_ledger::journal::{Closed, Digest, SiteManifest, Statement};
+use spillway_ledger::calendar::Day;
+use spillway_ledger::journal::Statement;
 use spillway_ledger::limits::{Adjustment, LimitKey};
 use spillway_ledger::rates::{Card, ExchangeRate};
 use spillway_ledger::{Account, Amendment, Entry, EntryKind};
@@ -84,12 +85,9 @@ impl State {
                 self.users.insert(user.name.clone(), user.clone());
                 Ok(())
             }
-            Event::PoolClosed(closed) => self.close_pool(closed, at),
-            Event::PeriodClosed { period, manifests } => {
-                self.close_period(*period, manifests, at);
-                Ok(())
+            Event::PoolClosed(_) | Event::PeriodClosed { .. } | Event::PeriodFrozen { .. } => {
+                self.apply_to_period(at, event)
             }
-            Event::PeriodFrozen { period, digest } => self.freeze_period(*period, *digest),
             Event::EntryCorrected(corrected) => {
                 self.correct(corrected, at);
                 Ok(())
@@ -137,23 +135,6 @@ impl State {
             | Event::InstanceRepriced { .. }
             | Event::InstanceGone { .. } => self.apply_to_instance(at, event),
         }
-    }
-
-    fn close_period(&mut self, period: Period, manifests: &[SiteManifest], at: UnixMs) {
-        self.touch(Key::Period(period));
-        self.changes.closed.push((self.journal, period));
-        self.periods.restore(period, Closed { at, digest: None });
-        for manifest in manifests {
-            self.touch(Key::SiteUsage(manifest.site.clone()));
-            self.site_usage.entry(manifest.site.clone()).or_default().closed = manifest.count;
-            self.changes.manifests.push(manifest.clone());
-        }
-        self.forget_month(period);
-    }
-
-    fn freeze_period(&mut self, period: Period, digest: Digest) -> Result<(), ApplyError> {
-        self.touch(Key::Period(period));
-        self.periods.freeze(period, digest).map_err(|error| ApplyError::Ledger(error.to_string()))
     }
 
     fn set_rates(&mut self, pool: &PoolName, effective: UnixMs, card: &Card) -> Result<(), ApplyError> {

@@ -26,7 +26,8 @@ pub enum News {
 #[must_use]
 pub fn news(state: &State, node: NodeId, sent: &UsageMark, age_ms: u64, now: UnixMs) -> Option<News> {
     let node = state.nodes.get(&node)?;
-    let is_news = node.usage.is_news(sent, complete_to(age_ms, now), node.acked, state.periods.zone());
+    let stands = (node.acked, !node.parts.is_empty());
+    let is_news = node.usage.is_news(sent, complete_to(age_ms, now), stands, state.periods.zone());
     is_news.then_some(if *sent == node.usage.mark { News::Complete } else { News::Differs })
 }
 

@@ -50,7 +50,7 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
     must(&federation, "limits", &["set", GROUP, "concurrent-gpus", "2"]);
     must(&federation, "groups", &["create", "below", "--parent", GROUP]);
     let before = must(&federation, "groups", &["-o", "json"]) + &must(&federation, "limits", &["-o", "json"]);
-    let wrong: [(&str, &[&str], i32, &[&str]); 9] = [
+    let wrong: [(&str, &[&str], i32, &[&str]); 10] = [
         (
             "limits",
             &["set", GROUP, "concurrent-gpus", "0.5"],
@@ -62,7 +62,18 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
         ("limits", &["set", "nobody", "money", "1"], 1, &["there is no group `nobody`"]),
         ("groups", &["set", GROUP, "--parent", "below"], 1, &["is the group itself or one below it"]),
         ("groups", &["remove", GROUP], 1, &["is below it", "remove that first"]),
-        ("budget", &["set", GROUP, "5 XXX", "--window", "month"], 2, &["5 XXX", "money in USD"]),
+        (
+            "budget",
+            &["set", GROUP, "5 XXX", "--window", "month"],
+            1,
+            &["currency XXX is not known", "known are USD"],
+        ),
+        (
+            "groups",
+            &["set", GROUP, "--currency", "XXX"],
+            1,
+            &["currency XXX is not known", "currencies set XXX"],
+        ),
         ("budget", &["transfer", GROUP, "below", "5", "--because", "why"], 1, &["counts in both"]),
         ("groups", &["set", GROUP, "--zone", "Mars/Olympus"], 2, &["Mars/Olympus"]),
     ];

@@ -109,9 +109,8 @@ fn place_one(turn: &mut Turn<'_>, decision: Decision, endpoint: &Endpoint) -> Op
             }
             let cloud = turn.state.sites.get(&site)?.cloud.clone();
             let models = parts.iter().map(|part| model_on(turn, part)).collect();
-            let attempt = AttemptId::generate(turn.ids);
             let caps = caps(parts.iter().map(|part| cap_on(turn, part)).collect());
-            let parts = PlacedParts::Nodes { parts };
+            let (attempt, parts) = (AttemptId::generate(turn.ids), PlacedParts::Nodes { parts });
             place_within_limits(turn, placed(attempt, (site, kind, cloud), parts, (models, caps)))?;
             turn.emit(Event::AttemptLeased { attempt });
         }
@@ -120,14 +119,13 @@ fn place_one(turn: &mut Turn<'_>, decision: Decision, endpoint: &Endpoint) -> Op
             if one_domain {
                 offer.capacity.domain()?;
             }
-            let on_demand_price = on_demand_price(turn, &offer);
-            let attempt = AttemptId::generate(turn.ids);
+            let (attempt, on_demand_price) = (AttemptId::generate(turn.ids), on_demand_price(turn, &offer));
             let instances: Vec<InstanceId> = (0..nodes).map(|_| InstanceId::generate(turn.ids)).collect();
             let model = model_of(&offer.capacity, &allocation);
             let cap = on_demand_price.map(|price| instance_share(price, &offer.capacity, &allocation));
+            let caps = caps(vec![cap; nodes]);
             let parts = PlacedParts::Instances { instances: instances.clone(), allocation, rate };
             let place = (site.clone(), SiteKind::Cloud, Some(cloud.clone()));
-            let caps = caps(vec![cap; nodes]);
             place_within_limits(turn, placed(attempt, place, parts, (vec![model; nodes], caps)))?;
             let intended = |instance| Intended {
                 instance,

@@ -75,7 +75,13 @@ fn a_close_waits_until_a_node_that_worked_has_said_that_all_its_use_is_here() {
 
 #[test]
 fn a_node_is_believed_to_be_complete_to_a_minute_ago_and_its_word_is_written_down_once_a_month() {
-    let (mut scene, node, period) = worked();
+    let mut scene = Scene::new();
+    let node = scene.node("H100:4");
+    let period = month(&scene);
+    let half_an_hour = period.end(&Zone::utc()).since(scene.world.now()).0 - HOUR / 2;
+    scene.world.pass(DurationMs(half_an_hour));
+    let (id, _) = scene.start(&job("H100:4"));
+    scene.runs(id, 3600, PartEnd::Exited { code: 0 });
     scene.contact();
     assert_eq!(statements(&scene), 0, "no month has ended since it began to work");
     goes_to(&mut scene, period, 59_999);
@@ -83,11 +89,14 @@ fn a_node_is_believed_to_be_complete_to_a_minute_ago_and_its_word_is_written_dow
     assert!(matches!(gap(&scene.refused(close(period))), UsageGap::Unsaid { .. }));
     scene.world.pass(DurationMs(1));
     scene.contact();
-    scene.pass(3600);
+    scene.pass(600);
     assert_eq!(statements(&scene), 1);
     let said = scene.broker_node(node).usage.said;
     assert_eq!(said, Some(Said::Fits { complete_to: period.end(&Zone::utc()) }));
     scene.must(close(period));
+    scene.pass(3600);
+    scene.pass(3600);
+    assert_eq!(statements(&scene), 2, "it rests");
     let (id, _) = scene.start(&job("H100:4"));
     scene.runs(id, 60, PartEnd::Exited { code: 0 });
     scene.contact();
@@ -103,17 +112,35 @@ fn a_node_is_believed_to_be_complete_to_a_minute_ago_and_its_word_is_written_dow
 }
 
 #[test]
+fn a_node_that_rests_and_goes_away_holds_up_no_close() {
+    let (mut scene, node, period) = worked();
+    scene.pass(59);
+    assert_eq!(statements(&scene), 0, "it is believed up to a minute ago");
+    scene.pass(1);
+    scene.pass(3600);
+    assert_eq!(statements(&scene), 1, "once");
+    scene.world.disconnect(node).unwrap();
+    goes_to(&mut scene, period, 0);
+    scene.must(close(period));
+    assert_eq!(scene.world.replayed().as_ref(), Ok(scene.state()));
+}
+
+#[test]
 fn use_that_a_node_has_not_spooled_yet_counts_from_its_begin() {
     let (mut scene, node, period) = worked();
     goes_to(&mut scene, period, HOUR);
     let epoch = scene.broker_node(node).epoch;
     let sent = scene.broker_node(node).usage.mark;
     let say = |sent, age_ms| Command::StateUsage { node, epoch, sent, age_ms };
-    scene.idle(say(sent, HOUR));
+    let (_, last) = scene.broker_node(node).usage.worked.unwrap();
+    let since = scene.world.now().since(last).0;
+    scene.idle(say(sent, since));
     let ahead = UsageMark { range: sent.range.map(|(first, last)| (first, last + 1)), ..sent };
     scene.idle(say(ahead, 0));
     let stale = Command::StateUsage { node, epoch: epoch - 1, sent, age_ms: 0 };
     assert!(matches!(scene.refused(stale), Refusal::StaleEpoch { .. }));
+    scene.must(say(sent, since - 60_000));
+    scene.idle(say(sent, HOUR));
     scene.must(say(sent, HOUR - 60_000));
     scene.idle(say(sent, 0));
     scene.must(close(period));

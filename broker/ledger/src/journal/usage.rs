@@ -206,19 +206,32 @@ impl NodeUsage {
     }
 
     /// Whether what the node says now is worth noting: it sent something else than what is here, or its use is here
-    /// beyond the end of a month for the first time. What it sent and has not arrived (`acked` is the newest number that
-    /// has) can be compared later.
+    /// beyond the end of a month for the first time, or it rests and all that it ever used is. What it sent and has not
+    /// arrived (`acked` is the newest number that has) can be compared later.
     #[must_use]
-    pub fn is_news(&self, sent: &UsageMark, complete_to: UnixMs, acked: u64, zone: &Zone) -> bool {
+    pub fn is_news(
+        &self,
+        sent: &UsageMark,
+        complete_to: UnixMs,
+        (acked, works_now): (u64, bool),
+        zone: &Zone,
+    ) -> bool {
         if sent.last() > acked {
             return false;
         }
-        let since = match self.said {
+        let (said, since) = match self.said {
             Some(Said::Differs { .. }) => return false,
-            Some(Said::Fits { complete_to }) => Some(complete_to),
-            None => self.worked.map(|(first, _)| first),
+            Some(Said::Fits { complete_to }) => (Some(complete_to), Some(complete_to)),
+            None => (None, self.worked.map(|(first, _)| first)),
         };
-        *sent != self.mark || since.is_some_and(|since| complete_to >= Period::of(since, zone).end(zone))
+        let over = since.is_some_and(|since| complete_to >= Period::of(since, zone).end(zone));
+        let at_rest = |at: UnixMs| self.has_rested_by(at, works_now);
+        *sent != self.mark || over || (at_rest(complete_to) && !said.is_some_and(at_rest))
+    }
+
+    /// Whether nothing was used after the instant: no part of an attempt is there now, and the last one had gone by then.
+    fn has_rested_by(&self, at: UnixMs, works_now: bool) -> bool {
+        !works_now && self.worked.is_some_and(|(_, last)| at >= last)
     }
 
     /// Notes what the node says.
@@ -228,8 +241,8 @@ impl NodeUsage {
             Some(if sent == here { Said::Fits { complete_to } } else { Said::Differs { sent, here } });
     }
 
-    /// Why not all of the node's use in a period is known to be here; none where it is, for the node has said so or had
-    /// no part of an attempt then.
+    /// Why not all of the node's use in a period is known to be here; none where it is: the node has said so, also before it
+    /// went to rest for good, or had no part of an attempt then.
     #[must_use]
     pub fn gap(&self, (begins, ends): (UnixMs, UnixMs), works_now: bool) -> Option<UsageGap> {
         let worked = self.worked.is_some_and(|(first, last)| first < ends && (works_now || last >= begins));
@@ -238,7 +251,11 @@ impl NodeUsage {
             return None;
         }
         match self.said {
-            Some(Said::Fits { complete_to }) if complete_to >= ends => None,
+            Some(Said::Fits { complete_to })
+                if complete_to >= ends || self.has_rested_by(complete_to, works_now) =>
+            {
+                None
+            }
             Some(Said::Fits { complete_to }) => {
                 Some(UsageGap::Unsaid { complete_to: Some(complete_to), here })
             }
@@ -307,7 +324,10 @@ mod tests {
         assert_eq!(usage.gap(MARCH, false), unsaid(None));
         let early = UnixMs(MARCH.1.0 - 1);
         usage.hear(usage.mark, early);
-        assert_eq!(usage.gap(MARCH, false), unsaid(Some(early)));
+        assert_eq!(usage.gap(MARCH, true), unsaid(Some(early)));
+        assert_eq!(usage.gap(MARCH, false), None, "it rests, and all it used is here");
+        usage.note_work(MARCH.1);
+        assert_eq!(usage.gap(MARCH, false), unsaid(Some(early)), "it has worked since");
         usage.hear(usage.mark, MARCH.1);
         assert_eq!(usage.gap(MARCH, false), None);
         usage.hear(UsageMark::begin(7), MARCH.1);
@@ -341,19 +361,28 @@ mod tests {
         let (zone, mut usage) = (Zone::utc(), NodeUsage::default());
         usage.mark.take(3, &event(1, 0));
         let mark = usage.mark;
-        let news = |usage: &NodeUsage, at| usage.is_news(&mark, at, 3, &zone);
+        let news = |usage: &NodeUsage, at| usage.is_news(&mark, at, (3, true), &zone);
         assert!(!news(&usage, MARCH.1), "it never worked");
         usage.note_work(MARCH.0);
         assert!(!news(&usage, UnixMs(MARCH.1.0 - 1)) && news(&usage, MARCH.1));
-        assert!(!usage.is_news(&mark, MARCH.1, 2, &zone), "the last of it has not arrived");
+        assert!(!usage.is_news(&mark, MARCH.1, (2, true), &zone), "the last of it has not arrived");
+        let rests = |usage: &NodeUsage, at| usage.is_news(&mark, UnixMs(at), (3, false), &zone);
+        assert!(!rests(&usage, MARCH.0.0 - 1) && rests(&usage, MARCH.0.0));
+        usage.hear(mark, MARCH.0);
+        assert!(!rests(&usage, MARCH.0.0 + 5), "once");
+        usage.note_work(UnixMs(MARCH.0.0 + 3));
+        assert!(rests(&usage, MARCH.0.0 + 5), "it has worked since");
         usage.hear(mark, MARCH.1);
         assert!(!news(&usage, UnixMs(MARCH.1.0 + 86_400_000)), "April has not ended");
         let other = UsageMark::begin(1);
-        assert!(usage.is_news(&other, MARCH.0, 3, &zone));
+        assert!(usage.is_news(&other, MARCH.0, (3, true), &zone));
         usage.hear(other, MARCH.0);
-        assert!(!usage.is_news(&other, UnixMs(i64::MAX / 2), 3, &zone), "once");
+        assert!(!usage.is_news(&other, UnixMs(i64::MAX / 2), (3, false), &zone), "once");
         usage.begin(3);
         assert_eq!((usage.count(), usage.earlier.marks, usage.mark.count), (1, 1, 0));
-        assert!(usage.is_news(&UsageMark::begin(3), MARCH.1, 3, &zone), "nothing was said of the new mark");
+        assert!(
+            usage.is_news(&UsageMark::begin(3), MARCH.1, (3, true), &zone),
+            "nothing was said of the new mark"
+        );
     }
 }

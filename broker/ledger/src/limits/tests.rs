@@ -1,4 +1,4 @@
-//! The limits case by case: holds, refusals, windows, grants, transfers, and what is refused to change.
+//! The limits case by case: holds, refusals, windows, transfers, and what is refused to change.
 
 use jiff::Timestamp;
 use spillway_types::{AttemptId, DurationMs, GroupName, HourlyRate, SequentialIds, SiteKind, UnixMs};
@@ -8,8 +8,8 @@ use crate::calendar::Zone;
 use crate::window::Window;
 
 const MINUTE: i64 = 60_000;
-const HOUR: i64 = 60 * MINUTE;
-const UNIT: i64 = 1_000_000;
+pub(super) const HOUR: i64 = 60 * MINUTE;
+pub(super) const UNIT: i64 = 1_000_000;
 
 pub(super) fn at(text: &str) -> UnixMs {
     UnixMs(text.parse::<Timestamp>().unwrap().as_millisecond())
@@ -77,7 +77,7 @@ pub(super) fn tree() -> Limits {
 
 pub(super) const NOW: UnixMs = UnixMs(1_767_225_600_000 + 10 * 24 * HOUR); // 11 January 2026
 
-fn charge(from_minutes: i64, to_minutes: i64, gpus: i64) -> Charge {
+pub(super) fn charge(from_minutes: i64, to_minutes: i64, gpus: i64) -> Charge {
     let ms = |minutes: i64| u64::try_from(minutes * MINUTE).unwrap();
     Charge {
         share: 0,
@@ -88,13 +88,13 @@ fn charge(from_minutes: i64, to_minutes: i64, gpus: i64) -> Charge {
     }
 }
 
-fn end(limits: &mut Limits, attempt: AttemptId) {
+pub(super) fn end(limits: &mut Limits, attempt: AttemptId) {
     for step in [HoldStep::Activate, HoldStep::Finish, HoldStep::Settle] {
         limits.step(attempt, step).unwrap();
     }
 }
 
-fn refusal(error: HoldError) -> LimitRefusal {
+pub(super) fn refusal(error: HoldError) -> LimitRefusal {
     let HoldError::Refused(refusal) = error else { panic!("{error}") };
     *refusal
 }
@@ -319,71 +319,6 @@ fn a_slice_counts_in_the_months_of_each_group() {
     // A later zone does not count again what was counted.
     limits.set_group(group("vision"), Some(group("lab")), Zone::utc(), NOW).unwrap();
     assert_eq!(limits.usage(&group("vision"))[0].amount.micros, UNIT);
-}
-
-#[test]
-fn grants_are_used_by_priority_then_end_then_age() {
-    let mut limits = tree();
-    let grant = |days: i64, priority, nominal| {
-        let window = Window::Grant { from: UnixMs(NOW.0 - HOUR), to: UnixMs(NOW.0 + days * 24 * HOUR) };
-        Limit { priority, ..limit("vision", "money", "everywhere", window, nominal * UNIT) }
-    };
-    let early = Window::Grant { from: UnixMs(NOW.0 - 2 * HOUR), to: UnixMs(NOW.0 + 20 * 24 * HOUR) };
-    let all = [
-        grant(30, 0, 1),
-        grant(20, 0, 1),
-        limit("vision", "money", "everywhere", early, UNIT),
-        grant(40, 5, 1),
-    ];
-    all.iter().for_each(|grant| limits.set_limit(grant.clone(), NOW).unwrap());
-    let used = |limits: &Limits| {
-        limits
-            .standings(&group("vision"), NOW)
-            .iter()
-            .map(|s| (s.used / 1000, s.held / 1000))
-            .collect::<Vec<_>>()
-    };
-    limits.hold(attempt(1), demand("vision", 1, 90), NOW).unwrap();
-    assert_eq!(used(&limits), [(0, 0), (0, 500), (0, 0), (0, 1000)]);
-    limits.charge(attempt(1), &charge(0, 75, 1)).unwrap();
-    assert_eq!(used(&limits), [(0, 0), (250, 250), (0, 0), (1000, 0)]);
-    end(&mut limits, attempt(1));
-    limits.hold(attempt(2), demand("vision", 1, 120), NOW).unwrap();
-    assert_eq!(used(&limits), [(0, 250), (250, 750), (0, 1000), (1000, 0)]);
-    let why = refusal(limits.hold(attempt(3), demand("vision", 1, 60), NOW).unwrap_err());
-    assert_eq!(
-        (why.kind, why.limit, why.shortfall),
-        (LimitRefusalKind::UnsafeWithRunning, 4 * UNIT, UNIT / 4)
-    );
-    assert_eq!(limits.check(&demand("vision", 5, 60), NOW).unwrap_err().kind, LimitRefusalKind::NeverFits);
-    let late = limits.check(&demand("vision", 1, 45), UnixMs(NOW.0 + 35 * 24 * HOUR)).unwrap_err();
-    assert_eq!(late.kind, LimitRefusalKind::UsedUp, "only the used one is left: {late}");
-    assert!(late.to_string().ends_with("it is used up: transfer budget to it, or raise it"), "{late}");
-    let open = limits.remove_limit(&all[0].id, NOW).unwrap_err();
-    assert!(matches!(open, LimitsError::OpenHolds { holds: 1, .. }), "{open}");
-    limits.charge(attempt(2), &charge(0, 120, 2)).unwrap();
-    assert_eq!(
-        limits.standings(&group("vision"), NOW).iter().map(|s| s.used).sum::<i64>(),
-        5 * UNIT + UNIT / 4
-    );
-}
-
-#[test]
-fn a_grant_does_not_end_under_what_runs_and_one_to_come_is_waited_for() {
-    let mut limits = tree();
-    let window = |from: i64, to: i64| Window::Grant { from: UnixMs(NOW.0 + from), to: UnixMs(NOW.0 + to) };
-    limits.set_limit(limit("vision", "money", "everywhere", window(0, HOUR), 10 * UNIT), NOW).unwrap();
-    assert_eq!(limits.check(&demand("vision", 1, 60), NOW), Ok(()));
-    assert!(limits.check(&demand("vision", 1, 61), NOW).is_err());
-    limits.set_limit(limit("vision", "money", "everywhere", window(2 * HOUR, 9 * HOUR), UNIT), NOW).unwrap();
-    let why = limits.check(&demand("vision", 1, 61), NOW).unwrap_err();
-    assert_eq!((why.kind, why.renews), (LimitRefusalKind::UsedUp, Some(UnixMs(NOW.0 + 2 * HOUR))));
-    limits.hold(attempt(1), demand("vision", 1, 60), NOW).unwrap();
-    let slice = Charge { started: UnixMs(NOW.0 + 3 * HOUR), ..charge(0, 60, 1) };
-    limits.charge(attempt(1), &slice).unwrap();
-    let used: Vec<i64> =
-        limits.standings(&group("vision"), NOW).iter().map(|standing| standing.used).collect();
-    assert_eq!(used, [UNIT, 0], "it was held of the first");
 }
 
 #[test]

@@ -104,6 +104,10 @@ pub struct UserView {
     pub group: GroupName,
     /// What the user may do.
     pub role: Role,
+    /// What the user is owed for machines that are lent, where the caller may know: the user, and who reads the books. In
+    /// the first of the user's rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credit: Option<Money>,
 }
 
 /// Makes a token of a user.

@@ -45,9 +45,14 @@ pub(crate) fn group(look: &Look, view: &GroupView) -> String {
 
 /// The list of users.
 pub(crate) fn users(look: &Look, page: &Page<UserView>) -> String {
-    let mut table = Table::new(look, &["NAME", "GROUP", "ROLE"]);
+    let lends = page.items.iter().any(|user| user.credit.is_some());
+    let heads = ["NAME", "GROUP", "ROLE", ">CREDIT"];
+    let columns = if lends { heads.len() } else { heads.len() - 1 };
+    let mut table = Table::new(look, heads.get(..columns).unwrap_or(&heads));
     for user in &page.items {
-        table.row([user.name.to_string(), user.group.to_string(), user.role.as_str().to_owned()]);
+        let mut cells = vec![user.name.to_string(), user.group.to_string(), user.role.as_str().to_owned()];
+        cells.extend(lends.then(|| user.credit.map(amount).unwrap_or_default()));
+        table.row_of(cells);
     }
     table.lines()
 }

@@ -18,3 +18,14 @@ fn the_list_of_groups() {
     );
     insta::assert_snapshot!(groups(&look(false), &page));
 }
+
+#[test]
+fn what_lenders_are_owed_is_in_the_list_of_users() {
+    let page: Page<UserView> = read(
+        r#"{"items":[{"name":"ada","group":"lab","role":"member","credit":{"micros":12500000,"currency":"USD"}},
+        {"name":"ada","group":"vision","role":"member"},{"name":"eve","group":"lab","role":"admin"}]}"#,
+    );
+    insta::assert_snapshot!(users(&look(false), &page));
+    let nobody = Page { items: page.items[1..].to_vec(), next: None };
+    assert!(!users(&look(false), &nobody).contains("CREDIT"));
+}

@@ -11,6 +11,7 @@ use spillway_api::v1::{
 use spillway_api::{ApiError, ErrorCode, Secret};
 use spillway_core::entity::{Group, Pool, User};
 use spillway_core::{Command, Reply, State};
+use spillway_ledger::Account;
 use spillway_ledger::limits::LimitsChange;
 use spillway_ledger::rates::Stated;
 use spillway_types::{DurationMs, GroupName, JoinTokenId, Money, PoolName, UserName};
@@ -137,12 +138,16 @@ pub(super) async fn users(
         let state = view.federation.state();
         let show = |user: &User| {
             let groups = user.groups.iter().filter(|group| may_see(state, &who, group));
-            let view = |group: &GroupName| UserView {
+            let may_know = who.name == user.name || who.role.reads_books();
+            let owed = state.book.balance(&Account::Owner(user.name.clone())).saturating_neg();
+            let credit = (may_know && owed != 0).then(|| Money::usd_micros(owed));
+            let view = |(row, group): (usize, &GroupName)| UserView {
                 name: user.name.clone(),
                 group: group.clone(),
                 role: user.role,
+                credit: credit.filter(|_| row == 0),
             };
-            groups.map(view).collect::<Vec<_>>()
+            groups.enumerate().map(view).collect::<Vec<_>>()
         };
         state.users.values().flat_map(show).collect()
     };
@@ -164,7 +169,7 @@ pub(super) async fn create_user(
     let command = Command::DeclareUser { user: name.clone(), role, groups: [group.clone()].into() };
     api.app.engine.command(command).await?;
     api.callers.forget();
-    Ok((StatusCode::CREATED, Json(UserView { name, group, role })))
+    Ok((StatusCode::CREATED, Json(UserView { name, group, role, credit: None })))
 }
 
 pub(super) async fn create_token(

@@ -148,3 +148,24 @@ async fn spend_sums_to_what_the_ledger_says() {
     assert_eq!(root.spend(&by("group")).await.unwrap().rows.len(), 3, "a group with a budget has a row");
     assert_eq!(refused(root.spend(&by("colour")).await).field.as_deref(), Some("by"));
 }
+
+#[tokio::test]
+async fn what_a_lender_is_owed_is_for_the_lender_and_who_reads_the_books() {
+    let mut world = World::start().await;
+    let root = world.client("root");
+    let lent =
+        r#"{"card":{"basis":"flat","per_gpu":{"A100":3600000000},"lending":{"owner":"ada","permille":800}}}"#;
+    root.set_rates(&"dgx".parse().unwrap(), &serde_json::from_str(lent).unwrap()).await.unwrap();
+    world.user("bob", Role::Member, "lab").await;
+    submit(&world.client("bob"), "{run: x, time_limit: 10m, resources: {gpus: 1}}", "k").await;
+    world.place().await;
+    let attempt = world.attempts().await[0];
+    world.run_to_end(attempt, 0).await;
+    // A second at a dollar, of which four fifths are the lender's.
+    for (caller, expected) in [("ada", Some(800_000)), ("root", Some(800_000)), ("bob", None)] {
+        let users = world.client(caller).users().await.unwrap().items;
+        let credits = users.into_iter().filter(|user| user.name.as_str() == "ada").map(|user| user.credit);
+        let credits: Vec<_> = credits.flatten().map(|credit| credit.micros).collect();
+        assert_eq!(credits, expected.into_iter().collect::<Vec<_>>(), "{caller}");
+    }
+}

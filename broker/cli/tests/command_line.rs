@@ -116,7 +116,6 @@ fn wrong_usage_is_code_2_before_anybody_is_asked() {
         (vec!["currencies", "set", "EUR", "0"], "is not an exchange rate"),
         (vec!["currencies", "set", "EUR", "1.05", "--from", "soon"], "is not a day"),
         (vec!["budget", "set", "vision", "5EURO"], "is not a currency"),
-        (vec!["rates", "set", "dgx", "--cost", "x.json", "--currency", "EUR"], "cannot be used with"),
         (vec!["spend", "--zone", "Mars/Base"], "`Mars/Base` is not a time zone"),
         (vec!["spend", "anomalies", "--from", "2026-03-02", "--to", "2026-03-01"], "end before they begin"),
         (vec!["spend", "--by", "group", "anomalies"], "cannot be used with"),

@@ -158,9 +158,10 @@ pub(crate) struct RatesSetArgs {
     /// A file with what the pool costs: purchase, lifetime, power, facility, staff, as JSON
     #[arg(long, value_name = "FILE")]
     pub cost: Option<PathBuf>,
-    /// What the rates are in; each day is charged at what that is worth on the day
-    #[arg(long, value_name = "CODE", default_value = "USD", requires = "gpu", conflicts_with = "cost")]
-    pub currency: Currency,
+    /// What the rates, or the amounts of the file, are in; each day is charged at what that is worth on the day [default: USD,
+    /// or what the file says]
+    #[arg(long, value_name = "CODE")]
+    pub currency: Option<Currency>,
     /// Who pays for what nobody used of a month: `idle` for nobody, `by-use` for the groups by what they used, or weights
     /// of groups as `vision=2,speech=1` [default: idle, or what the file says]
     #[arg(long, value_name = "RULE")]

@@ -114,10 +114,12 @@ fn card(args: &RatesSetArgs) -> Result<Card, Failure> {
     match &args.cost {
         Some(path) => {
             let cost = cost(path)?;
-            Ok(Card::Cost(PoolCost { unused: unused.unwrap_or_else(|| cost.unused.clone()), ..cost }))
+            let unused = unused.unwrap_or_else(|| cost.unused.clone());
+            let currency = args.currency.unwrap_or(cost.currency);
+            Ok(Card::Cost(PoolCost { unused, currency, ..cost }))
         }
         None => {
-            let (unused, currency) = (unused.unwrap_or_default(), args.currency);
+            let (unused, currency) = (unused.unwrap_or_default(), args.currency.unwrap_or_default());
             Ok(Card::Flat { per_gpu: per_gpu(&args.gpu)?, lending: lending(args)?, currency, unused })
         }
     }

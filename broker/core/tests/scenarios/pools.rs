@@ -40,6 +40,7 @@ fn costs(dollars: i64, gpus: u32) -> Card {
         utilisation_permille: 500,
         classes: BTreeMap::from([(name("H100"), ClassShare { gpus, weight: 1 })]),
         unused: Unused::Idle,
+        currency: Currency::USD,
     })
 }
 

@@ -33,7 +33,7 @@ pub enum Card {
     Cost(PoolCost),
 }
 
-fn is_dollars(currency: &Currency) -> bool {
+pub(super) fn is_dollars(currency: &Currency) -> bool {
     *currency == Currency::USD
 }
 
@@ -211,7 +211,7 @@ impl Card {
     pub const fn currency(&self) -> Currency {
         match self {
             Self::Flat { currency, .. } => *currency,
-            Self::Cost(_) => Currency::USD,
+            Self::Cost(cost) => cost.currency,
         }
     }
 

@@ -32,6 +32,11 @@ impl ExchangeRate {
         hourly(div_round(i128::from(rate.0) * self.nanos(), i128::from(NANOS)))
     }
 
+    /// An amount in micros of the currency, in micros of the deployment's; rounded in the same way.
+    pub(super) fn of_micros(self, micros: i128) -> i128 {
+        div_round(micros.saturating_mul(self.nanos()), i128::from(NANOS))
+    }
+
     /// A price per hour in micros of the deployment's currency, in the currency; rounded in the same way.
     #[must_use]
     pub fn into_rate(self, rate: HourlyRate) -> HourlyRate {

@@ -56,27 +56,26 @@ pub fn costed_month(
             classes.entry(class.clone()).or_default().add(ms, rate);
             i128::from(rate.cost_micros(1, 1, 0, ms))
         };
-        cost += match card {
-            Card::Flat { currency, .. } => {
-                let changes = currencies.changes(*currency, *from, to);
-                let steps: Vec<UnixMs> = std::iter::once(*from).chain(changes).chain([to]).collect();
-                let mut of =
-                    |class, step: &[UnixMs]| give(class, capacity.gpu_ms(class, step[0], step[1]), step[0]);
-                let classes = capacity.classes();
-                classes
-                    .flat_map(|class| steps.windows(2).map(|step| of(class, step)).collect::<Vec<_>>())
-                    .sum()
-            }
-            Card::Cost(pool) => {
-                for (class, share) in &pool.classes {
-                    give(class, u64::from(share.gpus).saturating_mul(to.since(*from).0), *from);
+        let changes = currencies.changes(card.currency(), *from, to);
+        let steps: Vec<UnixMs> = std::iter::once(*from).chain(changes).chain([to]).collect();
+        for (from, to) in steps.iter().zip(steps.iter().skip(1)) {
+            cost += match card {
+                Card::Flat { .. } => capacity
+                    .classes()
+                    .map(|class| give(class, capacity.gpu_ms(class, *from, *to), *from))
+                    .sum(),
+                Card::Cost(pool) => {
+                    for (class, share) in &pool.classes {
+                        give(class, u64::from(share.gpus).saturating_mul(to.since(*from).0), *from);
+                    }
+                    let total = i128::from(pool.month(period, zone).total_micros());
+                    let whole = i128::from(period.length_ms(zone)).max(1);
+                    let by = |at: &UnixMs| total * i128::from(at.since(start).0) / whole;
+                    let micros = by(to) - by(from);
+                    currencies.rate(pool.currency, *from).map_or(micros, |worth| worth.of_micros(micros))
                 }
-                let total = i128::from(pool.month(period, zone).total_micros());
-                let whole = i128::from(period.length_ms(zone)).max(1);
-                let by = |at: UnixMs| total * i128::from(at.since(start).0) / whole;
-                by(to) - by(*from)
-            }
-        };
+            };
+        }
     }
     let classes = classes.into_iter().map(|(class, it)| (class, (it.ms, it.rate()))).collect();
     Some(CostedMonth { cost_micros: i64::try_from(cost).unwrap_or(i64::MAX), classes, unused })
@@ -110,8 +109,8 @@ impl Class {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rates::Lending;
     use crate::rates::pool::tests::dgx;
+    use crate::rates::{Lending, PoolCost};
     use spillway_types::Currency;
 
     const HOUR: i64 = 3_600_000;
@@ -204,5 +203,13 @@ mod tests {
         let day = 8 * 24 * 1_000_000;
         assert_eq!(costed.cost_micros, 10 * day * 11 / 10 + 10 * day * 12 / 10);
         assert_eq!(costed.classes[&h100()].1, HourlyRate(1_150_000), "the mean");
+        // A pool whose cost is in it accrues the same part of it each day.
+        let pool = PoolCost { currency: euro, in_service: march(), ..dgx() };
+        let total = pool.month(march(), &Zone::utc()).total_micros();
+        let cards = BTreeMap::from([(at(0), Card::Cost(pool))]);
+        let month = (march(), at(31 * 24));
+        let costed = costed_month(&cards, &capacity, month, (&Zone::utc(), &currencies)).unwrap();
+        let exactly = i64::try_from(i128::from(total) * (10 * 11 + 21 * 12) / 310).unwrap();
+        assert!((costed.cost_micros - exactly).abs() <= 1, "{} and {exactly}", costed.cost_micros);
     }
 }

@@ -9,8 +9,9 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use spillway_types::{GpuModel, HourlyRate};
+use spillway_types::{Currency, GpuModel, HourlyRate};
 
+use super::card::is_dollars;
 use super::{Unused, div_round};
 use crate::calendar::{Period, Zone};
 
@@ -61,6 +62,9 @@ pub struct PoolCost {
     /// Who pays for what nobody used of a month.
     #[serde(default, skip_serializing_if = "Unused::is_idle")]
     pub unused: Unused,
+    /// What its amounts are in: the month's cost accrues evenly, and each day's part is what that was worth on the day.
+    #[serde(default, skip_serializing_if = "is_dollars")]
+    pub currency: Currency,
 }
 
 /// What a pool costs in one month, in micros.
@@ -214,6 +218,7 @@ pub(crate) mod tests {
             utilisation_permille: 800,
             classes: BTreeMap::from([("H100".parse().unwrap(), ClassShare { gpus: 8, weight: 1 })]),
             unused: Unused::Idle,
+            currency: Currency::USD,
         }
     }
 

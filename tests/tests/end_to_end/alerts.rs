@@ -135,6 +135,13 @@ fn everybody_is_told_once_of_each_threshold_also_when_the_broker_is_killed() {
     assert_eq!(mail["to"], serde_json::json!(["finance@example.org", "ops@example.org"]));
     assert!(mail["text"].as_str().is_some_and(|text| text.contains("\nUsed: 1 GPUs\r\n")), "{mail}");
 
+    // What was taken is noted; before that, it would be sent again under its key.
+    wait_for("the deliveries to be noted", SOON, || {
+        let told: Value = serde_json::from_str(&must(&federation, "alerts", &["-o", "json"]))
+            .map_err(|it| it.to_string())?;
+        let noted = |items: &Vec<Value>| items.len() == 3 && items.iter().all(|it| it["waiting"] == 0);
+        if told["items"].as_array().is_some_and(noted) { Ok(()) } else { Err(told.to_string()) }
+    });
     federation.kill_broker();
     start(&mut federation, &settings);
     federation.wait_node("one", spillway_types::NodeState::Ready);

@@ -166,8 +166,12 @@ impl Clouds {
             }
         }
         self.engine.set_offers(offers).await;
-        if let Err(error) = self.engine.command(Command::RepriceInstances).await {
-            tracing::warn!(%error, "new prices of instances cannot be noted; they are with the next catalogue");
+        match self.engine.command(Command::RepriceInstances).await {
+            // In recovery nothing changes; the next catalogue is noted when it is over.
+            Ok(_) | Err(EngineError::Recovery(_) | EngineError::Stopped) => {}
+            Err(error @ (EngineError::Refused(_) | EngineError::Store(_))) => {
+                tracing::warn!(%error, "new prices of instances are not noted; they are with the next catalogue");
+            }
         }
     }
 

@@ -20,10 +20,7 @@ pub(crate) fn inputs(state: &State, data: &DataMap, wanted: &[DatasetName], site
     let input = |dataset: &DatasetName| {
         let (known, reading) = (data.datasets.get(dataset)?, data.reading(dataset, site)?);
         let from = reading.from;
-        let payee = match state.sites.get(&from).and_then(|site| site.cloud.clone()) {
-            Some(cloud) => Payee::Cloud { cloud, site: from.clone() },
-            None => Payee::Site(from.clone()),
-        };
+        let payee = Payee::at(from.clone(), state.sites.get(&from).and_then(|site| site.cloud.clone()));
         let (bytes, sha256) = (known.bytes, known.sha256.clone());
         let price = EgressPrice::per_gb(reading.egress_micros_per_gb);
         Some(Input { dataset: dataset.clone(), bytes, sha256, from, payee, price })

@@ -135,9 +135,9 @@ impl State {
         };
         let per_gpu = |pool: &Pool| match self.rates.card(&pool.name, at) {
             Some(card) if card.lending().is_some() => None,
-            Some(card) => {
-                let rate = self.rates.rate_at(&pool.name, class, at, self.periods.zone()).ok()?;
-                Some(self.currencies.rate(card.currency(), at).ok()?.of_rate(rate))
+            Some(_) => {
+                let by = (self.periods.zone(), &self.currencies);
+                self.rates.converted_at(&pool.name, class, at, by).ok()
             }
             None => Some(pool.tariff.per_gpu).filter(|rate| rate.0 > 0 && has(pool)),
         };

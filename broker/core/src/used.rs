@@ -6,14 +6,14 @@
 use std::collections::BTreeMap;
 
 use spillway_ledger::limits::Weights;
-use spillway_ledger::{Payee, PricedIn, Slice, Usage};
+use spillway_ledger::{PricedIn, Slice, Usage};
 use spillway_types::{
     Allocation, AttemptId, CloudName, DatasetName, DurationMs, GpuModel, GroupName, HourlyRate, NodeCapacity,
     SiteName, UnixMs, instance_share,
 };
 
 use crate::State;
-use crate::entity::{Attempt, Instance, Machine, Part, PriceStep};
+use crate::entity::{Instance, Machine, Part, PriceStep};
 
 /// What all slices of a part have in common.
 pub(crate) struct PartUsage {
@@ -108,14 +108,14 @@ impl State {
         let datasets = self.jobs.get(&attempt.job).map(|job| job.spec.inputs.clone()).unwrap_or_default();
         let repriced = part.repriced.clone();
         let weights = self.limits.weights().of(machine.as_ref().and_then(|it| it.model.as_ref()));
-        let (above, cloud) = (self.above(&attempt.group), cloud_of(attempt));
+        let (above, cloud) = (self.above(&attempt.group), attempt.payee.cloud());
         Some(PartUsage { machine, repriced, cloud, above, datasets, weights })
     }
 
     /// What an instance's overhead is of: all of it, from when it ran until it was gone, and nobody's accelerators.
     pub(crate) fn overhead_usage(&self, instance: &Instance, payer: &GroupName, at: UnixMs) -> Usage {
         let until = instance.gone.as_ref().map_or(at, |(gone, _)| *gone);
-        let since = [instance.launched, instance.ready].into_iter().flatten().min().unwrap_or(until);
+        let since = instance.runs_since().unwrap_or(until);
         Usage {
             pool: instance.pool(),
             class: instance.capacity.accelerators.first().map(|it| it.model.clone()),
@@ -146,13 +146,6 @@ impl State {
         let mut above: Vec<GroupName> = up.collect();
         above.reverse();
         above
-    }
-}
-
-fn cloud_of(attempt: &Attempt) -> Option<(CloudName, SiteName)> {
-    match &attempt.payee {
-        Payee::Cloud { cloud, site } => Some((cloud.clone(), site.clone())),
-        Payee::Site(_) | Payee::Lent { .. } => None,
     }
 }
 

@@ -126,6 +126,24 @@ pub enum Payee {
 }
 
 impl Payee {
+    /// Who is paid for what is used at a site: its cloud, where it is a region of one.
+    #[must_use]
+    pub fn at(site: SiteName, cloud: Option<CloudName>) -> Self {
+        match cloud {
+            Some(cloud) => Self::Cloud { cloud, site },
+            None => Self::Site(site),
+        }
+    }
+
+    /// The cloud and its region, where a cloud is paid.
+    #[must_use]
+    pub fn cloud(&self) -> Option<(CloudName, SiteName)> {
+        match self {
+            Self::Cloud { cloud, site } => Some((cloud.clone(), site.clone())),
+            Self::Site(_) | Self::Lent { .. } => None,
+        }
+    }
+
     /// Who is credited how much of a charge of `micros`, after `before` micros were charged of the same attempt.
     pub(crate) fn credits(&self, before: i64, micros: i64) -> Vec<(Account, i64)> {
         match self {

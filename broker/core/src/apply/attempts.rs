@@ -73,10 +73,7 @@ impl State {
         job.tries.entry(placed.task).or_default().made = placed.number;
         let (group, user) = (job.spec.group.clone(), job.user.clone());
         let (lease, grace) = (job.spec.lease, job.spec.checkpoint.grace);
-        let payee = match &placed.cloud {
-            Some(cloud) => Payee::Cloud { cloud: cloud.clone(), site: placed.site.clone() },
-            None => Payee::Site(placed.site.clone()),
-        };
+        let payee = Payee::at(placed.site.clone(), placed.cloud.clone());
         let parts = new_parts(&placed.parts);
         let subject = Subject {
             group: group.clone(),

@@ -1,7 +1,7 @@
 //! Charging the bytes that an attempt's inputs had to travel.
 
 use spillway_ledger::{Payee, Subject, Usage};
-use spillway_types::{AttemptId, DatasetName, GroupName, HourlyRate, SiteName, UnixMs};
+use spillway_types::{AttemptId, DatasetName, GroupName, HourlyRate, UnixMs};
 
 use super::ApplyError;
 use crate::State;
@@ -24,7 +24,7 @@ impl State {
         let Some(Input { dataset, from: site, payee, price, .. }) = found.cloned() else { return Ok(()) };
         let transfer = format!("{}/{dataset}/{}", to.rank, to.pass);
         // It is the sending site's, and of no instance there: an instance's own bill does not have it.
-        let subject = Subject { site: site.clone(), instance: None, ..attempt.subject() };
+        let subject = Subject { site, instance: None, ..attempt.subject() };
         let entry = attempt.hold.charge_egress(&subject, &payee, &transfer, price, (from, until));
         match attempt.moved.iter_mut().find(|known| is_of(known, &to)) {
             Some(known) => *known = to,
@@ -33,7 +33,7 @@ impl State {
         let Some(entry) = entry else { return Ok(()) };
         let (micros, job) = (entry.spend_micros(), attempt.job);
         attempt.cost_micros = attempt.cost_micros.saturating_add(micros);
-        let usage = usage(&payee, (site, dataset), at, above);
+        let usage = usage(&payee, dataset, at, above);
         self.post(entry.effective(at).using(usage), at);
         self.use_limits_for_bytes(id, micros, at);
         let job = self.job_mut(job)?;
@@ -43,16 +43,8 @@ impl State {
 }
 
 /// What the charge was for: the dataset is what was used, at an instant; hours and accelerators have no part in it.
-fn usage(
-    payee: &Payee,
-    (site, dataset): (SiteName, DatasetName),
-    at: UnixMs,
-    above: Vec<GroupName>,
-) -> Usage {
-    let (cloud, region) = match payee {
-        Payee::Cloud { cloud, .. } => (Some(cloud.clone()), Some(site)),
-        Payee::Site(_) | Payee::Lent { .. } => (None, None),
-    };
+fn usage(payee: &Payee, dataset: DatasetName, at: UnixMs, above: Vec<GroupName>) -> Usage {
+    let (cloud, region) = payee.cloud().unzip();
     Usage {
         pool: None,
         class: None,

@@ -141,12 +141,19 @@ impl Instance {
         self.provider_id.clone().unwrap_or_else(|| self.id.to_string())
     }
 
+    /// When it began to run; none where that is not known. At the latest that is when its agent dialled in, whatever the
+    /// provider said, or did not say.
+    #[must_use]
+    pub fn runs_since(&self) -> Option<UnixMs> {
+        [self.launched, self.ready].into_iter().flatten().min()
+    }
+
     /// The time that its provider bills by `at`: from the moment it ran to its end, by the provider's minimum and
-    /// increment. At the latest it counts from when its agent dialled in, whatever the provider said, or did not say.
+    /// increment.
     #[must_use]
     pub fn billed(&self, at: UnixMs) -> DurationMs {
         let until = self.gone.as_ref().map_or(at, |(gone, _)| *gone);
-        let Some(since) = [self.launched, self.ready].into_iter().flatten().min() else {
+        let Some(since) = self.runs_since() else {
             return DurationMs(0);
         };
         let cause = match &self.gone {
@@ -167,7 +174,7 @@ impl Instance {
     /// way of cutting an interval costs the same.
     #[must_use]
     pub fn cost_between(&self, from_ms: u64, to_ms: u64) -> i64 {
-        let Some(since) = [self.launched, self.ready].into_iter().flatten().min() else { return 0 };
+        let Some(since) = self.runs_since() else { return 0 };
         let (mut cost, mut at, mut rate) = (0_i64, from_ms, self.price);
         for step in &self.repriced {
             let until = step.from.since(since).0.clamp(at, to_ms.max(at));

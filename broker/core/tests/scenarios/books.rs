@@ -35,10 +35,7 @@ fn charges(scene: &Scene) -> Vec<&Entry> {
 fn bursts(scene: &mut Scene) {
     let (id, _) = scene.start(&job("H100:8"));
     scene.runs(id, 60, PartEnd::Exited { code: 0 });
-    scene.clouds();
-    scene.pass(BOOT.0 / 1000);
-    scene.clouds();
-    scene.contact();
+    scene.boot();
     scene.pass(60);
 }
 
@@ -222,10 +219,7 @@ fn half_a_spot_instance(scene: &mut Scene, seconds: u64) {
     spec.placement.spot = Spot::Allow;
     let (id, _) = scene.start(&spec);
     scene.runs(id, seconds, PartEnd::Exited { code: 0 });
-    scene.clouds();
-    scene.pass(BOOT.0 / 1000);
-    scene.clouds();
-    scene.contact();
+    scene.boot();
 }
 
 #[test]

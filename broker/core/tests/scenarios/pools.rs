@@ -11,7 +11,7 @@ use spillway_types::{
     AttemptId, Currency, DurationMs, GpuModel, HourlyRate, NodeId, NodeStep, PartEnd, UnixMs,
 };
 
-use crate::words::{BOOT, DOLLAR, HOUR, Scene, job, name};
+use crate::words::{DOLLAR, HOUR, Scene, job, name};
 
 /// The month in which every scene begins, by noon of its 14th day: half of it is 396 hours before its end.
 fn month() -> Period {
@@ -234,10 +234,7 @@ fn a_slice_in_a_cloud_knows_its_weight_and_what_it_would_have_cost_on_prem() {
     rates(&mut scene, flat(2, "idle"));
     let (id, _) = scene.start(&job("H100:4"));
     scene.runs(id, 60, PartEnd::Exited { code: 0 });
-    scene.clouds();
-    scene.pass(BOOT.0 / 1000);
-    scene.clouds();
-    scene.contact();
+    scene.boot();
     scene.pass(60);
     let entries = &scene.world.records().entries;
     let charged = entries.iter().find_map(|it| it.usage().filter(|usage| usage.blocks > 0)).unwrap().clone();

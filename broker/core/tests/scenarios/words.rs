@@ -270,6 +270,14 @@ impl Scene {
         self.check();
     }
 
+    /// Instances that were asked for are launched, boot, and begin with what waits for them.
+    pub(crate) fn boot(&mut self) {
+        self.clouds();
+        self.pass(BOOT.0 / 1000);
+        self.clouds();
+        self.contact();
+    }
+
     pub(crate) fn runs(&mut self, job: JobId, seconds: u64, end: PartEnd) {
         self.world.set_program(job, Program { runs: DurationMs::from_secs(seconds), end });
     }

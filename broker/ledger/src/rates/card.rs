@@ -170,6 +170,25 @@ impl RateBook {
         rates.get(class).copied().ok_or_else(no_class)
     }
 
+    /// What a GPU-hour of the class costs at the instant, in micros of the deployment's currency.
+    ///
+    /// # Errors
+    /// As [`RateBook::rate_at`], and [`RateError::Currency`] where nothing is known of what the card's currency is worth then.
+    pub fn converted_at(
+        &self,
+        pool: &PoolName,
+        class: &GpuModel,
+        at: UnixMs,
+        (zone, currencies): (&Zone, &CurrencyTable),
+    ) -> Result<HourlyRate, RateError> {
+        let rate = self.rate_at(pool, class, at, zone)?;
+        let foreign = self.card(pool, at).map(Card::currency).filter(|it| *it != currencies.base());
+        Ok(match foreign {
+            Some(currency) => currencies.rate(currency, at)?.of_rate(rate),
+            None => rate,
+        })
+    }
+
     /// The rates of a class over `from..to`, in micros of the deployment's currency: a step at each card, where what a
     /// card's currency is worth changes, and for cards made of a cost at each month.
     ///
@@ -183,14 +202,7 @@ impl RateBook {
         zone: &Zone,
         currencies: &CurrencyTable,
     ) -> Result<RateTrack, RateError> {
-        let converted = |at: UnixMs| -> Result<HourlyRate, RateError> {
-            let rate = self.rate_at(pool, class, at, zone)?;
-            let foreign = self.card(pool, at).map(Card::currency).filter(|it| *it != currencies.base());
-            Ok(match foreign {
-                Some(currency) => currencies.rate(currency, at)?.of_rate(rate),
-                None => rate,
-            })
-        };
+        let converted = |at: UnixMs| self.converted_at(pool, class, at, (zone, currencies));
         let mut track = RateTrack::default();
         track.set(from, converted(from)?);
         let cards = || self.0.get(pool).into_iter().flatten();

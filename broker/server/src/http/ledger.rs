@@ -202,7 +202,7 @@ pub(super) async fn set_rates(
 
 /// What an instance was billed of the bill's time, as one charge.
 fn charged(instance: &Instance, (from, to): (UnixMs, UnixMs), now: UnixMs) -> Option<OurCharge> {
-    let since = [instance.launched, instance.ready].into_iter().flatten().min()?;
+    let since = instance.runs_since()?;
     let resource = instance.provider_id.clone()?;
     let (begin, end) = (since.max(from), since.plus(instance.billed(now)).min(to));
     if end <= begin {

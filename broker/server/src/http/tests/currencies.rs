@@ -6,6 +6,7 @@ use spillway_core::Command;
 use spillway_ledger::calendar::{Day, Period, Zone};
 use spillway_types::{Currency, GroupName, Money, Role};
 
+use super::spend::three_jobs;
 use super::world::{World, refused, submit};
 
 fn euros() -> Currency {
@@ -134,15 +135,7 @@ async fn budgets_and_limits_that_are_stated_in_euros_are_enforced_in_dollars_of_
 
 #[tokio::test]
 async fn a_report_is_told_in_the_currency_that_was_asked_for_or_the_groups() {
-    let mut world = World::start().await;
-    for (user, group) in [("ada", "lab"), ("ada", "vision"), ("eve", "rivals")] {
-        let text = format!("{{run: x, group: {group}, time_limit: 10m, resources: {{gpus: 1}}}}");
-        submit(&world.client(user), &text, group).await;
-    }
-    world.place().await;
-    for attempt in world.attempts().await {
-        world.run_to_end(attempt, 0).await;
-    }
+    let world = three_jobs().await;
     let (root, eve) = (world.client("root"), world.client("eve"));
     let each = 2_000_000 / 3600;
     let query = by("group", None, Some("EUR"));

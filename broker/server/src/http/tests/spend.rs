@@ -12,7 +12,7 @@ fn by(by: &str) -> SpendQuery {
 }
 
 /// A job of each of two groups of `lab`, and one of `rivals`: each had one accelerator at 2.00 an hour for a second.
-async fn three_jobs() -> World {
+pub(super) async fn three_jobs() -> World {
     let mut world = World::start().await;
     for (user, group) in [("ada", "lab"), ("ada", "vision"), ("eve", "rivals")] {
         let text = format!("{{run: x, group: {group}, time_limit: 10m, resources: {{gpus: 1}}}}");
